@@ -20,7 +20,7 @@ from gtmar import runs
 from gtmar import spec as specs
 from gtmar.arguments import checked
 from gtmar.autospec.first_spec import FirstSpec, first_spec
-from gtmar.data.frame_kind import in_kind_of
+from gtmar.data.other_frames import in_kind_of
 from gtmar.data.scan import Source, Tabular, scan
 from gtmar.documents import is_spec_file
 from gtmar.errors import UsageError

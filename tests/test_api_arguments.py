@@ -15,7 +15,7 @@ import gtmar
 from gtmar import api, runs
 from gtmar import spec as specs
 from gtmar.cli.app import app
-from gtmar.data.frame_kind import in_kind_of
+from gtmar.data.other_frames import in_kind_of
 from gtmar.errors import AccountDataError, GtmarError, SpecError, UsageError
 
 ACCOUNTS = make_accounts(150)

@@ -64,7 +64,6 @@ HOMES = {
     "pyarrow": (
         "journal/",
         "integrations/jsonl_",
-        "integrations/snapshot_tables.py",
         "data/databases.py",
     ),
     "pydantic": ("spec/", "snapshots/recipe.py"),

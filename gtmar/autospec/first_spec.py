@@ -45,7 +45,7 @@ from gtmar.data.rules import (
 from gtmar.data.scan import ID_NAMES, AccountTable, collect, first_values, likely_id, refuse_empty
 from gtmar.data.split import canonical_id
 from gtmar.errors import AccountDataError, GtmarError, UsageError, culprits, nearest
-from gtmar.spec.document import parse
+from gtmar.spec.document import commented_yaml, parse
 from gtmar.spec.encoders import Bins
 from gtmar.spec.ids import encoder_id
 from gtmar.spec.model import (
@@ -60,7 +60,6 @@ from gtmar.spec.model import (
     Window,
 )
 from gtmar.spec.tier_rule import TierRule
-from gtmar.spec.yaml_writer import commented_yaml
 from gtmar.stats.logistic import every_so_many
 
 if TYPE_CHECKING:

@@ -182,7 +182,7 @@ def journal_export(
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer | None:
     """Write experiments as JSONL, in the format of earlier tools."""
-    from gtmar.integrations.jsonl_export import encoded_in, export_jsonl
+    from gtmar.integrations.jsonl_format import encoded_in, export_jsonl
 
     option_values.refuse_unknown("format", form, _FORMATS)
     new = option_values.output_or_print(output_path, journal, force=force)

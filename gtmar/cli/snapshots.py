@@ -132,7 +132,7 @@ def snapshot(
         raise UsageError("snapshot needs a folder to write to", hint="-o accounts")
     place: Any = output_path
     if is_target(output_path):
-        from gtmar.integrations.snapshot_tables import snapshots_into
+        from gtmar.integrations.tables_by_date import snapshots_into
 
         place = snapshots_into(output_path, _local_sources(loaded, path.parent))
     with stepping() as watch:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from gtmar.data.dates import ASOF
+from gtmar.data.dates import ASOF, TableDates
 from gtmar.data.encode import (
     NUMERIC,
     as_text,
@@ -49,13 +49,11 @@ from gtmar.data.split import canonical_id, may_identify
 from gtmar.data.text_columns import TEXT_TYPES
 from gtmar.errors import UsageError, Violation, ViolationsError, culprits, did_you_mean, nearest
 from gtmar.spec.encoders import Bins, DaysBeforeEncoder, OneOfEncoder
-from gtmar.spec.model import LABELS, Outcomes, stated_as_of, stated_date
+from gtmar.spec.model import LABELS, Feature, Outcomes, ScoringSpec, stated_as_of, stated_date
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gtmar.data.dates import TableDates
-    from gtmar.spec.model import Feature, ScoringSpec
     from gtmar.spec.rule import Condition
 
 __all__ = [
@@ -133,8 +131,7 @@ def as_of_date(
     """
     if as_of is not None:
         day = pl.lit(stated_as_of(as_of))
-        counted = any(isinstance(f.encode, DaysBeforeEncoder) for f in spec.features.values())
-        if counted and dates is not None and dates.several:
+        if spec.date_columns and dates is not None and dates.several:
             raise UsageError(
                 f"{as_of} is one date to count from, and the table has {len(dates.days):,}",
                 hint="leave --as-of away: days_before counts from the date that a row is of",

@@ -10,7 +10,7 @@ import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from gtmar.data.locations import quoted, split, table_named, worded
@@ -18,7 +18,7 @@ from gtmar.errors import AccountDataError, UsageError, culprits, needing
 from gtmar.safe_text import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     import pyarrow as pa
@@ -188,16 +188,14 @@ class _InexactError(Exception):
     """A value that the column's exact type doesn't hold."""
 
 
-class _Reading(Protocol):
-    """How batches of a SELECT become those of the file."""
-
-    def changed(self, column: pa.Array, name: str, batch: pa.RecordBatch) -> pa.Array:
-        """Return a column as the file has it."""
-        ...
-
-
-def _stream(connection: Any, text: str, schema: pa.Schema, reading: _Reading, path: Path) -> int:
-    """Write the rows of a SELECT to a file; return how many."""
+def _stream(
+    connection: Any,
+    text: str,
+    schema: pa.Schema,
+    path: Path,
+    changed: Callable[[pa.Array, str, pa.RecordBatch], pa.Array] = lambda column, *_: column,
+) -> int:
+    """Write the rows of a SELECT to a file, each column as `changed` has it; return how many."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -209,7 +207,7 @@ def _stream(connection: Any, text: str, schema: pa.Schema, reading: _Reading, pa
         cursor.execute(text)
         for batch in cursor.fetch_record_batch():
             columns = [
-                reading.changed(batch.column(name), name, batch).cast(schema.field(name).type)
+                changed(batch.column(name), name, batch).cast(schema.field(name).type)
                 for name in schema.names
             ]
             writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
@@ -256,12 +254,12 @@ class _PostgresTable:
     def write(self, connection: Any, path: Path) -> int:
         """Write the table to a file; return its rows."""
         try:
-            return _stream(connection, self._select(), self._schema(), self, path)
+            return _stream(connection, self._select(), self._schema(), path, self._changed)
         except _InexactError:
             # Rare: who they are is asked then alone, and within the same snapshot.
             self._leave_out(connection)
             self._refuse_none(self.table)
-            return _stream(connection, self._select(), self._schema(), self, path)
+            return _stream(connection, self._select(), self._schema(), path, self._changed)
 
     def _select(self) -> str:
         selected = []
@@ -303,7 +301,7 @@ class _PostgresTable:
             ]
         )
 
-    def changed(self, column: pa.Array, name: str, batch: pa.RecordBatch) -> pa.Array:
+    def _changed(self, column: pa.Array, name: str, batch: pa.RecordBatch) -> pa.Array:
         """Return a batch's column as the file has it."""
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -400,8 +398,4 @@ class _OtherTable:
         if not kept:
             raise AccountDataError(f'"{self.name}": no column can be read: {culprits(self.unread)}')
         schema = pa.schema([(field.name, field.type) for field in kept])
-        return _stream(connection, text, schema, self, path)
-
-    def changed(self, column: pa.Array, name: str, batch: pa.RecordBatch) -> pa.Array:  # noqa: ARG002 - as the other
-        """Return a batch's column as it is."""
-        return column
+        return _stream(connection, text, schema, path)

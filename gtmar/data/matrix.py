@@ -36,10 +36,10 @@ from gtmar.data.split import (
     holdout_mask,
     row_key,
 )
-from gtmar.data.storage import Storage
+from gtmar.data.storage import Columns, Storage
 from gtmar.errors import SpecError
 from gtmar.spec.combination import Combination
-from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS, Split
+from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS, ScoringSpec, Split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gtmar.data.storage import Columns
-    from gtmar.spec.model import ScoringSpec
 
 __all__ = [
     "MOST_SAMPLED",

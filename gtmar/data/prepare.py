@@ -26,12 +26,11 @@ from gtmar.data.text_columns import (
 )
 from gtmar.errors import AccountDataError, culprits, did_you_mean
 from gtmar.spec.encoders import DaysBeforeEncoder
-from gtmar.spec.model import Reading, WrittenAs, stated_date
+from gtmar.spec.model import Reading, ScoringSpec, WrittenAs, stated_date
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from gtmar.spec.model import ScoringSpec
 
 __all__ = ["endless", "looks_like_dates", "prepared", "read_for", "settled", "with_days"]
 
@@ -54,12 +53,7 @@ def prepared(table: AccountTable, spec: ScoringSpec, *, outcomes: bool = True) -
 
 def _dated(spec: ScoringSpec, *, window: bool = True) -> list[str]:
     """Return the columns that a spec reads as dates."""
-    dated = [
-        feature.reads(name)[0]
-        for name, feature in spec.features.items()
-        if isinstance(feature.encode, DaysBeforeEncoder)
-    ]
-    dated += [spec.as_of] if spec.as_of else []
+    dated = [*spec.date_columns, *([spec.as_of] if spec.as_of else [])]
     if window and spec.window is not None:
         for text in spec.window.model_dump(exclude_none=True).values():
             try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from gtmar.data.dates import day_of, listed
+from gtmar.data.dates import TableDates, day_of, listed
 from gtmar.data.encode import (
     categories_of,
     counts_unknown,
@@ -28,13 +28,11 @@ from gtmar.data.scan import AccountTable, collect, days_of
 from gtmar.data.split import canonical_id, inexact_id, may_identify
 from gtmar.errors import AccountDataError, UsageError, Violation, culprits
 from gtmar.spec.encoders import Bins, BoolEncoder, DaysBeforeEncoder, OneOfEncoder
-from gtmar.spec.model import stated_date
+from gtmar.spec.model import Feature, ScoringSpec, Window, stated_date
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from gtmar.data.dates import TableDates
-    from gtmar.spec.model import Feature, ScoringSpec, Window
 
 __all__ = [
     "ACCOUNT",
@@ -103,8 +101,7 @@ def contract_rules(
         rules += outcome_rules(outcomes, schema)
         if windowed and spec.window is not None:
             # Where a feature counts days before it, `as_of` is the day of the features.
-            counted = any(isinstance(f.encode, DaysBeforeEncoder) for f in spec.features.values())
-            by = None if counted or as_of is None else date.fromisoformat(as_of)
+            by = None if spec.date_columns or as_of is None else date.fromisoformat(as_of)
             rules += _window_rules(spec.window, by)
         columns = [column for name, each in features.items() for column in each.reads(name)]
         rules += total_rules(identifier, outcomes, columns, schema)

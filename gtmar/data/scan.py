@@ -34,14 +34,15 @@ from gtmar.data.locations import (
     table_named,
     worded,
 )
+from gtmar.data.other_frames import readable, taken_in
 from gtmar.data.table_files import (
     FORMATS,
     SCANS,
+    TextFile,
     broken_file,
     ending_of,
     located,
     named_partitions,
-    refuse_repeated,
     scan_text,
     scan_typed,
     snapshot_origin,
@@ -68,7 +69,6 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from gtmar.data.table_files import TextFile
 
 __all__ = [
     "ID_NAMES",
@@ -86,8 +86,6 @@ __all__ = [
 
 #: What the table that ``--data`` names is called in a query.
 _ACCOUNTS = "accounts"
-#: Types of DuckDB that no column of a frame has.
-_FOREIGN = ("interval", "union", "bignum", "varint", "variant", "time with time zone", "geometry")
 #: How many times its bytes text takes in memory, and of a table's memory what it may take.
 _TIMES, _SHARE = 5, 0.5
 #: Column names taken for the account id where the spec names none, best first.
@@ -328,7 +326,8 @@ def _opened(data: Tabular) -> AccountTable:
     if isinstance(data, pl.DataFrame | pl.LazyFrame):
         return _table("frame", data.lazy())
     if not isinstance(data, str | Path | Source):
-        return _of_object(data)
+        frame, unread = taken_in(data)
+        return _table("frame", frame.lazy(), unread=unread)
     source = data if isinstance(data, Source) else Source(str(data))
     return _located(source) if source.query is None else _queried(source)
 
@@ -449,82 +448,6 @@ def _unreadable(location: str, err: Exception) -> AccountDataError:
         f'"{without_credentials(location)}": can\'t be read: {worded(location, err)}',
         hint="is it there, and are credentials in the environment, where it needs any?",
     )
-
-
-# ---- frames of other libraries ------------------------------------------------------------------
-
-
-def _of_object(data: Any) -> AccountTable:
-    """Turn a frame or relation of another library into a Polars frame."""
-    kind = type(data)
-    library = kind.__module__.split(".")[0]
-    frame: pl.DataFrame | None = None
-    unread: dict[str, str] = {}
-    if library == "pandas":
-        # NaN is how pandas writes an unknown.
-        wide = data.to_frame() if data.ndim == 1 else data
-        names = list(map(str, wide.columns))
-        frame, unread = _column_by_column(lambda some: pl.from_pandas(wide.iloc[:, some]), names)
-    elif library in ("duckdb", "_duckdb") and hasattr(data, "types"):
-        selected, unread = _readable(data)
-        frame = data.project(", ".join(selected.values())).pl()
-    elif hasattr(data, "select") and hasattr(data, "column_names"):
-        names = list(data.column_names)
-        frame, unread = _column_by_column(lambda some: pl.DataFrame(data.select(some)), names)
-    elif hasattr(data, "__arrow_c_stream__"):
-        frame = pl.DataFrame(data)
-    if frame is None:
-        raise UsageError(
-            f"an account table can't be a {kind.__module__}.{kind.__qualname__}",
-            hint="give a path, a Polars, pandas or Arrow frame, or a DuckDB relation",
-        )
-    return _table("frame", frame.lazy(), unread=unread)
-
-
-def _column_by_column(
-    convert: Callable[[list[int]], pl.DataFrame], names: list[str]
-) -> tuple[pl.DataFrame, dict[str, str]]:
-    """Convert a frame; where that fails, all of its columns that can be, and why not the others."""
-    refuse_repeated("frame", names)
-    failures = (PolarsError, TypeError, ValueError, ArithmeticError)
-    try:
-        return convert(list(range(len(names)))), {}
-    except failures:
-        pass
-    frames, unread = [], {}
-    for i, name in enumerate(names):
-        try:
-            frames.append(convert([i]))
-        except failures as err:
-            unread[name] = f"of values that no column has together: {first_line(err)}"
-    if not frames:
-        raise AccountDataError("frame: no column can be read: " + culprits(names))
-    return pl.concat(frames, how="horizontal"), unread
-
-
-def _readable(relation: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """Return how to select a relation's columns that can be read, and why the others can't."""
-
-    def foreign(dtype: Any) -> bool:
-        nested = dtype.id in ("list", "array", "struct", "map")
-        parts = [part for _, part in dtype.children] if nested else []
-        return dtype.id in _FOREIGN or any(foreign(part) for part in parts if hasattr(part, "id"))
-
-    types = dict(zip(relation.columns, relation.types, strict=True))
-    refuse_repeated("the table", relation.columns)
-    unread = {
-        name: f"of DuckDB's type {dtype}, neither number, date nor category"
-        for name, dtype in types.items()
-        if foreign(dtype)
-    }
-    if len(unread) == len(types):
-        raise AccountDataError("no column can be read: " + culprits(types))
-    selected = {name: quoted(name) for name in types if name not in unread}
-    for name in selected:
-        if types[name].id == "timestamp_s":
-            # On its way to a frame an infinite one would become a moment of 1969.
-            selected[name] = f"cast({quoted(name)} as timestamp) as {quoted(name)}"
-    return selected, unread
 
 
 # ---- Delta, Iceberg, DuckDB ---------------------------------------------------------------------
@@ -648,7 +571,7 @@ def _duckdb(location: str, *, locked: bool) -> tuple[pl.LazyFrame, dict[str, str
     )
     name = table_named(table, tables.rows(), without_credentials(location))
     with connected() as connection:
-        selected, unread = _readable(connection.sql(f"select * from {name}"))
+        selected, unread = readable(connection.sql(f"select * from {name}"))
 
     def read(
         columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _size: int | None
@@ -733,7 +656,7 @@ def _queried(source: Source, *texts: str) -> AccountTable:
         limits, unread = QueryLimits(), {}
 
         def picked(relation: Any) -> Any:
-            selected, others = _readable(relation)
+            selected, others = readable(relation)
             unread.update(others)
             return relation.project(", ".join(selected.values()))
 

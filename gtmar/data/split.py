@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from gtmar.data.scan import collect
+from gtmar.data.scan import AccountTable, collect
 from gtmar.errors import culprits
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gtmar.data.scan import AccountTable
     from gtmar.data.storage import Columns
     from gtmar.spec.model import Split
 

@@ -20,7 +20,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from gtmar.data.budget import default_budget, roomy_folder
-from gtmar.data.scan import collect
+from gtmar.data.scan import AccountTable, collect
 from gtmar.data.table_files import broken_file
 from gtmar.errors import ResourceError
 from gtmar.sql_sandbox import first_line
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gtmar.data.scan import AccountTable
 
 __all__ = ["Columns", "Storage"]
 

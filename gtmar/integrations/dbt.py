@@ -11,13 +11,12 @@ from gtmar import spec as specs
 from gtmar.errors import UsageError
 from gtmar.integrations.snapshot_sql import warehouse_selects
 from gtmar.integrations.sql import select
-from gtmar.snapshots.recipe import Span, recipe_id
+from gtmar.snapshots.recipe import SnapshotRecipe, Span, recipe_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import date
 
-    from gtmar.snapshots.recipe import SnapshotRecipe
     from gtmar.snapshots.statement import SnapshotDays
     from gtmar.spec.model import ScoringSpec
 
@@ -66,56 +65,37 @@ def dbt_model(
         raise UsageError(f'a name in the spec holds "{_TABLE}"', hint="rename it")
     heading = f"-- Written by gtmar from spec {specs.spec_id(spec)}; change the spec, not this."
     body = f"{heading}\n{text.replace(_TABLE, call)}\n"
-    return DbtModel(name=name, sql=body, yml=_properties(spec, name))
+    about = f"Scores of spec {specs.spec_id(spec)}, as gtmar score gives them."
+    return DbtModel(name=name, sql=body, yml=_properties(name, about, _columns_of(spec)))
 
 
-def _properties(spec: ScoringSpec, name: str) -> str:
-    """Write descriptions and tests; texts as JSON strings, which YAML reads too.
+def _properties(name: str, about: str, columns: Iterable[Mapping[str, Any]]) -> str:
+    """Write a model's description, and a column a line: as JSON, which YAML reads too."""
+    lines = ["version: 2", "models:", f"  - name: {name}", f"    description: {json.dumps(about)}"]
+    return "\n".join([*lines, "    columns:", *(f"      - {json.dumps(c)}" for c in columns), ""])
+
+
+def _accepted(values: Sequence[object], **how: object) -> dict[str, Any]:
+    """Return the test of a column that has some values alone."""
+    return {"accepted_values": {"arguments": {"values": list(values), **how}}}
+
+
+def _columns_of(spec: ScoringSpec) -> Iterator[dict[str, Any]]:
+    """Give what is said of a score's columns, and asked of them.
 
     Tiers are escaped as what dbt puts into a SQL literal and Jinja as it stands.
     """
-    identifier = json.dumps(spec.id)
-    tiers = ", ".join(json.dumps(_no_jinja(tier.replace("'", "''"))) for tier in spec.tier_names)
-    about = json.dumps(f"Scores of spec {specs.spec_id(spec)}, as gtmar score gives them.")
-    return "\n".join(
-        (
-            "version: 2",
-            "models:",
-            f"  - name: {name}",
-            f"    description: {about}",
-            "    columns:",
-            f"      - name: {identifier}",
-            '        description: "The account."',
-            "        quote: true",
-            "        data_tests: [unique, not_null]",
-            "      - name: score",
-            f'        description: "Points, from 0 to {spec.max_score}. Null where the account '
-            'breaks the data contract."',
-            "        data_tests: [not_null]",
-            "      - name: tier",
-            '        description: "The band of scores."',
-            "        data_tests:",
-            "          - not_null",
-            "          - accepted_values:",
-            "              arguments:",
-            f"                values: [{tiers}]",
-            *_probability(spec),
-            "",
-        )
-    )
-
-
-def _probability(spec: ScoringSpec) -> list[str]:
-    """Return the lines about the probability; none where the spec has none."""
-    calibration = specs.calibration_of(spec)
-    if calibration is None:
-        return []
-    fitted = f"fitted {calibration.fitted} on {calibration.accounts:,} accounts"
-    return [
-        "      - name: probability",
-        f'        description: "Of leaving, from 0 to 1; {fitted}."',
-        "        data_tests: [not_null]",
-    ]
+    tests: list[Any] = ["unique", "not_null"]
+    yield {"name": spec.id, "description": "The account.", "quote": True, "data_tests": tests}
+    points = f"Points, from 0 to {spec.max_score}. Null where the account breaks the data contract."
+    yield {"name": "score", "description": points, "data_tests": ["not_null"]}
+    tiers = [_no_jinja(tier.replace("'", "''")) for tier in spec.tier_names]
+    tests = ["not_null", _accepted(tiers)]
+    yield {"name": "tier", "description": "The band of scores.", "data_tests": tests}
+    if (calibration := specs.calibration_of(spec)) is not None:
+        fitted = f"fitted {calibration.fitted} on {calibration.accounts:,} accounts"
+        said = f"Of leaving, from 0 to 1; {fitted}."
+        yield {"name": "probability", "description": said, "data_tests": ["not_null"]}
 
 
 def _no_jinja(text: str) -> str:
@@ -173,37 +153,27 @@ def snapshot_models(
         for source, place in places.items():
             body = body.replace(place, str(calls[source]))
         name = f"{recipe.name}_{day:%Y_%m_%d}"
-        properties = _snapshot_properties(recipe, made.days, name)
+        about = f"Accounts of {day} by recipe {recipe_id(recipe)}, a row each."
+        properties = _properties(name, about, _snapshot_columns(recipe, made.days))
         models.append(DbtModel(name, f"{heading}\n{body}\n", properties))
     return models
 
 
-def _snapshot_properties(recipe: SnapshotRecipe, days: SnapshotDays, name: str) -> str:
-    """Write descriptions and tests of what every table has: the account, its days, its outcomes."""
+def _snapshot_columns(recipe: SnapshotRecipe, days: SnapshotDays) -> Iterator[dict[str, Any]]:
+    """Give the columns that every table has, with their tests: account, days, outcomes."""
+    tests: dict[str, list[Any]] = {recipe.id: ["unique", "not_null"]}
     windows = {"features_asof": days.day, "features_until": Span(0, 1).after(days.cut, -1)}
-    # Of former accounts it is known whether they were won back, and nothing else.
-    always = "" if recipe.population == "paying and former" else "not_null, "
-    flags: dict[str, str] = {}
     if days.over:
         windows |= {"outcome_start": days.day, "outcome_end": Span(0, 1).after(days.end, -1)}
-        flags = {"retained_6mo": always, "churned": always}
-        flags |= {"won_back": ""} if recipe.population == "paying and former" else {}
-        flags |= {} if recipe.activation is None else {"activated": ""}
-    tests = {recipe.id: "unique, not_null"}
-    accepted = "accepted_values: {{arguments: {{values: [{}]{}}}}}"
-    for column, day in windows.items():
-        tests[column] = f"not_null, {accepted.format(f'{chr(34)}{day}{chr(34)}', '')}"
-    if always or not days.over:
-        tests["mrr"] = "not_null"
-    for column, first in flags.items():
-        tests[column] = first + accepted.format("0, 1", ", quote: false")
-    about = f"Accounts of {days.day} by recipe {recipe_id(recipe)}, a row each."
-    lines = ["version: 2", "models:", f"  - name: {name}", f"    description: {json.dumps(about)}"]
-    lines.append("    columns:")
+    tests |= {column: ["not_null", _accepted([str(day)])] for column, day in windows.items()}
+    # Of former accounts it is known whether they were won back, and nothing else.
+    former = recipe.population == "paying and former"
+    if not former or not days.over:
+        tests["mrr"] = ["not_null"]
+    if days.over:
+        flag, always = _accepted([0, 1], quote=False), ["not_null"] * (not former)
+        tests |= {"retained_6mo": [*always, flag], "churned": [*always, flag]}
+        tests |= {"won_back": [flag]} if former else {}
+        tests |= {} if recipe.activation is None else {"activated": [flag]}
     for column, each in tests.items():
-        lines += [
-            f"      - name: {json.dumps(column)}",
-            "        quote: true",
-            f"        data_tests: [{each}]",
-        ]
-    return "\n".join([*lines, ""])
+        yield {"name": column, "quote": True, "data_tests": each}

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 import pyarrow as pa
 
 from gtmar.errors import GtmarError, JournalError, culprits
-from gtmar.integrations.jsonl_entries import (
+from gtmar.integrations.jsonl_format import (
     KEPT_REASON,
     ORIGINAL,
     REVENUE_WEIGHTED,
@@ -34,7 +34,7 @@ from gtmar.integrations.jsonl_entries import (
 from gtmar.journal.columns import FORMAT_VERSION, experiment_id
 from gtmar.journal.compaction import work_folder
 from gtmar.journal.events import EventKind, event_files, read_event, untouched, write_event
-from gtmar.journal.files import RunFiles, make_folder, place_file, run_of, unwritable
+from gtmar.journal.files import RunFiles, make_folder, matching, place_file, run_of, unwritable
 from gtmar.journal.schema import experiment_schema, first_format
 from gtmar.journal.verify import covered, run_ids
 from gtmar.journal.writer import RunWriter
@@ -477,7 +477,7 @@ def undo_import(
             events = list(map(_event, event_files(folder)))
             imports = (each for each in events if each.get("kind") == EventKind.IMPORT)
             on_record = {each["event_id"]: json.loads(each["details"]) for each in imports}
-            found = [e for e in on_record if e.startswith(event) or e.endswith(event)]
+            found = matching(event, list(on_record))
             if len(found) != 1:
                 raise JournalError(
                     f'"{event}" stands for {len(found)} imports of the journal "{folder}"; '

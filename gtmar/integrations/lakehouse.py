@@ -26,33 +26,34 @@ from gtmar.plain_data import PlainData
 from gtmar.safe_text import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import duckdb
 
     from gtmar.journal.catalog import Journal
 
 __all__ = [
-    "APPLICATION",
-    "PAUSE",
-    "TRIES",
     "Published",
+    "add_columns",
     "append_new",
+    "by_turns",
     "delta_table",
+    "described",
     "in_duckdb",
     "is_target",
     "publish",
     "refuse_target",
     "replace",
+    "took_turn",
 ]
 
 
 _T = TypeVar("_T")
 #: How often is tried what another process is in the way of, and how long is waited in between.
-TRIES = 40
-PAUSE = 0.25
+_TRIES = 40
+_PAUSE = 0.25
 #: Whose commits conflict with each other, in Delta's words.
-APPLICATION = "gtmar"
+_APPLICATION = "gtmar"
 #: Connections of one process share a database: its lock keeps other processes out alone.
 _ALONE = Lock()
 
@@ -150,7 +151,7 @@ def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> in
     """
     if location.startswith("delta:"):
         with delta_table(location) as (deltalake, target):
-            return _append_to_delta(deltalake, target, frame, key)
+            return by_turns(lambda: _append_to_delta(deltalake, target, frame, key))
 
     def act(connection: duckdb.DuckDBPyConnection, table: str) -> int:
         def rows() -> int:
@@ -159,12 +160,9 @@ def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> in
         connection.register("gtmar_frame", frame)
         connection.execute("begin")
         connection.execute(f"create table if not exists {table} as from gtmar_frame limit 0")
-        there = {name for name, *_ in connection.execute(f"describe {table}").fetchall()}
-        for name, kind, *_ in connection.execute("describe from gtmar_frame").fetchall():
-            # A version with fewer columns made the table.
-            if name not in there:
-                quoted = name.replace('"', '""')
-                connection.execute(f'alter table {table} add column "{quoted}" {kind}')
+        # A version with fewer columns may have made the table.
+        there = described(connection, table)
+        add_columns(connection, table, there, described(connection, "gtmar_frame"))
         before = rows()
         connection.execute(
             f'insert into {table} by name select * from gtmar_frame where "{key}" not in '
@@ -179,7 +177,7 @@ def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> in
 
 def in_duckdb(location: str, act: Callable[[duckdb.DuckDBPyConnection, str], _T]) -> _T:
     """Act on a table of a database, again where another process made its file meanwhile."""
-    for _ in range(TRIES):
+    for _ in range(_TRIES):
         try:
             with _duckdb(location) as (connection, table):
                 return act(connection, table)
@@ -189,28 +187,58 @@ def in_duckdb(location: str, act: Callable[[duckdb.DuckDBPyConnection, str], _T]
     raise UsageError(f'"{name}": can\'t be written: it is made and deleted by another process')
 
 
+def described(connection: duckdb.DuckDBPyConnection, source: str) -> dict[str, str]:
+    """Return the columns of a table, a view or whatever else a FROM takes, each with its type."""
+    rows = connection.execute(f"describe from {source}").fetchall()
+    return {name: kind for name, kind, *_ in rows}
+
+
+def add_columns(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    there: Mapping[str, str],
+    wanted: Mapping[str, str],
+) -> None:
+    """Add to a table of DuckDB the columns, each with its type, that it lacks."""
+    for name, kind in wanted.items():
+        if name not in there:
+            connection.execute(f"alter table {table} add column {quoted(name)} {kind}")
+
+
 def _append_to_delta(deltalake: Any, target: str, frame: pl.DataFrame, key: str) -> int:
-    for attempt in range(TRIES):
+    if not deltalake.DeltaTable.is_deltatable(target):
+        # Without rows: to make a table with rows doesn't conflict with another who does.
+        deltalake.write_deltalake(target, frame.clear().to_arrow(), mode="ignore")
+    table = deltalake.DeltaTable(target)
+    keys = pl.scan_delta(table).select(pl.col(key).unique()).collect()
+    new = frame.filter(~pl.col(key).is_in(set(keys[key].to_list())))
+    if new.height:
+        how = {"mode": "append", "schema_mode": "merge", "commit_properties": took_turn(table)}
+        deltalake.write_deltalake(table, new.to_arrow(), **how)
+    return new.height
+
+
+def by_turns(act: Callable[[], _T]) -> _T:
+    """Act on a Delta table, again where another's commit came between the look and the commit."""
+    from deltalake.exceptions import CommitFailedError
+
+    for _ in range(_TRIES - 1):
         try:
-            if not deltalake.DeltaTable.is_deltatable(target):
-                # Without rows: to make a table with rows doesn't conflict with another who does.
-                deltalake.write_deltalake(target, frame.clear().to_arrow(), mode="ignore")
-            table = deltalake.DeltaTable(target)
-            keys = pl.scan_delta(table).select(pl.col(key).unique()).collect()
-            new = frame.filter(~pl.col(key).is_in(set(keys[key].to_list())))
-            if new.height:
-                # Appends don't conflict by themselves: two commits of one application do.
-                turn = deltalake.Transaction(APPLICATION, table.version() + 1)
-                turns = deltalake.CommitProperties(app_transactions=[turn])
-                how = {"mode": "append", "schema_mode": "merge", "commit_properties": turns}
-                deltalake.write_deltalake(table, new.to_arrow(), **how)
-        except deltalake.exceptions.CommitFailedError:
-            if attempt == TRIES - 1:
-                raise
-            time.sleep(random.uniform(0, PAUSE))
-            continue
-        return new.height
-    return 0
+            return act()
+        except CommitFailedError:
+            time.sleep(random.uniform(0, _PAUSE))
+    return act()
+
+
+def took_turn(table: Any) -> Any:
+    """Return the properties of a commit that fails where another of gtmar's came before it.
+
+    Appends don't conflict by themselves: two commits of one application do.
+    """
+    import deltalake
+
+    turn = deltalake.Transaction(_APPLICATION, table.version() + 1)
+    return deltalake.CommitProperties(app_transactions=[turn])
 
 
 @contextmanager
@@ -283,13 +311,13 @@ def _connected(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnect
     """Connect to a file; wait for a process that holds its lock."""
     import duckdb
 
-    for _ in range(TRIES - 1):
+    for _ in range(_TRIES - 1):
         try:
             return duckdb.connect(str(path), read_only=read_only)
         except duckdb.IOException as err:
             if "lock" not in str(err):
                 raise
-            time.sleep(PAUSE)
+            time.sleep(_PAUSE)
     return duckdb.connect(str(path), read_only=read_only)
 
 

@@ -39,21 +39,9 @@ _FOREIGN = re.compile(r"[^\w\-. :/]")
 _MOST_CHARACTERS = 6000
 #: What of a run's record is a parameter there.
 _PARAMETERS = (
-    "kind",
-    "model",
-    "objective",
-    "orientation",
-    "seed",
-    "spec_id",
-    "source",
-    "outcomes_fingerprint",
-    "features_fingerprint",
-    "accounts",
-    "search_accounts",
-    "holdout_accounts",
-    "basis",
-    "evaluator_version",
-    "state",
+    *("kind", "model", "objective", "orientation", "seed", "spec_id", "source"),
+    *("outcomes_fingerprint", "features_fingerprint"),
+    *("accounts", "search_accounts", "holdout_accounts", "basis", "evaluator_version", "state"),
 )
 _TAGS = ("run_id", "digest", "author", "note")
 

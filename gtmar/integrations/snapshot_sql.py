@@ -32,15 +32,13 @@ from gtmar.integrations.known_sql import (
 from gtmar.integrations.sql import LONGEST_NAME, refuse_dialect, refuse_lost, table_name
 from gtmar.snapshots.conflicts import conflicts, refuse_unsettled
 from gtmar.snapshots.raw_history import history
-from gtmar.snapshots.recipe import RateTable
-from gtmar.snapshots.statement import RATES, RAW
+from gtmar.snapshots.recipe import RateTable, RawTable, SnapshotRecipe
+from gtmar.snapshots.statement import RATES, RAW, SnapshotDays
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date
 
-    from gtmar.snapshots.recipe import RawTable, SnapshotRecipe
-    from gtmar.snapshots.statement import SnapshotDays
 
 __all__ = ["DIALECTS", "WarehouseSelect", "source_tables", "warehouse_selects"]
 
@@ -245,15 +243,12 @@ def _newest_values(tree: exp.Select) -> None:
         newest = exp.Window(
             this=exp.Max(this=_case(asked, at)), partition_by=[select.selects[0].this.copy()]
         )
-        is_newest = exp.and_(exp.paren(asked.copy()), exp.EQ(this=at, expression=_named(name)))
+        newest_at = exp.EQ(this=at, expression=exp.column(name, quoted=True))
+        is_newest = exp.and_(exp.paren(asked.copy()), newest_at)
         dot.replace(exp.Max(this=_case(is_newest, value)))
         source = select.args["from_"].this
         rows = exp.select("*", exp.alias_(newest, name, quoted=True)).from_(source.copy())
         source.replace(rows.subquery(exp.to_identifier(source.alias_or_name, quoted=True)))
-
-
-def _named(name: str) -> exp.Column:
-    return exp.column(name, quoted=True)
 
 
 def _month_start(day: exp.Expr, dialect: str) -> exp.Expr:
@@ -314,30 +309,25 @@ def _refuse_names(tree: exp.Select, names: list[str], dialect: str) -> None:
 # ---- raw tables ----------------------------------------------------------------------------------
 
 
-def _cast_type(kind: str) -> exp.DataType | None:
-    """Return the type that a column of DuckDB's type has in every dialect; None where it has none.
+#: By how DuckDB calls a column's type the one that each dialect has: whole numbers are wide ones,
+#: and a moment is without a zone; one that has a zone is taken in UTC, as it is here.
+_CASTS = {
+    **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT"), "BIGINT"),
+    **dict.fromkeys(("UTINYINT", "USMALLINT", "UINTEGER"), "BIGINT"),
+    **dict.fromkeys(("HUGEINT", "UHUGEINT", "UBIGINT"), "DECIMAL(38, 0)"),
+    **dict.fromkeys(("FLOAT", "DOUBLE"), "DOUBLE"),
+    **dict.fromkeys(("VARCHAR", "ENUM"), "VARCHAR"),
+    **{kind: kind for kind in ("BOOLEAN", "DATE")},
+}
 
-    Whole numbers are wide ones, and a moment is without a zone: one that has a zone is taken in
-    UTC, as it is here.
-    """
+
+def _cast_type(kind: str) -> exp.DataType | None:
+    """Return the type that a column has in every dialect; None where not each of them has it."""
     bare = kind.partition("(")[0]
-    if kind.endswith("]"):
-        return None
-    if bare in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"):
-        bare = "BIGINT"
-    elif bare in ("HUGEINT", "UHUGEINT", "UBIGINT"):
-        bare = "DECIMAL(38, 0)"
-    elif bare in ("FLOAT", "DOUBLE"):
-        bare = "DOUBLE"
-    elif bare.startswith("TIMESTAMP"):
-        bare = "TIMESTAMP"
-    elif bare in ("VARCHAR", "ENUM"):
-        bare = "VARCHAR"
-    elif bare == "DECIMAL":
-        bare = kind
-    elif bare not in ("BOOLEAN", "DATE"):
-        return None
-    return exp.DataType.build(bare, dialect="duckdb")
+    to = kind if bare == "DECIMAL" else _CASTS.get(bare)
+    if bare.startswith("TIMESTAMP"):
+        to = "TIMESTAMP"
+    return None if to is None or kind.endswith("]") else exp.DataType.build(to, dialect="duckdb")
 
 
 def _folded(name: str, dialect: str) -> exp.Identifier:

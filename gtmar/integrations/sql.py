@@ -35,14 +35,13 @@ from gtmar.spec.encoders import (
     value_forms,
 )
 from gtmar.spec.ids import calibration_of
-from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS, stated_as_of
+from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS, Feature, ScoringSpec, Term, stated_as_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import polars as pl
 
-    from gtmar.spec.model import Feature, ScoringSpec, Term
     from gtmar.spec.rule import Condition, Rule
 
 __all__ = [
@@ -543,7 +542,7 @@ def _written(tree: exp.Select, dialect: str) -> str:
 
 def _refuse_readings(spec: ScoringSpec, as_of: str | None, kinds: Mapping[str, str]) -> None:
     """Refuse a spec that reads text as money, percent or dates of its own form: SQL casts can't."""
-    columns = {c: feature for name, feature in spec.inputs.items() for c in feature.reads(name)}
+    columns = spec.columns
     readings: dict[str, str] = {
         name: form
         for name, form in spec.read.columns.items()
@@ -552,7 +551,7 @@ def _refuse_readings(spec: ScoringSpec, as_of: str | None, kinds: Mapping[str, s
         and kinds.get(name) not in ("number", "boolean")
     }
     if spec.date_format is not None:
-        dated = [n for n, f in columns.items() if isinstance(f.encode, DaysBeforeEncoder)]
+        dated = spec.date_columns
         dated += [spec.as_of] if spec.as_of is not None and as_of is None and dated else []
         form = f"dates like {spec.date_format}"
         readings |= {n: form for n in dated if kinds.get(n) not in ("date", "zoned")}
@@ -817,8 +816,8 @@ def _day(
     spec: ScoringSpec, as_of: str | None, kinds: Mapping[str, str], dialect: str
 ) -> Sql | None:
     """Return the date that `days_before` counts from."""
-    dated = [f.reads(n)[0] for n, f in spec.features.items() if f.encode.kind == "days_before"]
-    texts = [name for name in (*dated, spec.as_of) if name and kinds.get(name) == "text"]
+    dated = (*spec.date_columns, spec.as_of)
+    texts = [name for name in dated if name and kinds.get(name) == "text"]
     if texts and spec.date_format is not None:
         raise UsageError(
             f"{culprits(texts)} hold dates as text in the form {spec.date_format}, which SQL "

@@ -27,9 +27,9 @@ from gtmar.errors import (
 from gtmar.journal.columns import EVENTS, EXPERIMENTS, FORMAT_VERSION, RECORDS
 from gtmar.journal.events import ahead, clock_note
 from gtmar.journal.file_index import Cache, FileIndex
-from gtmar.journal.files import matching, refuse_journal_elsewhere
-from gtmar.journal.sql_library import find_file, sql_folder
-from gtmar.journal.tables import Tables
+from gtmar.journal.files import Row, matching, refuse_journal_elsewhere
+from gtmar.journal.sql_library import SqlFile, find_file, sql_folder
+from gtmar.journal.tables import FolderRows, Tables
 from gtmar.sql_sandbox import (
     DEFAULT_SECONDS,
     QueryLimits,
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from gtmar.journal.files import Row
-    from gtmar.journal.sql_library import SqlFile
-    from gtmar.journal.tables import FolderRows
 
 __all__ = ["Journal"]
 

@@ -23,6 +23,7 @@ from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.files import (
     PACKED_NAME,
     JournalFile,
+    Link,
     RunFiles,
     aside_for,
     lock_alone,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from gtmar.journal.files import Link
 
 __all__ = ["Compaction", "Packed", "compact", "work_folder"]
 

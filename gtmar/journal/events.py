@@ -144,9 +144,8 @@ def write_event(
         If the folder can't be written.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    from gtmar.journal.schema import event_schema, format_of
+    from gtmar.journal.schema import SMALL, event_schema, format_of, write_parquet
 
     refuse_journal_elsewhere(journal)
     now = datetime.now(UTC)
@@ -164,9 +163,8 @@ def write_event(
         raise TypeError(f"an event has no column {unknown}")
     arrays = [pa.array([row.get(field.name)], type=field.type) for field in schema]
     table = pa.Table.from_arrays(arrays, schema=schema)
-    table = table.replace_schema_metadata({"gtmar_format": format_of(table)})
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    write_parquet(table, buffer, {"gtmar_format": format_of(table)}, 1, SMALL)
     content = buffer.getvalue()
     digest = hashlib.sha256(content).hexdigest()[:_HASH_DIGITS]
     try:

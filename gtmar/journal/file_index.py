@@ -15,7 +15,7 @@ import secrets
 import shutil
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 from functools import cache, cached_property
 from operator import attrgetter
 from pathlib import Path
@@ -198,12 +198,10 @@ class File:
     alike: bool = False
     #: Format that it states; 0 where it states none.
     format: int = 0
-    #: Files of the run that were written before it; -1 where it doesn't say.
-    place: int = -1
-    #: SHA-256 of the file before it; empty in the first.
-    previous: str = ""
-    #: Name, place, previous and SHA-256 of each part that was packed into it.
-    packed: list[list[Any]] = field(default_factory=list)
+    #: Name, place, previous and SHA-256 of each `Link` that it stands for: its own, or those of the
+    #: parts that were packed into it.
+    links: list[list[Any]] = field(default_factory=list)
+    packed: bool = False
     #: SHA-256 of its bytes; empty where they can't be read.
     sha256: str = ""
 
@@ -467,7 +465,7 @@ class FileIndex:
             part
             for name in names
             if self[name].packed
-            for part in replaced_names(_last(name), (p[0] for p in self[name].packed))
+            for part in replaced_names(_last(name), (link[0] for link in self[name].links))
         }
 
     def are_small(self, group: str, names: Iterable[str], most: int) -> bool:
@@ -606,11 +604,10 @@ class FileIndex:
 
     def _links(self, name: str) -> list[Link]:
         file, path = self[name], Path(self.path(name))
-        if file.packed:
-            return [
-                Link(path, n, at, before, sha, packed=True) for n, at, before, sha in file.packed
-            ]
-        return [Link(path, _last(name), file.place, file.previous, file.sha256)]
+        return [
+            Link(path, part, place, previous, sha256, file.packed)
+            for part, place, previous, sha256 in file.links
+        ]
 
     def _within(self, path: Path) -> str:
         return path.relative_to(self._journal).as_posix()
@@ -637,7 +634,7 @@ class FileIndex:
         """Take in what was learnt before, where the cache has it."""
         with suppress(ValueError, TypeError, LookupError):
             kept = json.loads(self._cache.read(_ENTRY) or b"")
-            if kept["columns"] == _columns():
+            if kept["columns"] == _written():
                 events = {name: File(*values) for name, values in kept["events"].items()}
                 self._sound = {run: _Sound(*values) for run, values in kept["sound"].items()}
                 self._files = events
@@ -650,7 +647,7 @@ class FileIndex:
         runs = {**self._folders[RECORDS], **self._folders[EXPERIMENTS]}
         sound = {run: astuple(known) for run, known in self._sound.items() if run in runs}
         if self.is_large:
-            content = {"columns": _columns(), "events": events, "sound": sound}
+            content = {"columns": _written(), "events": events, "sound": sound}
             self._cache.write(_ENTRY, json.dumps(content, separators=(",", ":")).encode())
         self._changed = False
 
@@ -690,17 +687,17 @@ def _facts(path: str, stamp: list[int], columns: tuple[bytes, ...], run_id: str)
         alike=read.footer.startswith(columns),
         sha256=read.sha256,
     )
-    with suppress(ValueError, LookupError, TypeError):
+    with suppress(ValueError):
         file.format = int(read.stated(b"gtmar_format") or b"0")
-        file.place = int(read.stated(b"gtmar_place") or b"-1")
-        file.previous = (read.stated(b"gtmar_previous") or b"").decode("ascii")
-        listed = json.loads(read.stated(b"gtmar_packed") or b"[]")
-        file.packed = [[e["name"], e["place"], e["previous"], e["sha256"]] for e in listed]
+    links = read.links()
+    file.links = [[link.name, link.place, link.previous, link.sha256] for link in links]
+    file.packed = any(link.packed for link in links)
     return file
 
 
 @cache
-def _columns() -> str:
-    """Return a hash of the columns that this version writes."""
-    written = repr([columns_of(folder) for folder in (*_ROOMS, EVENTS)])
-    return hashlib.sha256(written.encode()).hexdigest()
+def _written() -> str:
+    """Return a hash of the columns that this version writes, and of the facts that it keeps."""
+    columns = [columns_of(folder) for folder in (*_ROOMS, EVENTS)]
+    facts = [fact.name for kind in (File, _Sound) for fact in fields(kind)]
+    return hashlib.sha256(repr([columns, facts]).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Going back: any experiment ever made by its name, its spec, and what is live.
+"""Going back: any experiment ever made by its name, its spec, what is live, a weight's trials.
 
 An experiment is named ``RUN/EXP``; the run's id may be cut short, ``exp_00034`` written as 34, and
 ``RUN`` alone means its best.
@@ -11,15 +11,16 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gtmar.earning import earnings
+from gtmar.earning import Earning, earnings
 from gtmar.errors import RunNotFoundError, SpecError
 from gtmar.journal.columns import experiment_id
 from gtmar.metrics.registry import metric_named
+from gtmar.plain_data import PlainData
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
-    from gtmar.earning import Earning
     from gtmar.journal.catalog import Journal
     from gtmar.journal.files import Row
     from gtmar.spec.model import ScoringSpec
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Experiment",
     "Reference",
+    "WeightTrial",
+    "WeightTrials",
     "bases_and_earnings",
     "best",
     "checkout",
@@ -37,6 +40,7 @@ __all__ = [
     "measured_as",
     "models",
     "resolve",
+    "weight_trials",
 ]
 
 #: Beyond this an experiment's number is shown as it was given.
@@ -447,3 +451,111 @@ def best(
         most=most,
     )
     return name, rows
+
+
+# ---- what was tried with one weight --------------------------------------------------------------
+
+#: Columns of experiments that a weight's trials are read off.
+_TRIED = (
+    *("run_id", "experiment_id", "number", "proposer", "author", "note", "outcome"),
+    *("value_before", "value_after", "changes", "breaches", "evaluated_at"),
+)
+#: Experiments of a model that moved a weight; those that people read one by one are named.
+_MOVED = """
+    select
+        experiments.run_id || '/' || experiments.experiment_id as experiment,
+        experiments.evaluated_at as "at",
+        runs.kind as kind,
+        coalesce(experiments.author, runs.author) as author,
+        coalesce(experiments.note, runs.note) as note,
+        experiments.changes[getvariable('weight')].before as before,
+        experiments.changes[getvariable('weight')].after as after,
+        cardinality(experiments.changes) - 1 as others,
+        experiments.outcome as outcome,
+        experiments.breaches as breaches,
+        runs.objective as objective,
+        experiments.value_before as value_before,
+        experiments.value_after as value_after,
+        runs.outcomes_fingerprint = getvariable('outcomes') as same_table,
+        experiments.proposer in ('human', 'import') or experiments.outcome = 'win' as named
+    from experiments
+    join runs on runs.run_id = experiments.run_id
+    where runs.model = getvariable('model')
+        and experiments.outcome in ('win', 'lose', 'blocked')
+        and experiments.changes[getvariable('weight')] is not null
+"""
+
+
+@dataclass(frozen=True)
+class WeightTrial:
+    """One experiment that moved a weight."""
+
+    #: ``RUN/EXP``, and when it was evaluated.
+    experiment: str
+    at: datetime
+    #: Of its run: ``search``, ``human``, ``record`` or ``import``.
+    kind: str
+    author: str | None
+    note: str | None
+    before: int | None
+    after: int | None
+    #: How many other weights moved with it.
+    others: int
+    #: ``win``, ``lose`` or ``blocked``; then the guardrails that it broke.
+    outcome: str
+    breaches: tuple[str, ...]
+    objective: str
+    value_before: float | None
+    value_after: float | None
+    #: Whether it was measured on this very table and split.
+    same_table: bool
+
+
+@dataclass(frozen=True)
+class WeightTrials(PlainData):
+    """All experiments of a model that moved a weight."""
+
+    weight: str
+    #: How many there are, by outcome.
+    counts: dict[str, int]
+    #: Changes by people and what searches kept, the newest first.
+    trials: tuple[WeightTrial, ...]
+
+
+def weight_trials(
+    journal: Journal, weight: str, *, model: str, outcomes_fingerprint: str, most: int = 50
+) -> WeightTrials:
+    """Find the experiments of a model that moved a weight.
+
+    Parameters
+    ----------
+    journal, weight, model
+        The journal, the weight's name and the model's.
+    outcomes_fingerprint
+        Of the table that is at hand.
+    most
+        Experiments that are named.
+    """
+    runs = journal.query(
+        "select run_id from runs where model = getvariable('model')", columns=(), model=model
+    )["run_id"].to_list()
+    if not runs:
+        return WeightTrials(weight, {}, ())
+    asked = {
+        "among": runs,
+        "columns": _TRIED,
+        "weight": weight,
+        "model": model,
+        "outcomes": outcomes_fingerprint,
+    }
+    counts = journal.query(
+        f"select outcome, count(*) from ({_MOVED}) group by outcome order by outcome",
+        **asked,
+    )
+    rows = journal.query(
+        f"select * exclude (named) from ({_MOVED}) where named "
+        f'order by "at" desc, experiment limit {int(most)}',
+        **asked,
+    ).to_dicts()
+    trials = tuple(WeightTrial(**{**row, "breaches": tuple(row["breaches"] or ())}) for row in rows)
+    return WeightTrials(weight, dict(counts.rows()), trials)

@@ -23,14 +23,13 @@ from gtmar.journal.columns import (
     columns_of,
     experiment_id,
 )
-from gtmar.metrics.registry import all_metrics, metric_column
+from gtmar.metrics.registry import Measured, all_metrics, metric_column
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from gtmar.metrics.registry import Measured
     from gtmar.optimize.hill_climb import Step
 
 __all__ = [

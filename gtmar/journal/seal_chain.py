@@ -10,13 +10,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from gtmar.journal.files import Link
+from gtmar.journal.files import Link, RunFiles
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
-    from gtmar.journal.files import RunFiles
 
 __all__ = ["find_breaks", "number_of"]
 

@@ -19,7 +19,7 @@ import polars as pl
 from gtmar import spec as specs
 from gtmar.errors import UsageError
 from gtmar.integrations.lakehouse import is_target
-from gtmar.integrations.score_tables import ScoreTable
+from gtmar.integrations.tables_by_date import ScoreTable
 from gtmar.journal.files import lock_alone, make_folder, open_lock, parquet_files
 from gtmar.outputs import place_file, sync_folder
 from gtmar.safe_text import without_credentials

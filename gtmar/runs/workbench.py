@@ -20,8 +20,7 @@ from gtmar.engine.local import LocalEvaluator
 from gtmar.errors import AccountDataError, SpecError, UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
-from gtmar.journal.lookup import checkout
-from gtmar.journal.weight_trials import WeightTrials, weight_trials
+from gtmar.journal.lookup import WeightTrials, checkout, weight_trials
 from gtmar.objective.objective import Judge, expected
 from gtmar.optimize.search_loop import Limits
 from gtmar.runs.explain import Explanation, explained, row_of

@@ -19,14 +19,13 @@ from gtmar.safe_text import without_credentials
 from gtmar.snapshots.conflicts import Conflict, conflicts, refuse_unsettled
 from gtmar.snapshots.raw_history import RawHistory, history
 from gtmar.snapshots.recipe import SnapshotRecipe, conventions, parse, recipe_id
-from gtmar.snapshots.statement import RAW, all_rows
+from gtmar.snapshots.statement import RAW, SnapshotDays, all_rows
 from gtmar.sql_sandbox import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import date
 
-    from gtmar.snapshots.statement import SnapshotDays
 
 __all__ = [
     "Built",
@@ -130,7 +129,7 @@ def build(
     recipe, base, memory
         As for `history`.
     target
-        Where they go: a folder, or what `integrations.snapshot_tables` gives. A date that is there
+        Where they go: a folder, or what `integrations.tables_by_date` gives. A date that is there
         stays as it is where its rows are the same; where only outcomes have come to it, it gets
         them; with other rows it is an error: a table that was scored is not changed silently.
     days
@@ -166,7 +165,8 @@ def build(
     with history(recipe, base=base, memory=memory, watch=tell) as opened:
         tell("looking for contradictions")
         found = _checked(opened)
-        metadata, sources = _metadata(opened, found), _sources(opened)
+        sources = _sources(opened)
+        metadata = _metadata(recipe, found, sources)
         told = json.dumps(sources, sort_keys=True)
         if place.tells_sources:
             metadata["gtmar_versions"] = told
@@ -190,13 +190,11 @@ def _sources(opened: RawHistory) -> dict[str, dict[str, Any]]:
     }
 
 
-def _metadata(opened: RawHistory, found: list[Conflict]) -> dict[str, str]:
+def _metadata(
+    recipe: SnapshotRecipe, found: list[Conflict], sources: dict[str, dict[str, Any]]
+) -> dict[str, str]:
     """Return what a table's file says of how it was made."""
-    recipe = opened.recipe
-    rows = {
-        name: opened.ask(f"select count(*) from {quoted(f'{RAW}{name}')}")[0][0]
-        for name in recipe.sources
-    }
+    rows = {name: source["rows"] for name, source in sources.items()}
     counted = {each.kind: each.count for each in found}
     return {
         "gtmar_recipe": recipe_id(recipe),

@@ -13,23 +13,18 @@ import textwrap
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gtmar.data.locations import is_path, quoted
 from gtmar.data.scan import likely_id
 from gtmar.errors import AccountDataError, UsageError
-from gtmar.snapshots.conflicts import conflicts
+from gtmar.snapshots.conflicts import Conflict, conflicts
 from gtmar.snapshots.raw_columns import DraftedSource, RawColumns, column, plain, table_name
-from gtmar.snapshots.raw_history import history
+from gtmar.snapshots.raw_history import RawHistory, history
 from gtmar.snapshots.raw_shapes import generic_source, joined_source
-from gtmar.snapshots.recipe import RESERVED, Span, parse
+from gtmar.snapshots.recipe import RESERVED, SnapshotRecipe, Span, parse
 from gtmar.snapshots.statement import all_rows
 from gtmar.snapshots.stripe import stripe_sources
-
-if TYPE_CHECKING:
-    from gtmar.snapshots.conflicts import Conflict
-    from gtmar.snapshots.raw_history import RawHistory
-    from gtmar.snapshots.recipe import SnapshotRecipe
 
 __all__ = ["DraftedRecipe", "draft", "located"]
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gtmar.data.locations import quoted
-from gtmar.data.scan import Source, collect, scan
+from gtmar.data.scan import AccountTable, Source, collect, scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import duckdb
 
-    from gtmar.data.scan import AccountTable
 
 __all__ = ["LOADED", "DraftedSource", "RawColumns", "column", "plain", "table_name", "with_dates"]
 
@@ -61,13 +60,8 @@ def _words() -> frozenset[str]:
         rows = connection.execute(
             "select keyword_name from duckdb_keywords() where keyword_category = 'reserved'"
         ).fetchall()
-    return frozenset(word for [word] in rows) | {
-        "current_date",
-        "current_time",
-        "is",
-        "join",
-        "user",
-    }
+    more = ("current_date", "current_time", "is", "join", "user")
+    return frozenset((*(word for [word] in rows), *more))
 
 
 def table_name(place: str) -> str:

@@ -9,13 +9,12 @@ import polars as pl
 
 from gtmar.data.locations import literal
 from gtmar.data.scan import likely_id
-from gtmar.snapshots.raw_columns import LOADED, DraftedSource, column, plain
+from gtmar.snapshots.raw_columns import LOADED, DraftedSource, RawColumns, column, plain
 from gtmar.snapshots.stripe import minor_units, months_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gtmar.snapshots.raw_columns import RawColumns
 
 __all__ = ["generic_source", "joined_source"]
 
@@ -25,15 +24,8 @@ _MRR = (
 )
 _YEARLY = ("arr", "arr_amount", "annual_amount", "annual_price", "acv", "annual_contract_value")
 _PAID = (
-    *(
-        "amount",
-        "amount_paid",
-        "paid_amount",
-        "total_amount",
-        "order_total",
-        "total_price",
-        "total",
-    ),
+    *("amount", "amount_paid", "paid_amount", "total_amount", "order_total", "total_price"),
+    "total",
     *("net_amount", "payment_amount", "revenue", "sales", "price", "unit_amount", "plan_amount"),
     *("gross_amount", "grand_total", "invoice_total", "amount_usd", "amount_eur", "subtotal"),
     *("amount_cents", "amount_in_cents", "price_cents", "total_cents", "fee", "contract_value"),
@@ -97,21 +89,13 @@ def _ids(table: RawColumns) -> list[str]:
 
 
 def _number(table: RawColumns, names: tuple[str, ...]) -> list[str]:
-    return [
-        table.columns[name]
-        for name in names
-        if name in table.columns and table.is_number(table.columns[name])
-    ]
+    there = (table.columns[name] for name in names if name in table.columns)
+    return [own for own in there if table.is_number(own)]
 
 
 def _times(table: RawColumns, names: tuple[str, ...]) -> list[str]:
-    return [
-        table.columns[name]
-        for name in names
-        if name in table.columns
-        and not LOADED.fullmatch(name)
-        and (table.is_time(table.columns[name]) or _empty(table, table.columns[name]))
-    ]
+    there = (table.columns[name] for name in names if name in table.columns)
+    return [own for own in there if table.is_time(own) or _empty(table, own)]
 
 
 def _empty(table: RawColumns, own: str) -> bool:

@@ -26,7 +26,7 @@ from pydantic import (
 
 from gtmar.documents import read_text
 from gtmar.errors import RecipeError, SpecError, did_you_mean
-from gtmar.spec.document import read_with_lines, real_place
+from gtmar.spec.document import at_line, known_keys, read_with_lines, real_place, schema_of
 from gtmar.spec.encoders import SpecModel
 
 if TYPE_CHECKING:
@@ -607,10 +607,8 @@ def parse(text: str, *, source: str = "recipe") -> SnapshotRecipe:
             for line in _worded(detail, place).splitlines():
                 whole = ": " in line and name == "recipe"
                 at = _named_place(line) if whole else place
-                while at and at not in lines:
-                    at = at[:-1]
-                where = f"{source}:{lines[at]}" if at in lines else source
-                found.append(f"{where}: {line if whole else f'{name}: {line}'}")
+                said = line if whole else f"{name}: {line}"
+                found.append(f"{at_line(source, at, lines)}: {said}")
         texts = list(dict.fromkeys(found))
         raise RecipeError.of_all(texts, f"{source}: {len(texts)} problems", problems=texts) from err
 
@@ -635,7 +633,8 @@ def _worded(detail: Any, place: tuple[str | int, ...]) -> str:
     shown = "nothing" if given is None else "a list" if isinstance(given, list) else f'"{given}"'
     if kind == "extra_forbidden":
         key = str(place[-1])
-        return f'unknown key "{key}"{did_you_mean(key, _known_keys() - {key}, before="; ")}'
+        known = known_keys(SnapshotRecipe) - {key}
+        return f'unknown key "{key}"{did_you_mean(key, known, before="; ")}'
     if kind == "missing":
         return f'"{place[-1] if place else "?"}" is required'
     if kind == "literal_error":
@@ -651,18 +650,7 @@ def _worded(detail: Any, place: tuple[str | int, ...]) -> str:
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a recipe, for editors that complete and check YAML."""
-    schema = SnapshotRecipe.model_json_schema(by_alias=True, mode="validation")
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "gtmar snapshot recipe"
-    return schema
-
-
-def _known_keys() -> set[str]:
-    parts = json_schema()["$defs"].values()
-    return {
-        *SnapshotRecipe.model_fields,
-        *(key for part in parts for key in part.get("properties", ())),
-    }
+    return schema_of(SnapshotRecipe, "gtmar snapshot recipe")
 
 
 def recipe_id(recipe: SnapshotRecipe) -> str:

@@ -19,23 +19,10 @@ __all__ = ["minor_units", "months_of", "stripe_role", "stripe_sources"]
 
 #: Currencies without a minor unit, and those with thousandths, as Stripe counts them.
 _WHOLE = frozenset(
-    [
-        "bif",
-        "clp",
-        "djf",
-        "gnf",
-        "jpy",
-        "kmf",
-        "krw",
-        "mga",
-        "pyg",
-        "rwf",
-        "vnd",
-        "vuv",
-        "xaf",
-        "xof",
-        "xpf",
-    ]
+    (
+        *("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga"),
+        *("pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"),
+    )
 )
 _THOUSANDTHS = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
 

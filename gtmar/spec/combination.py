@@ -11,12 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
+from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS, ScoringSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gtmar.spec.model import ScoringSpec
 
 __all__ = ["Combination", "PointSet"]
 

@@ -11,10 +11,12 @@ spec's own words by `foreign` and validated here.
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
@@ -26,7 +28,6 @@ from gtmar.spec.encoders import SpecModel
 from gtmar.spec.ids import calibration_of
 from gtmar.spec.import_specs import Draft, from_csv, from_tools
 from gtmar.spec.model import ProblemsError, ScoringSpec, Tier, tier_problems
-from gtmar.spec.yaml_writer import CORE_SCALARS, commented_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 __all__ = [
+    "at_line",
+    "commented_yaml",
     "json_schema",
+    "known_keys",
     "load",
     "parse",
     "part_of",
@@ -43,6 +47,7 @@ __all__ = [
     "real_place",
     "retiered",
     "reweighed",
+    "schema_of",
     "to_json",
     "to_yaml",
 ]
@@ -55,6 +60,19 @@ _MOST_NODES = 200_000
 #: Problems that a message lists, and wrong keys of which the likely name is looked for; the facts
 #: of the error have all.
 _LISTED, _GUESSED = 200, 20
+
+
+#: The scalars of YAML 1.2's core schema that aren't text: tag, form, first characters.
+_CORE_SCALARS = tuple(
+    (f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
+    for tag, pattern, first in (
+        ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+        ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
+        ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+        ("float", r"^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$", "-+."),
+        ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    )
+)
 
 
 class _CoreLoader(yaml.SafeLoader):
@@ -90,7 +108,7 @@ class _CoreLoader(yaml.SafeLoader):
 
 
 _CoreLoader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in CORE_SCALARS:
+for _tag, _pattern, _first in _CORE_SCALARS:
     _CoreLoader.add_implicit_resolver(_tag, _pattern, _first)
 
 
@@ -284,13 +302,24 @@ def _findings(
     """Word pydantic's findings: file and line, place, what is wrong, the likely name."""
     found = []
     for place, problem in _problems(err, data):
-        at = place
-        while at and at not in lines:
-            at = at[:-1]
-        where = f"{source}:{lines[at]}" if at in lines else source
         name = ".".join(str(part) for part in place) or "spec"
-        found.append((lines.get(at, 0), f"{where}: {name}: {problem}"))
+        found.append(
+            (_line_of(place, lines), f"{at_line(source, place, lines)}: {name}: {problem}")
+        )
     return found
+
+
+def _line_of(place: _Place, lines: Mapping[_Place, int]) -> int:
+    """Return the line of a place, or of the nearest that holds it; 0 where none is known."""
+    while place and place not in lines:
+        place = place[:-1]
+    return lines.get(place, 0)
+
+
+def at_line(source: str, place: _Place, lines: Mapping[_Place, int]) -> str:
+    """Name a place in a document by its source, and its line where that is known."""
+    line = _line_of(place, lines)
+    return f"{source}:{line}" if line else source
 
 
 def _refusal(found: list[tuple[int, str]], *, source: str, hint: str | None = None) -> SpecError:
@@ -343,7 +372,7 @@ def _problem(detail: ErrorDetails, *, guess: bool = True) -> str:
     kind = detail["type"]
     if kind == "extra_forbidden":
         key = str(detail["loc"][-1])
-        known = _known_keys() - {key} if guess else ()
+        known = known_keys(ScoringSpec) - {key} if guess else ()
         return f'unknown key "{key}"' + did_you_mean(key, known, before="; ")
     if kind == "missing":
         return f'"{detail["loc"][-1]}" is required'
@@ -358,11 +387,17 @@ def _problem(detail: ErrorDetails, *, guess: bool = True) -> str:
 
 
 @cache
-def _known_keys() -> frozenset[str]:
-    schema = json_schema()
-    return frozenset(
-        key for part in (schema, *schema["$defs"].values()) for key in part.get("properties", {})
-    )
+def known_keys(model: type[SpecModel]) -> frozenset[str]:
+    """Return the keys of a document and of all its parts."""
+    schema = model.model_json_schema()
+    parts = (schema, *schema["$defs"].values())
+    return frozenset(key for part in parts for key in part.get("properties", ()))
+
+
+def schema_of(model: type[SpecModel], title: str) -> dict[str, Any]:
+    """Return the JSON Schema of a document under a title."""
+    schema = model.model_json_schema(by_alias=True, mode="validation")
+    return {**schema, "$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}
 
 
 def json_schema() -> dict[str, Any]:
@@ -371,10 +406,7 @@ def json_schema() -> dict[str, Any]:
     Put ``# yaml-language-server: $schema=gtmar.schema.json`` on a spec's first line, after
     ``gtmar spec schema > gtmar.schema.json``.
     """
-    schema = ScoringSpec.model_json_schema(by_alias=True, mode="validation")
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "gtmar scoring spec"
-    return schema
+    return schema_of(ScoringSpec, "gtmar scoring spec")
 
 
 def reweighed(spec: ScoringSpec, weights: Mapping[str, int]) -> ScoringSpec:
@@ -477,3 +509,127 @@ def to_yaml(spec: ScoringSpec, *, heading: str = "") -> str:
 def _whole_number(value: Any) -> Any:
     """Return 55 for 55.0, as people write it; both read back the same."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# ---- YAML that people like to read ---------------------------------------------------------------
+
+#: Beside the usual ones.
+_LINE_ENDS = "\x85\u2028\u2029"
+#: A feature stands on one line, however long.
+_ONE_LINE = 10_000
+#: What stands above some keys.
+_NOTES = {
+    "groups": "Features whose points are summed first, and cut at min and max",
+    "veto": "Whom a rule keeps out of the tiers that are better",
+    "tiers": "min included, max excluded",
+    "guardrails": "What a kept change must not break",
+    "no_worse": "In which a kept change must not be worse than the start",
+    "constraints": "What the weights hold together",
+    "calibration": "How many accounts with such a score left; fitted, not written by hand",
+    "fitted": "Encoders that were fitted to outcomes, as they were then; not by hand",
+    "segments": "Whose accounts are looked at apart",
+}
+
+
+def commented_yaml(
+    data: Mapping[str, Any],
+    *,
+    heading: str = "",
+    comments: Mapping[str, str] = MappingProxyType({}),
+    left_out: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Write a spec's plain data as commented YAML.
+
+    Parameters
+    ----------
+    heading
+        Lines to stand at the top as comments.
+    comments
+        A comment by feature, of one line or more, to stand above it.
+    left_out
+        Columns that are no feature, with the reason; listed below the features.
+    """
+    parts = [_commented(heading)]
+    for key, value in data.items():
+        if key == "features":
+            parts.append("\nfeatures:\n")
+            for name, feature in value.items():
+                comment = _indented(_commented(comments[name])) if name in comments else ""
+                parts.append(comment + _indented(_dump({name: _laid_out(feature)})))
+            if left_out:
+                parts.append("  # Left out:\n")
+                parts += [f"  #   {_one_line(n)}: {_one_line(r)}\n" for n, r in left_out.items()]
+        else:
+            note = f"\n# {_NOTES[key]}\n" if key in _NOTES else ""
+            parts.append(note + _dump({key: _shaped(key, value)}))
+    return "".join(parts)
+
+
+def _shaped(key: str, value: Any) -> Any:
+    """Lay a part out: what has a line of its own stays as it is, the rest stands on one line."""
+    if key in ("tiers", "groups"):
+        return {name: _Flow(each) for name, each in value.items()}
+    if key in ("guardrails", "veto"):
+        return [_Flow(each) for each in value]
+    if key == "calibration":
+        return {**value, "steps": [_Flow(step) for step in value["steps"]]}
+    return _Flow(value) if isinstance(value, dict) and key != "fitted" else value
+
+
+def _laid_out(feature: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Put a feature on one line; with bins, each bin on one."""
+    encode = feature.get("encode")
+    if not isinstance(encode, dict) or encode.get("kind") != "bins":
+        return _Flow(feature)
+    bins = {key: _Flow(weight) for key, weight in encode["bins"].items()}
+    return {**feature, "encode": {**encode, "bins": bins}}
+
+
+class _Flow(dict[str, Any]):
+    """A mapping that is written on one line, where it fits."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Safe dumper that knows `_Flow`."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    """Escape what YAML takes for the end of a line."""
+    style = '"' if any(end in text for end in _LINE_ENDS) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+# What our own reader takes for a number must be quoted where it is text.
+for _tag, _pattern, _first in _CORE_SCALARS:
+    _Dumper.add_implicit_resolver(_tag, _pattern, _first)
+_Dumper.add_representer(
+    _Flow,
+    lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=True),
+)
+
+
+def _dump(data: Mapping[str, Any]) -> str:
+    return str(
+        yaml.dump(
+            data,
+            Dumper=_Dumper,
+            sort_keys=False,
+            allow_unicode=True,
+            width=_ONE_LINE,
+            default_flow_style=False,
+        )
+    )
+
+
+def _indented(text: str) -> str:
+    return "".join(f"  {line}\n" for line in text.removesuffix("\n").split("\n"))
+
+
+def _commented(text: str) -> str:
+    return "".join(f"# {_one_line(line)}".rstrip() + "\n" for line in text.splitlines())
+
+
+def _one_line(text: str) -> str:
+    """Keep a name from the table from breaking out of its comment."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from gtmar.documents import with_leaves
 from gtmar.spec.encoders import unordered
-from gtmar.spec.model import Reading
+from gtmar.spec.model import Feature, Reading, ScoringSpec
 
 if TYPE_CHECKING:
     from gtmar.spec.calibration import Calibration
-    from gtmar.spec.model import Feature, ScoringSpec
 
 __all__ = [
     "calibration_of",
@@ -28,6 +27,7 @@ __all__ = [
     "score_id",
     "spec_id",
     "tiers_id",
+    "value_form_of",
 ]
 
 #: Hexadecimal digits of an id: 64 bits, so that a million specs still don't collide by chance.
@@ -69,14 +69,8 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
             "objective": data["objective"],
             "guardrails": data["guardrails"],
         }
-        if data["labels"]:
-            form["labels"] = data["labels"]
-        if data["constraints"] is not None:
-            form["constraints"] = data["constraints"]
-        if data["no_worse"]:
-            form["no_worse"] = sorted(data["no_worse"])
-        if data["segments"]:
-            form["segments"] = sorted(data["segments"])
+        form |= {key: data[key] for key in ("labels", "constraints") if data[key]}
+        form |= {key: sorted(data[key]) for key in ("no_worse", "segments") if data[key]}
     return form
 
 
@@ -185,8 +179,14 @@ def form_id(spec: ScoringSpec, *, tiers: bool = True) -> str:
         del form["tiers"]
     elif spec.has_rule:
         form["tiers"] = _rules(spec)
-    for feature in form["features"].values():
-        feature.pop("weight", None)
-        if feature["encode"]["kind"] == "bins":
-            feature["encode"]["bins"] = sorted(feature["encode"]["bins"])
+    form["features"] = {name: value_form_of(each, name) for name, each in spec.features.items()}
     return _identifier("f", form)
+
+
+def value_form_of(feature: Feature, name: str) -> dict[str, Any]:
+    """Return what a feature of this name says of its value: all but weights and their bounds."""
+    form = _feature(feature, name, feature.model_dump(mode="json", by_alias=True), bounds=False)
+    form.pop("weight", None)
+    if form["encode"]["kind"] == "bins":
+        form["encode"]["bins"] = sorted(form["encode"]["bins"])
+    return form

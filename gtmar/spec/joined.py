@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from gtmar.errors import UsageError
 from gtmar.spec.combination import Combination
 from gtmar.spec.encoders import unordered
-from gtmar.spec.ids import calibration_of, form_id, points_id
+from gtmar.spec.ids import calibration_of, form_id, points_id, value_form_of
 from gtmar.spec.model import ScoringSpec
-from gtmar.spec.rule import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +24,6 @@ _SHARED = (
     *("max_score", "orientation", "id", "outcomes", "labels"),
     *("as_of", "date_format", "time_zone", "read"),
 )
-_WEIGHTED = ("weight", "min", "max")
 _OWN = "{} (candidate)"
 
 
@@ -62,9 +60,11 @@ def joined(incumbent: ScoringSpec, candidate: ScoringSpec) -> tuple[ScoringSpec,
 
     def shared(name: str) -> bool:
         """Whether a feature of both is one and the same."""
-        same = name in old and name in new and _form(name, old[name]) == _form(name, new[name])
         # In other groups a weight counts otherwise, so each score has features of its own.
-        return same and not grouped
+        if grouped or name not in old or name not in new:
+            return False
+        one, two = (value_form_of(each.features[name], name) for each in (incumbent, candidate))
+        return one == two
 
     features, now, called = {}, {}, {}
     for name, feature in old.items():
@@ -127,18 +127,6 @@ def _refuse_shapes(incumbent: ScoringSpec, candidate: ScoringSpec) -> bool:
             hint="gtmar backtest --spec judges each by itself",
         )
     return apart
-
-
-def _form(name: str, feature: dict[str, Any]) -> dict[str, Any]:
-    """Return what makes a feature's value, without weights."""
-    form = {k: v for k, v in feature.items() if k not in (*_WEIGHTED, "description")}
-    if form["rule"] is not None:
-        return {"rule": Rule.parse(form["rule"]).canonical}
-    form["column"] = form["column"] or name
-    form["encode"] = unordered(form["encode"])
-    if form["encode"]["kind"] == "bins":
-        form["encode"] = {**form["encode"], "bins": sorted(form["encode"]["bins"])}
-    return form
 
 
 def _weights(feature: dict[str, Any]) -> Iterator[tuple[str | None, dict[str, Any]]]:

@@ -739,6 +739,12 @@ class ScoringSpec(SpecModel):
         return list(dict.fromkeys(read))
 
     @property
+    def date_columns(self) -> list[str]:
+        """The columns that features read as dates."""
+        dated = (n for n, f in self.features.items() if isinstance(f.encode, DaysBeforeEncoder))
+        return [self.features[name].reads(name)[0] for name in dated]
+
+    @property
     def veto_ends(self) -> tuple[tuple[Rule, int], ...]:
         """Each veto's rule, and the best score that it leaves, in hundredths of a point.
 

@@ -22,7 +22,7 @@ from attacks.nursery import Change, Nursery, spread, strace_works
 
 from gtmar import runs
 from gtmar import spec as specs
-from gtmar.integrations.jsonl_export import export_jsonl
+from gtmar.integrations.jsonl_format import export_jsonl
 from gtmar.journal.catalog import Journal
 from gtmar.journal.verify import verify
 

@@ -12,7 +12,7 @@ from attacks.ground import CUT_OFF, FIRST, OTHER, counts, counts_before, renew, 
 from attacks.nursery import Nursery
 
 from gtmar import spec as specs
-from gtmar.integrations.jsonl_export import export_jsonl
+from gtmar.integrations.jsonl_format import export_jsonl
 from gtmar.journal.catalog import Journal
 
 if TYPE_CHECKING:

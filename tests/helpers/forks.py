@@ -28,7 +28,7 @@ _IMPORTED = [
     *("pytest", "duckdb", "numpy", "polars", "pyarrow.parquet", "pyarrow.compute", "deltalake"),
     *("rich.console", "rich.live", "typer.rich_utils", "gtmar.cli.app", "gtmar.runs"),
     *("gtmar.cli.data", "gtmar.cli.search", "gtmar.journal.catalog", "gtmar.snapshots.build"),
-    *("gtmar.optimize.surrogate_proposer", "gtmar.integrations.snapshot_tables", "forks"),
+    *("gtmar.optimize.surrogate_proposer", "gtmar.integrations.tables_by_date", "forks"),
 ]
 
 

@@ -20,7 +20,7 @@ from gtmar import runs
 from gtmar.data import synthetic
 from gtmar.errors import DamagedJournalWarning, JournalError, NotComparableError, RunNotFoundError
 from gtmar.integrations import jsonl_import as exchange
-from gtmar.integrations.jsonl_export import export_jsonl
+from gtmar.integrations.jsonl_format import export_jsonl
 from gtmar.integrations.jsonl_import import import_jsonl
 from gtmar.journal import review, writer
 from gtmar.journal.catalog import Journal
@@ -242,6 +242,14 @@ def test_the_records_hold_what_is_known_and_no_more(
     assert dict(record_of(tmp_path / "journal", imported.runs[1], "start")["parameters"])[
         "lines"
     ] == ("5-5")
+
+
+def test_an_empty_name_takes_nothing_back(imported: exchange.Imported, tmp_path: Path) -> None:
+    """As of a shell's variable that nobody set."""
+    journal = tmp_path / "journal"
+    with pytest.raises(JournalError, match='"" stands for 0 imports'):
+        exchange.undo_import("", journal)
+    assert run_ids(journal) == sorted(imported.runs)
 
 
 def test_an_event_says_what_was_brought_in(imported: exchange.Imported, tmp_path: Path) -> None:
@@ -706,7 +714,7 @@ def test_export_reads_as_it_is_asked(normal: Path, monkeypatch: pytest.MonkeyPat
                 opened.append(source.name)
             super().__init__(source, **options)
 
-    monkeypatch.setattr("gtmar.integrations.jsonl_export.pq.ParquetFile", Spy)
+    monkeypatch.setattr("gtmar.integrations.jsonl_format.pq.ParquetFile", Spy)
     with Journal(normal) as journal:
         lines = export_jsonl(journal)
         assert opened == []

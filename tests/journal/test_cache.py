@@ -1,5 +1,6 @@
 """The cache of a journal's rows: quicker answers, the same ones, whatever becomes of it."""
 
+import dataclasses
 import os
 import shutil
 import threading
@@ -13,6 +14,7 @@ import pytest
 from journals import begin, finish
 
 from gtmar.errors import DamagedJournalWarning, QueryError
+from gtmar.journal import file_index
 from gtmar.journal.catalog import Journal
 from gtmar.journal.columns import ADDED
 from gtmar.journal.file_index import Cache, FileIndex
@@ -147,6 +149,17 @@ def test_what_a_version_with_fewer_columns_kept_is_kept_anew(
     with Journal(journal) as opened:
         assert opened.query("select run_id from runs", columns=()).height == len(IDS)
     assert same(answers(journal), first)
+
+
+def test_what_a_version_with_other_facts_of_files_kept_is_no_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fields = [(each.name, each.type) for each in dataclasses.fields(file_index.File)]
+    older = dataclasses.make_dataclass("Older", [*fields, ("place", int)])
+    written = file_index._written.__wrapped__
+    ours = written()
+    monkeypatch.setattr(file_index, "File", older)
+    assert written() != ours
 
 
 @pytest.mark.slow

@@ -32,8 +32,7 @@ from raw_tables import (
 
 from gtmar.data.locations import quoted
 from gtmar.errors import RecipeError
-from gtmar.snapshots.closed_sql import refuse_select
-from gtmar.snapshots.raw_history import RawHistory, history
+from gtmar.snapshots.raw_history import RawHistory, history, refuse_select
 from gtmar.snapshots.recipe import parse
 
 if TYPE_CHECKING:

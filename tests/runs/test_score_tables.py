@@ -175,8 +175,8 @@ app(["watch", "--data", "accounts", "--scores", {place!r}, "--json", *{options!r
 """
 #: Before a date's rows are committed, and when they are and nothing is measured.
 BEFORE = (
-    "from gtmar.integrations import score_tables\n"
-    "score_tables.append_new = lambda *_, **__: os.kill(os.getpid(), 9)"
+    "from gtmar.integrations import tables_by_date\n"
+    "tables_by_date.append_new = lambda *_, **__: os.kill(os.getpid(), 9)"
 )
 UNMEASURED = (
     "from gtmar.runs import measurement\n"

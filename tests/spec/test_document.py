@@ -425,6 +425,12 @@ def test_heading_stands_above_as_comment() -> None:
     assert parse(text) == parse(SEED)
 
 
+@pytest.mark.parametrize("name", ["tiers", "groups", "guardrails", "veto", "calibration"])
+def test_a_feature_may_have_the_name_of_a_part_of_the_spec(name: str) -> None:
+    spec = make_spec(features={name: weighted(3, encode="identity")})
+    assert parse(to_yaml(spec)) == spec
+
+
 @pytest.mark.parametrize("write", [to_yaml, to_json])
 @pytest.mark.parametrize(
     "text",

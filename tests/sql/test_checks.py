@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from ledgers import Ledger, Row
 
-from gtmar.integrations.jsonl_export import export_jsonl
+from gtmar.integrations.jsonl_format import export_jsonl
 from gtmar.integrations.jsonl_import import import_jsonl
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event

@@ -9,7 +9,7 @@ import pytest
 
 from gtmar.errors import RecipeError
 from gtmar.snapshots.build import snapshot_table
-from gtmar.snapshots.closed_sql import refuse_select
+from gtmar.snapshots.raw_history import refuse_select
 from gtmar.snapshots.recipe import parse
 
 DAY = date(2024, 3, 1)

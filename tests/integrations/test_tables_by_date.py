@@ -23,8 +23,8 @@ from typer.testing import CliRunner
 from gtmar.cli.app import app
 from gtmar.data.scan import Source, collect, scan
 from gtmar.errors import AccountDataError, UsageError
-from gtmar.integrations import snapshot_tables
-from gtmar.integrations.snapshot_tables import snapshots_into
+from gtmar.integrations import tables_by_date
+from gtmar.integrations.tables_by_date import snapshots_into
 from gtmar.journal.files import RunFiles
 from gtmar.snapshots.build import Built, build
 from gtmar.snapshots.recipe import parse
@@ -278,7 +278,7 @@ BUILD = """
 import sys
 from datetime import date
 from pathlib import Path
-from gtmar.integrations.snapshot_tables import snapshots_into
+from gtmar.integrations.tables_by_date import snapshots_into
 from gtmar.snapshots.build import build
 from gtmar.snapshots.recipe import parse
 text, target = Path(sys.argv[1]).read_text(), sys.argv[2]
@@ -297,14 +297,14 @@ def test_a_date_that_another_process_puts_in_meanwhile_is_there_once(
 ) -> None:
     """Between the look at the table and the commit."""
     text, target = shop(tmp_path), f"delta:{tmp_path}/lake"
-    copied = snapshot_tables._copy
+    copied = tables_by_date._copy
 
     def overtaken(made: Path, where: str, name: str) -> int:
-        monkeypatch.setattr(snapshot_tables, "_copy", copied)
+        monkeypatch.setattr(tables_by_date, "_copy", copied)
         assert built(text, target).tables[0].change == "new"
         return copied(made, where, name)
 
-    monkeypatch.setattr(snapshot_tables, "_copy", overtaken)
+    monkeypatch.setattr(tables_by_date, "_copy", overtaken)
     [made] = built(text, target).tables
     assert made.change == "same"
     assert read(made.data).height == 2
@@ -312,8 +312,8 @@ def test_a_date_that_another_process_puts_in_meanwhile_is_there_once(
 
 KILLED = f"""
 import os
-from gtmar.integrations import snapshot_tables
-snapshot_tables.pl.read_parquet_metadata = lambda _: os.kill(os.getpid(), 9)
+from gtmar.integrations import tables_by_date
+tables_by_date.pl.read_parquet_metadata = lambda _: os.kill(os.getpid(), 9)
 {BUILD}"""
 
 

@@ -1,16 +1,15 @@
-"""Snapshots into a Delta table, a partition a date, or into a table of a DuckDB file.
+"""Tables that grow by date in a lakehouse: snapshots, and the scores that specs gave.
 
-The rules are those of a folder: a date that is there stays as it is, gets its outcomes when they
-come, and is refused with other rows. A date goes in by one commit, which fails where another came
-between the look and the commit; then it looks again.
+Either is a Delta table, a partition a date, or a table of a DuckDB file. What is there stays: a
+date goes in by one commit, which fails where another came between the look and the commit; then it
+looks again. Snapshots follow the rules of a folder: a date gets its outcomes when they come, and is
+refused with other rows.
 """
 
 from __future__ import annotations
 
 import json
-import random
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -18,23 +17,34 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from gtmar.data.locations import literal, local_path, quoted
+from gtmar.data.locations import duckdb_place, literal, local_path, quoted
 from gtmar.errors import UsageError, culprits
-from gtmar.integrations.lakehouse import APPLICATION, PAUSE, TRIES, delta_table, in_duckdb
+from gtmar.integrations.lakehouse import (
+    add_columns,
+    append_new,
+    by_turns,
+    delta_table,
+    described,
+    in_duckdb,
+    took_turn,
+)
 from gtmar.outputs import refuse_inputs
 from gtmar.safe_text import without_credentials
 from gtmar.snapshots.build import change_of, change_of_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import date
 
     import duckdb
 
-__all__ = ["DeltaSnapshots", "DuckDBSnapshots", "snapshots_into"]
+__all__ = ["DeltaSnapshots", "DuckDBSnapshots", "ScoreTable", "snapshots_into"]
 
 #: The column of the date, which a folder has in its name.
 _DAY = "features_asof"
+
+
+# ---- snapshots -----------------------------------------------------------------------------------
 
 
 def snapshots_into(
@@ -54,19 +64,18 @@ def snapshots_into(
     return DuckDBSnapshots(location)
 
 
-def _other_types(location: str, there: dict[str, str], new: dict[str, str]) -> UsageError | None:
-    """Word which columns are of other types than the table's; None for none."""
+def _refuse_other_types(location: str, there: dict[str, str], new: dict[str, str]) -> None:
+    """Refuse columns that are of other types than the table's."""
     unlike = [
         f'"{name}" is {there[name]} there and {kind} now'
         for name, kind in new.items()
         if there.get(name, kind) != kind
     ]
-    if not unlike:
-        return None
-    return UsageError(
-        f'"{without_credentials(location)}": columns of other types: {"; ".join(unlike)}',
-        hint="the recipe has changed since: give -o another table",
-    )
+    if unlike:
+        raise UsageError(
+            f'"{without_credentials(location)}": columns of other types: {"; ".join(unlike)}',
+            hint="the recipe has changed since: give -o another table",
+        )
 
 
 def _no_snapshots(location: str) -> UsageError:
@@ -104,14 +113,7 @@ class DeltaSnapshots(_Snapshots):
             If the date is there with other rows, or it can't be written.
         """
         with delta_table(self.location) as (deltalake, target):
-            for attempt in range(TRIES):
-                try:
-                    return self._committed(deltalake, target, day, made, key)
-                except deltalake.exceptions.CommitFailedError:
-                    if attempt == TRIES - 1:
-                        raise
-                    time.sleep(random.uniform(0, PAUSE))
-        raise AssertionError("the last try raises or returns")
+            return by_turns(lambda: self._committed(deltalake, target, day, made, key))
 
     def _committed(self, deltalake: Any, target: str, day: date, made: Path, key: str) -> str:
         from deltalake.transaction import create_table_with_add_actions
@@ -127,9 +129,8 @@ class DeltaSnapshots(_Snapshots):
         if table.metadata().partition_columns != [_DAY]:
             raise _no_snapshots(self.location)
         there = {field.name: str(field.type) for field in table.schema().fields}
-        error = _other_types(self.location, there, {name: str(f.type) for name, f in own.items()})
-        if error is not None:
-            raise error
+        kinds = {name: str(field.type) for name, field in own.items()}
+        _refuse_other_types(self.location, there, kinds)
         this_day = [(_DAY, "=", day.isoformat())]
         change = "new"
         if files := table.file_uris(file_pruning_predicate=this_day):
@@ -154,15 +155,13 @@ class DeltaSnapshots(_Snapshots):
             data_change=True,
             stats=json.dumps({"numRecords": rows}),
         )
-        # Appends don't conflict by themselves: two commits of one application do.
-        turn = deltalake.Transaction(APPLICATION, table.version() + 1)
         table.create_write_transaction(
             [add],
             mode="append" if change == "new" else "overwrite",
             schema=table.schema(),
             partition_by=[_DAY],
             partition_filters=None if change == "new" else this_day,
-            commit_properties=deltalake.CommitProperties(app_transactions=[turn]),
+            commit_properties=took_turn(table),
         )
         return change
 
@@ -218,30 +217,27 @@ class DuckDBSnapshots(_Snapshots):
     def _written(
         self, connection: duckdb.DuckDBPyConnection, table: str, day: date, made: Path
     ) -> str:
-        def described(text: str) -> dict[str, str]:
-            return {row[0]: row[1] for row in connection.execute(f"describe {text}").fetchall()}
-
         def count(text: str) -> int:
             return int(connection.execute(f"select count(*) from ({text})").fetchall()[0][0])
 
         name = f"{table[1:-1].replace(chr(34) * 2, chr(34))}/{_DAY}={day.isoformat()}"
         view = quoted(name)
-        rows = f"from read_parquet('{made}')"
+        source = f"read_parquet('{made}')"
+        rows = f"from {source}"
         when = f"date '{day.isoformat()}'"
         connection.execute(
             f"create table if not exists {table} as select {when} as {_DAY}, * {rows} limit 0"
         )
-        there, new = described(f"from {table}"), described(rows)
+        there, new = described(connection, table), described(connection, source)
         if there.get(_DAY) != "DATE":
             raise _no_snapshots(self.location)
-        if (error := _other_types(self.location, there, new)) is not None:
-            raise error
+        _refuse_other_types(self.location, there, new)
         change = "new"
         if count(f"from {table} where {_DAY} = {when}"):
             views = connection.execute("select view_name from duckdb_views()").fetchall()
             # Rows without a view are somebody else's.
             known = (name,) in views
-            old = described(f"from {view}") if known else there
+            old = described(connection, view) if known else there
             shared = [column for column in old if column in new]
             listed = ", ".join(map(quoted, shared))
             before = f"select {listed} from {table} where {_DAY} = {when}"
@@ -250,9 +246,7 @@ class DuckDBSnapshots(_Snapshots):
             change = change_of(list(old), list(new), alike=not differ, place=self.of(day))
         if change == "same":
             return change
-        for column, kind in new.items():
-            if column not in there:
-                connection.execute(f"alter table {table} add column {quoted(column)} {kind}")
+        add_columns(connection, table, there, new)
         connection.execute(f"delete from {table} where {_DAY} = {when}")
         connection.execute(f"insert into {table} by name select {when} as {_DAY}, * {rows}")
         selected = ", ".join(map(quoted, new))
@@ -262,3 +256,136 @@ class DuckDBSnapshots(_Snapshots):
         said = literal(json.dumps(pl.read_parquet_metadata(made)))
         connection.execute(f"comment on view {view} is {said}")
         return change
+
+
+# ---- kept scores ---------------------------------------------------------------------------------
+
+_KEY = "kept_as"
+#: The columns: `kept_as` names what a spec gave on a date, ``DATE/SCORE_ID``; `spec` is its JSON.
+_COLUMNS = {
+    _DAY: pl.Date,
+    "role": pl.String,
+    _KEY: pl.String,
+    "account": pl.String,
+    "score": pl.Float64,
+    "tier": pl.String,
+    "probability": pl.Float64,
+    "model": pl.String,
+    "spec_id": pl.String,
+    "scored_on": pl.Date,
+    "spec": pl.String,
+}
+_SHARED = (_DAY, "role", _KEY, "scored_on", "spec")
+_OWN = ("account", "score", "tier", "probability", "model", "spec_id", "scored_on")
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """A table of kept scores: ``delta:FOLDER``, ``delta:URL`` or ``duckdb:///file.db?table=NAME``.
+
+    Every method raises `UsageError` where it can't be read or written, or holds something else.
+    """
+
+    location: str
+
+    @property
+    def _in_delta(self) -> bool:
+        return self.location.startswith("delta:")
+
+    def refuse_inputs(self, inputs: Iterable[str | Path]) -> None:
+        """Refuse a Delta table that is an input; of a DuckDB file other tables may be one."""
+        if self._in_delta and (local := local_path(self.location)) is not None:
+            refuse_inputs(local, inputs)
+        self._is_there()
+
+    def kept(self) -> pl.DataFrame:
+        """Return what all rows of a date and a spec share, once each, dates ascending."""
+        return self._read(_SHARED).unique().sort(_DAY, _KEY)
+
+    def rows(self, kept_as: str) -> pl.DataFrame:
+        """Return what a spec gave on a date, a row an account, in the order of their ids."""
+        return self._read(_OWN, kept_as).sort("account")
+
+    def keep(self, rows: pl.DataFrame) -> bool:
+        """Append the rows of one `kept_as` unless it is there; say whether they are new."""
+        rows = rows.select(pl.col(name).cast(dtype) for name, dtype in _COLUMNS.items())
+        if not self._is_there() and self._in_delta:
+            with delta_table(self.location) as (deltalake, target):
+                deltalake.write_deltalake(
+                    target,
+                    rows.clear().to_arrow(),
+                    mode="ignore",
+                    partition_by=[_DAY],
+                    # The log outlives its rows: no account's id may stand there as a least value.
+                    configuration={"delta.dataSkippingNumIndexedCols": "0"},
+                )
+        return append_new(rows, self.location, key=_KEY) > 0
+
+    def forget(self, before: date) -> None:
+        """Remove the rows of dates before a day, from older versions of a Delta table as well."""
+        if not self._is_there():
+            return
+        condition = f"{_DAY} < '{before.isoformat()}'"
+        if self._in_delta:
+            with delta_table(self.location) as (deltalake, target):
+                table = deltalake.DeltaTable(target)
+                table.delete(condition)
+                # Though nothing was left to delete: a process may have been killed in between.
+                table.vacuum(0, dry_run=False, enforce_retention_duration=False)
+            return
+
+        def act(connection: duckdb.DuckDBPyConnection, table: str) -> None:
+            connection.execute(f"delete from {table} where {condition}")
+            connection.execute("checkpoint")
+
+        in_duckdb(self.location, act)
+
+    def _is_there(self) -> bool:
+        """Whether the table is there; an error where it holds something else."""
+        if self._in_delta:
+            with delta_table(self.location) as (deltalake, target):
+                if not deltalake.DeltaTable.is_deltatable(target):
+                    return False
+                there = [field.name for field in deltalake.DeltaTable(target).schema().fields]
+        else:
+            path, name = duckdb_place(self.location)
+            if not path.exists():
+                return False
+            text = (
+                "select column_name from information_schema.columns "
+                "where table_schema = 'main' and lower(table_name) = lower(?)"
+            )
+            found = in_duckdb(self.location, lambda c, _: c.execute(text, [name]).fetchall())
+            there = [column for (column,) in found]
+            if not there:
+                return False
+        if lacking := [name for name in _COLUMNS if name not in there]:
+            raise UsageError(
+                f'"{without_credentials(self.location)}" is there already and is no table of kept '
+                f"scores: it has no column {culprits(lacking)}",
+                hint="give --scores another table",
+            )
+        return True
+
+    def _read(self, columns: Sequence[str], kept_as: str | None = None) -> pl.DataFrame:
+        """Read some columns, of one `kept_as` or of all; no row where there is no table."""
+        if not self._is_there():
+            return pl.DataFrame(schema={name: _COLUMNS[name] for name in columns})
+        if self._in_delta:
+            with delta_table(self.location) as (deltalake, target):
+                lazy = pl.scan_delta(deltalake.DeltaTable(target))
+                if kept_as is not None:
+                    day = pl.lit(kept_as[:10]).str.to_date()
+                    lazy = lazy.filter(pl.col(_DAY) == day, pl.col(_KEY) == kept_as)
+                return lazy.select(columns).collect()
+
+        def act(connection: duckdb.DuckDBPyConnection, table: str) -> pl.DataFrame:
+            listed = ", ".join(map(quoted, columns))
+            kept = "" if kept_as is None else f" where {_KEY} = ?"
+            given: list[Any] = [] if kept_as is None else [kept_as]
+            rows: pl.DataFrame = connection.sql(
+                f"select {listed} from {table}{kept}", params=given
+            ).pl()
+            return rows
+
+        return in_duckdb(self.location, act)

@@ -1,0 +1,145 @@
+"""Frames of other libraries: pandas, Arrow and DuckDB come in, results go back in their kind."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from gtmar.data.locations import quoted
+from gtmar.data.table_files import refuse_repeated
+from gtmar.errors import AccountDataError, UsageError, culprits
+from gtmar.sql_sandbox import first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["in_kind_of", "readable", "taken_in"]
+
+#: Types of DuckDB that no column of a frame has.
+_FOREIGN = ("interval", "union", "bignum", "varint", "variant", "time with time zone", "geometry")
+
+T = TypeVar("T")
+
+
+def taken_in(data: Any) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Return a frame of another library as one of Polars, and which of its columns can't be read.
+
+    Raises
+    ------
+    UsageError
+        If it is none.
+    AccountDataError
+        If no column of it can be read, or two have one name.
+    """
+    kind = type(data)
+    library = kind.__module__.split(".")[0]
+    frame: pl.DataFrame | None = None
+    unread: dict[str, str] = {}
+    if library == "pandas":
+        # NaN is how pandas writes an unknown.
+        wide = data.to_frame() if data.ndim == 1 else data
+        names = list(map(str, wide.columns))
+        frame, unread = _column_by_column(lambda some: pl.from_pandas(wide.iloc[:, some]), names)
+    elif library in ("duckdb", "_duckdb") and hasattr(data, "types"):
+        selected, unread = readable(data)
+        frame = data.project(", ".join(selected.values())).pl()
+    elif hasattr(data, "select") and hasattr(data, "column_names"):
+        names = list(data.column_names)
+        frame, unread = _column_by_column(lambda some: pl.DataFrame(data.select(some)), names)
+    elif hasattr(data, "__arrow_c_stream__"):
+        frame = pl.DataFrame(data)
+    if frame is None:
+        raise UsageError(
+            f"an account table can't be a {kind.__module__}.{kind.__qualname__}",
+            hint="give a path, a Polars, pandas or Arrow frame, or a DuckDB relation",
+        )
+    return frame, unread
+
+
+def _column_by_column(
+    convert: Callable[[list[int]], pl.DataFrame], names: list[str]
+) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Convert a frame; where that fails, all of its columns that can be, and why not the others."""
+    refuse_repeated("frame", names)
+    failures = (PolarsError, TypeError, ValueError, ArithmeticError)
+    try:
+        return convert(list(range(len(names)))), {}
+    except failures:
+        pass
+    frames, unread = [], {}
+    for i, name in enumerate(names):
+        try:
+            frames.append(convert([i]))
+        except failures as err:
+            unread[name] = f"of values that no column has together: {first_line(err)}"
+    if not frames:
+        raise AccountDataError("frame: no column can be read: " + culprits(names))
+    return pl.concat(frames, how="horizontal"), unread
+
+
+def readable(relation: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Return how to select a relation's columns that can be read, and why the others can't."""
+
+    def foreign(dtype: Any) -> bool:
+        nested = dtype.id in ("list", "array", "struct", "map")
+        parts = [part for _, part in dtype.children] if nested else []
+        return dtype.id in _FOREIGN or any(foreign(part) for part in parts if hasattr(part, "id"))
+
+    types = dict(zip(relation.columns, relation.types, strict=True))
+    refuse_repeated("the table", relation.columns)
+    unread = {
+        name: f"of DuckDB's type {dtype}, neither number, date nor category"
+        for name, dtype in types.items()
+        if foreign(dtype)
+    }
+    if len(unread) == len(types):
+        raise AccountDataError("no column can be read: " + culprits(types))
+    selected = {name: quoted(name) for name in types if name not in unread}
+    for name in selected:
+        if types[name].id == "timestamp_s":
+            # On its way to a frame an infinite one would become a moment of 1969.
+            selected[name] = f"cast({quoted(name)} as timestamp) as {quoted(name)}"
+    return selected, unread
+
+
+def in_kind_of(data: object, found: T, *, row_by_row: bool = False) -> T:
+    """Return a frame, or a result with its frames, in the kind of the table that was given.
+
+    Parameters
+    ----------
+    data
+        The table as it was given. pandas gives pandas and Arrow gives Arrow. Polars, lazy or not,
+        gives a Polars frame, and so do paths, and relations of DuckDB: these are queries, and a
+        result is none.
+    found
+        A frame of Polars, or a result whose attributes are such frames. Other attributes stay.
+    row_by_row
+        Whether a frame has the rows of `data` in its order, so that it takes the index of pandas.
+    """
+    library = type(data).__module__.partition(".")[0]
+    if library not in ("pandas", "pyarrow") or library not in sys.modules:
+        return found
+    index = data.index if library == "pandas" and row_by_row else None  # type: ignore[attr-defined] # pandas has it
+
+    def converted(frame: pl.DataFrame) -> Any:
+        if library == "pyarrow":
+            return frame.to_arrow()
+        return frame.to_pandas() if index is None else frame.to_pandas().set_index(index)
+
+    return converted(found) if isinstance(found, pl.DataFrame) else _seen(found, converted)
+
+
+def _seen(found: T, converted: Callable[[pl.DataFrame], Any]) -> T:
+    """Return a result as it is seen from outside: its own methods go on with Polars."""
+
+    def get(_self: object, name: str) -> Any:
+        value = getattr(found, name)
+        return converted(value) if isinstance(value, pl.DataFrame) else value
+
+    kind = type(found)
+    own = {"__getattribute__": get, "__repr__": lambda _self: repr(found), "__slots__": ()}
+    seen: T = object.__new__(type(kind.__name__, (kind,), own))
+    return seen
