@@ -133,7 +133,7 @@ def account_list(
     if specs.calibration_of(spec) is None:
         raise SpecError(
             f'spec "{spec.model}" has no probabilities of leaving, so nothing can be put in order',
-            hint="gtmar calibrate SPEC --data TABLE -o NEW fits them, to a table that says who left",
+            hint="gtmar calibrate SPEC --data TABLE -o NEW fits them where the table says who left",
         )
     if tier is not None and tier not in spec.tiers:
         likely = nearest(tier, spec.tier_names)
