@@ -29,8 +29,8 @@ from gtmar.journal.front import Front
 from gtmar.journal.review import Review
 from gtmar.journal.sql_library import find_file
 from gtmar.journal.verify import Verification
-from gtmar.runs.customers_apart import Customers
 from gtmar.runs.measurement import Live, Measurement
+from gtmar.runs.side_by_side import Customers
 from gtmar.spec import ScoringSpec
 from gtmar.stats.interval import Interval
 from gtmar.validation.gates import Gate, Gates

@@ -21,7 +21,7 @@ from gtmar.runs.inputs import of_day
 from gtmar.runs.score import tier_changes
 from gtmar.runs.segments import best_tier, segment_part
 from gtmar.runs.session import load_tables
-from gtmar.runs.tier_table import measured_at_sizes
+from gtmar.runs.side_by_side import measured_at_sizes
 from gtmar.stats.interval import reading_of, unknown
 from gtmar.validation.intervals import paired, panel_of, uncertainty
 from gtmar.validation.trade_offs import HEADLINES, costs_of

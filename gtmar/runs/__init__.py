@@ -10,7 +10,8 @@ from gtmar.runs.decide import decide, decide_between, decide_on, refresh
 from gtmar.runs.decided import Decided
 from gtmar.runs.explain import Difference, Explanation, difference, explain
 from gtmar.runs.grid import Grid, grid
-from gtmar.runs.names import run_or_experiment, spec_of
+from gtmar.runs.inputs import run_or_experiment, spec_of
+from gtmar.runs.leaving import TimeToLeaving, time_to_leaving
 from gtmar.runs.plan import DEFAULT_PROPOSER, DEFAULT_START, PROPOSERS, STARTS, Engine
 from gtmar.runs.promote import WentLive, promote, record
 from gtmar.runs.rerun import (
@@ -35,7 +36,6 @@ from gtmar.runs.score import (
 from gtmar.runs.segments import BySegment, by_segment
 from gtmar.runs.simplify import Simplified, simplify
 from gtmar.runs.tiers import TierLine, Tiers, tiers_of
-from gtmar.runs.time_to_leaving import TimeToLeaving, time_to_leaving
 from gtmar.runs.walk import Walked, walk
 from gtmar.runs.watch import Watched, watch
 

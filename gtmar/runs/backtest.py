@@ -25,11 +25,11 @@ from gtmar.journal.files import RunFiles
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import Judge
 from gtmar.plain_data import PlainData
-from gtmar.runs.by_date import by_day
 from gtmar.runs.holdout import looks_at, record_look, whole
 from gtmar.runs.inputs import load, of_day
 from gtmar.runs.results import copies_finding, leak_findings, warnings_of
 from gtmar.runs.score import score
+from gtmar.runs.side_by_side import by_day
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import level_of
 from gtmar.validation.intervals import Uncertainty, at_sizes_of, uncertainty

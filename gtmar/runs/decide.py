@@ -28,10 +28,7 @@ from gtmar.metrics.metric import basis_note
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective.guardrails import Guard
 from gtmar.outputs import Output
-from gtmar.runs.by_date import by_date
-from gtmar.runs.customers_apart import customers_apart
-from gtmar.runs.decided import Decided
-from gtmar.runs.decision_folder import write_folder
+from gtmar.runs.decided import Decided, write_folder
 from gtmar.runs.holdout import (
     later_source,
     looks_at,
@@ -44,8 +41,9 @@ from gtmar.runs.inputs import (
     local_inputs,
     refuse_changed,
     refuse_unknown_options,
+    run_or_experiment,
+    spec_of,
 )
-from gtmar.runs.names import run_or_experiment, spec_of
 from gtmar.runs.run import run
 from gtmar.runs.segments import (
     few_valued,
@@ -55,7 +53,7 @@ from gtmar.runs.segments import (
     segmented,
 )
 from gtmar.runs.session import ended_run
-from gtmar.runs.tier_table import at_equal_sizes, objectives
+from gtmar.runs.side_by_side import at_equal_sizes, by_date, customers_apart, objectives
 from gtmar.runs.two_specs import refuse_searched, tried_between
 from gtmar.stats.interval import level_of
 from gtmar.validation.gates import (

@@ -28,7 +28,7 @@ from gtmar.runs.holdout import whole
 from gtmar.runs.inputs import newest_date
 from gtmar.runs.results import PlainData
 from gtmar.runs.score import score, tier_changes
-from gtmar.runs.tier_table import side_by_side
+from gtmar.runs.side_by_side import side_by_side
 from gtmar.spec.combination import Combination
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 

@@ -9,10 +9,9 @@ from gtmar import spec as specs
 from gtmar.engine.equal_sizes import tier_sizes
 from gtmar.errors import UsageError
 from gtmar.journal.sentences import Seen, old_customers, worse
-from gtmar.runs.customers_apart import customers_apart
 from gtmar.runs.holdout import compared_on, record_look
 from gtmar.runs.results import PlainData
-from gtmar.runs.tier_table import at_equal_sizes, measured_at_sizes, objectives
+from gtmar.runs.side_by_side import at_equal_sizes, customers_apart, measured_at_sizes, objectives
 from gtmar.runs.two_specs import on_record, refuse_searched
 from gtmar.runs.weight_change import MetricChange, metric_changes
 from gtmar.stats.interval import level_of, reading_of

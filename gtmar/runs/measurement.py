@@ -22,9 +22,8 @@ from gtmar.journal.files import RunFiles
 from gtmar.objective.objective import Judge, breach
 from gtmar.plain_data import PlainData
 from gtmar.runs.backtest import at_sizes, in_sample_of, scored_by
-from gtmar.runs.dated_tables import outcome_end
 from gtmar.runs.holdout import journal_if_there, record_look
-from gtmar.runs.inputs import load
+from gtmar.runs.inputs import load, outcome_end
 from gtmar.spec.model import SCORE_UNITS, Guardrail
 from gtmar.stats.interval import Interval
 from gtmar.validation.intervals import uncertainty

@@ -21,11 +21,11 @@ from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.files import RunFiles
 from gtmar.journal.writer import RunWriter
 from gtmar.optimize.search_loop import Limits
-from gtmar.runs.by_date import signs_by_date
 from gtmar.runs.inputs import refuse_unknown_options
 from gtmar.runs.plan import Engine, given_at_start
 from gtmar.runs.results import PlainData
 from gtmar.runs.session import ended_run, load_tables, open_run
+from gtmar.runs.side_by_side import signs_by_date
 from gtmar.spec.encoders import Bins
 from gtmar.spec.ids import fitted_features
 from gtmar.validation.null_answers import NullAnswers

@@ -15,7 +15,7 @@ from gtmar.objective.guardrails import SMALLEST_SEGMENT, Guard, gap_of
 from gtmar.plain_data import PlainData
 from gtmar.runs.holdout import looks_at
 from gtmar.runs.session import ended_run
-from gtmar.runs.tier_table import objectives
+from gtmar.runs.side_by_side import objectives
 from gtmar.stats.interval import level_of, reading_of, unknown
 from gtmar.validation.gates import LARGE_SEGMENT
 from gtmar.validation.intervals import OVERALL, paired, panel_of, uncertainty

@@ -31,9 +31,15 @@ from gtmar.journal.lookup import checkout
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
 from gtmar.runs.backtest import columns_of, spec_of_column
-from gtmar.runs.dated_tables import outcome_end, outcomes_known, tables_by_date
 from gtmar.runs.holdout import journal_if_there, whole
-from gtmar.runs.inputs import TableOptions, load, refuse_unknown_options
+from gtmar.runs.inputs import (
+    TableOptions,
+    load,
+    outcome_end,
+    outcomes_known,
+    refuse_unknown_options,
+    tables_by_date,
+)
 from gtmar.runs.plan import given_at_start
 from gtmar.runs.results import PlainData
 from gtmar.runs.run import run

@@ -21,14 +21,19 @@ from gtmar.errors import UsageError, ViolationsError, culprits
 from gtmar.html import sentence as html_sentence
 from gtmar.html import table as html_table
 from gtmar.plain_data import PlainData, plain
-from gtmar.runs.dated_tables import outcome_end, outcomes_known, tables_by_date
 from gtmar.runs.holdout import journal_if_there
-from gtmar.runs.inputs import TableOptions, local_inputs, refuse_unknown_options
-from gtmar.runs.leaving import before_leaving
+from gtmar.runs.inputs import (
+    TableOptions,
+    local_inputs,
+    outcome_end,
+    outcomes_known,
+    refuse_unknown_options,
+    tables_by_date,
+)
+from gtmar.runs.leaving import before_leaving, leaving_of
 from gtmar.runs.measurement import Live, measure, measurements
 from gtmar.runs.score import score
 from gtmar.runs.score_store import score_store
-from gtmar.runs.time_to_leaving import leaving_of
 from gtmar.spec.model import Guardrail
 from gtmar.validation.psi import shift_of_numbers
 
@@ -36,9 +41,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gtmar.data.scan import AccountTable, Tabular
+    from gtmar.runs.leaving import TimeToLeaving
     from gtmar.runs.measurement import Measurement
     from gtmar.runs.score_store import KeptScores, ScoreStore, TableStore
-    from gtmar.runs.time_to_leaving import TimeToLeaving
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["MOST_SHADOWS", "Watched", "live_history", "watch"]

@@ -29,7 +29,7 @@ from gtmar.objective.objective import better
 from gtmar.optimize.hill_climb import Outcome
 from gtmar.runs.results import PlainData
 from gtmar.runs.segments import segment_objectives
-from gtmar.runs.tier_table import one_side
+from gtmar.runs.side_by_side import one_side
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.validation.reliability import calibrated
 
