@@ -26,8 +26,8 @@ from gtmar.runs.rerun import (
 from gtmar.runs.results import Finding, Progress, RunResult, warnings_of
 from gtmar.runs.run import run, try_weights
 from gtmar.runs.score import (
+    NewTable,
     changed_since,
-    refuse_table,
     score,
     stamped,
     write_rows_aside,
@@ -58,6 +58,7 @@ __all__ = [
     "FoundStability",
     "Grid",
     "Limits",
+    "NewTable",
     "NullSearch",
     "Pace",
     "Progress",
@@ -88,7 +89,6 @@ __all__ = [
     "promote",
     "record",
     "refresh",
-    "refuse_table",
     "replay",
     "resume",
     "run",

@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 
 from gtmar import spec as specs
-from gtmar.data.scan import Source
 from gtmar.documents import is_spec_file
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import TIER_LOW, tier_sum
@@ -30,7 +29,6 @@ from gtmar.objective.guardrails import Guard
 from gtmar.outputs import Output
 from gtmar.runs.decided import Decided, write_folder
 from gtmar.runs.holdout import (
-    later_source,
     looks_at,
     order_unverified,
     record_look,
@@ -48,11 +46,12 @@ from gtmar.runs.run import run
 from gtmar.runs.segments import (
     few_valued,
     large_segments,
+    only_segments,
     segment_panels,
     segment_rows,
     segmented,
 )
-from gtmar.runs.session import ended_run
+from gtmar.runs.session import ended_run, tables_of
 from gtmar.runs.side_by_side import at_equal_sizes, by_date, customers_apart, objectives
 from gtmar.runs.two_specs import refuse_searched, tried_between
 from gtmar.stats.interval import level_of
@@ -116,17 +115,10 @@ def decide_on(
 ) -> Decided:
     """Decide on a run's best, a person's change, or one spec against another.
 
-    Parameters
-    ----------
-    candidate
-        A run, ``RUN/EXP``, or None for the last search, as `decide` takes them; a spec or its file,
-        as `decide_between` does, which then needs `against` and `data`.
-    against
-        A spec, its file or ``RUN/EXP``; None for the run's start.
-    tables
-        How tables are read, of a spec alone: a run's are read as the run read them.
-    data, holdout_file, journal, announce, options
-        As for `decide` and `decide_between`, with their errors.
+    A run, ``RUN/EXP`` or None for the last search is decided on as by `decide`; a spec or its file
+    as by `decide_between`, which then needs `against` and `data`. `against` is a spec, its file or
+    ``RUN/EXP``; None for the run's start. `tables` says how tables are read, of a spec alone: a
+    run's are read as the run read them. All else is as for these two, with their errors.
     """
     other = None if against is None else spec_of(against, journal)
     called = str(against) if isinstance(against, str | Path) else None
@@ -208,21 +200,10 @@ def decide(
     with Journal(journal) as opened:
         candidate = checkout(opened, run_id)
     start = RunFiles(Path(journal), run_id.partition("/")[0]).record("start")
-    parameters = dict(start["parameters"])
-    later, share = later_source(parameters), parameters.get("set_aside")
-    return decide_between(
-        candidate,
-        against,
-        Source.of_record(start["source"], parameters) if data is None else data,
-        holdout_file=later if holdout_file is None else holdout_file,
-        journal=journal,
-        names=(run_id, against_name or against.model),
-        as_of=parameters.get("as_of"),
-        holdout_as_of=parameters.get("holdout_as_of"),
-        drop_unlabelled=parameters.get("drop_unlabelled") == "True",
-        set_aside=None if share is None else float(share),
-        **options,
-    )
+    moved = {"data": data, "holdout_file": holdout_file}
+    tables = tables_of(start) | {name: it for name, it in moved.items() if it is not None}
+    names = run_id, against_name or against.model
+    return decide_between(candidate, against, journal=journal, names=names, **tables, **options)
 
 
 def decide_between(
@@ -417,11 +398,11 @@ def _decide(
 
 def _sources(session: Session, data: Any, holdout_file: Any) -> tuple[Any, ...]:
     """Return the tables that a run was made on, as they are given, else as its record has them."""
-    start, parameters = session.start, dict(session.start["parameters"])
-    searched = data if data is not None else Source.of_record(start["source"], parameters)
+    own = tables_of(session.start)
+    searched = own["data"] if data is None else data
     if session.accounts.later is None:
         return (searched,)
-    return (searched, holdout_file if holdout_file is not None else later_source(parameters))
+    return (searched, own["holdout_file"] if holdout_file is None else holdout_file)
 
 
 def _searched_segments(session: Session, stated: Gates) -> dict[str, Panel | None]:
@@ -445,13 +426,8 @@ def _segments_of(
     others = [name for name in few_valued(accounts, spec) if name not in stated.segments]
     parts = segmented(accounts, spec, (*stated.segments, *others), as_of=as_of)
     matrix = parts.search if parts.holdout is None else parts.holdout
-    own = {each.column: each for each in matrix.segments}
-
-    def only(names: Sequence[str]) -> AccountMatrix:
-        return replace(matrix, segments=tuple(own[name] for name in names))
-
-    asked = segment_panels(only(stated.segments), spec, old, new)
-    return asked, large_segments(only(others), spec, old, new)
+    asked = segment_panels(only_segments(matrix, stated.segments), spec, old, new)
+    return asked, large_segments(only_segments(matrix, others), spec, old, new)
 
 
 def _by_own_edges(

@@ -28,7 +28,7 @@ from gtmar.runs.score import score
 from gtmar.safe_text import markdown, spreadsheet_safe
 from gtmar.spec.model import VALUE_UNITS
 from gtmar.validation.gates import Verdict, reason_of, segment_safety
-from gtmar.validation.trade_offs import costs_of, far_below, upside_down
+from gtmar.validation.intervals import costs_of, far_below, upside_down
 
 if TYPE_CHECKING:
     from gtmar.data.scan import AccountTable

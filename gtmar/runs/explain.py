@@ -122,17 +122,8 @@ def explain(
 ) -> Explanation:
     """Take one account's score apart. Outcomes aren't needed.
 
-    Parameters
-    ----------
-    account
-        Its id; its row, from 1, in a table without ids.
-    data, spec
-        The account table and the scoring spec. Of accounts that stand on several dates the newest
-        of these is taken.
-    other
-        Another spec, to say what moves the score from it to `spec`.
-    as_of, date_format
-        As for `run`.
+    Parameters are those of `gtmar.explain`. Of accounts that stand on several dates the newest of
+    these is taken.
 
     Raises
     ------
@@ -451,20 +442,9 @@ def difference(
 ) -> Difference:
     """Say what differs between two specs.
 
-    Parameters
-    ----------
-    one, two
-        Each a spec or its file, ``RUN/EXP``, or ``RUN`` for its best.
-    journal
-        The journal's folder; not needed for two specs or files.
-    data, as_of
-        An account table, to see which accounts change tier, and the ISO date that `days_before`
-        counts from. Of accounts that stand on several dates the newest of these is taken.
-
-    Raises
-    ------
-    RunNotFoundError, SpecError
-        If one of them isn't there or can't be read.
+    Parameters are those of `gtmar.diff`. Of accounts that stand on several dates the newest of
+    these is taken. `RunNotFoundError` or `SpecError` where one of the two isn't there or can't be
+    read.
     """
     metrics = None
     files = not any(isinstance(each, str) and not is_spec_file(each) for each in (one, two))

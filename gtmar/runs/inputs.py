@@ -1,4 +1,4 @@
-"""What a use case reads: tables, of one date or several, their options and hashes; specs by name."""
+"""What a use case reads: tables, of one date or several, and their options; specs by name."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from gtmar.data.scan import Tabular
 
 __all__ = [
+    "HoldoutOptions",
     "ReadOptions",
     "TableOptions",
     "file_hashes",
@@ -74,6 +75,15 @@ class TableOptions(ReadOptions, total=False):
     drop_unlabelled: bool
 
 
+class HoldoutOptions(TableOptions, total=False):
+    """How a table with outcomes is read, and a later one that is its holdout."""
+
+    #: The later table, whole; all of the other is then searched. None for none.
+    holdout_file: Tabular | None
+    #: ISO date that `days_before` counts from there; None for that of the other.
+    holdout_as_of: str | None
+
+
 def newest_date(table: AccountTable, identifier: str | None) -> tuple[AccountTable, date | None]:
     """Return the newest date of a table on which accounts stand on several dates, and the date.
 
@@ -109,13 +119,11 @@ def load(
     table: AccountTable,
     spec: ScoringSpec,
     *,
-    holdout_file: Tabular | None = None,
-    holdout_as_of: str | None = None,
     spec_file: str | Path | None = None,
     memory: int | None = None,
     keep_ids: bool = False,
     coded: Sequence[str] = (),
-    **options: Unpack[TableOptions],
+    **options: Unpack[HoldoutOptions],
 ) -> tuple[Accounts, list[str]]:
     """Load a table, and the later one that is its holdout, by a spec that reads dates as asked.
 
@@ -123,7 +131,7 @@ def load(
     `keep_ids` and `coded` are as for `load_accounts`, `spec_file` and errors those of
     `load_with_holdout`.
     """
-    refuse_unknown_options(options, TableOptions)
+    refuse_unknown_options(options, HoldoutOptions)
     shared: dict[str, Any] = {
         "as_of": options.get("as_of"),
         "drop_unlabelled": options.get("drop_unlabelled", False),
@@ -132,11 +140,12 @@ def load(
         "keep_ids": keep_ids,
         "coded": coded,
     }
+    holdout_file = options.get("holdout_file")
     if holdout_file is None:
         accounts = load_accounts(table, spec, **shared)
     else:
         later = scan(holdout_file)
-        shared |= {"later_as_of": holdout_as_of, "spec_file": spec_file}
+        shared |= {"later_as_of": options.get("holdout_as_of"), "spec_file": spec_file}
         accounts = load_with_holdout(table, later, spec, **shared)
     sides = [each.checked.set_aside for each in (accounts, accounts.later) if each is not None]
     return accounts, write_rows_aside(sides, options.get("set_aside_to"))

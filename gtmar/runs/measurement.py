@@ -26,9 +26,8 @@ from gtmar.runs.holdout import journal_if_there, record_look
 from gtmar.runs.inputs import load, outcome_end
 from gtmar.spec.model import SCORE_UNITS, Guardrail
 from gtmar.stats.interval import Interval
-from gtmar.validation.intervals import uncertainty
+from gtmar.validation.intervals import CHANCE_LEVEL, uncertainty, upside_down
 from gtmar.validation.paired_scores import Panel
-from gtmar.validation.trade_offs import CHANCE_LEVEL, upside_down
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -57,10 +57,6 @@ class WentLive(PlainData):
     #: Worth knowing: entries of the journal that are dated after this machine's clock.
     notes: tuple[str, ...] = ()
 
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return vars(self) | {"measured": self.measured and self.measured.as_json()}
-
 
 def promote(
     spec: ScoringSpec,

@@ -28,8 +28,8 @@ from gtmar.runs.session import ended_run, load_tables, open_run
 from gtmar.runs.side_by_side import signs_by_date
 from gtmar.spec.encoders import Bins
 from gtmar.spec.ids import fitted_features
-from gtmar.validation.null_answers import NullAnswers
 from gtmar.validation.repeated_search import (
+    NullAnswers,
     RepeatedSearch,
     WeightStability,
     gain_by_chance,

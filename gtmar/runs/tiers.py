@@ -100,25 +100,8 @@ def tiers_of(
 ) -> Tiers:
     """Set the edges of a spec's tiers on all accounts of a table, and measure each tier.
 
-    Parameters
-    ----------
-    data
-        The account table. Of several dates the newest is taken whose outcomes are over: a capacity
-        is that of one day.
-    spec
-        The scoring spec, or its file; its weights stay.
-    rule, sizes
-        How edges are set, and a number for each tier from the highest scores down: its share, how
-        many accounts it takes, or how often they leave. Of `accounts` and `lift` one tier is left
-        out, which takes the rest. None keeps the spec's own rule, or its edges.
-    like
-        Another spec, whose tiers' sizes on this table are taken.
-    journal
-        Where the change is put on record, as one by a person; None for nowhere.
-    author, note
-        Who made it, and why.
-    table_options
-        As for `run`.
+    Parameters are those of `gtmar.tiers`. Of several dates the newest is taken whose outcomes are
+    over: a capacity is that of one day.
 
     Returns
     -------

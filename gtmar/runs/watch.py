@@ -57,6 +57,9 @@ _LIVE = "live"
 class Watched(PlainData):
     """What a look at the live score found."""
 
+    _left_out = ("leaving",)
+    _beside = ("verdict", "sentence", "drift")
+
     model: str
     live: Live
     #: Scores that were kept now: day, role and accounts.
@@ -115,12 +118,7 @@ class Watched(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        names = (
-            "model verdict sentence live history measurements new before_leaving drift forgotten "
-            "notes"
-        )
-        return {
-            **{name: plain(value) for name, value in self.values(names).items()},
+        return super().as_json() | {
             "kept": [
                 dict(zip(("day", "role", "accounts"), each, strict=True)) for each in self.kept
             ],
@@ -144,30 +142,13 @@ def watch(
 ) -> Watched:
     """Score the newest date by what is live, and measure the dates whose window is over.
 
-    Parameters
-    ----------
-    data
-        Account tables of several dates, as ``gtmar snapshot`` writes them.
-    model
-        Which of the live models; None where there is one.
-    shadows
-        Candidates that are scored and measured beside it, three at most.
-    grace
-        Days after a window's end until its outcomes count as known.
-    forget_before
-        Remove kept scores of dates before this day; what was measured stays in the journal.
-    scores, journal
-        Where scores are kept, a folder or a Delta or DuckDB table, and the journal's folder.
-    today
-        The day that windows must be over by; None for the clock's, in UTC.
-    table_options
-        As for `run`.
+    Parameters are those of `gtmar.watch`; `scores` may be a Delta or DuckDB table, too.
 
     Raises
     ------
     UsageError
-        If nothing is live, or several models are and none is named; more than three shadows, or
-        one of another model; or another process watches.
+        If nothing is live, or several models are and none is named; more than three shadows, or one
+        of another model; or another process watches.
     AccountDataError
         If the tables have no dates or ids, or break the contract.
     """

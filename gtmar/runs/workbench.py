@@ -27,15 +27,22 @@ from gtmar.journal.weight_trials import WeightTrials, weight_trials
 from gtmar.objective.objective import Judge, expected
 from gtmar.optimize.search_loop import Limits
 from gtmar.runs.explain import Explanation, explained, row_of
-from gtmar.runs.holdout import journal_if_there, shared_note, whole
-from gtmar.runs.holdout_look import HoldoutLook, Looks, look_at_holdout, looks_so_far
-from gtmar.runs.inputs import TableOptions, file_stamps, load, newest_date
+from gtmar.runs.holdout import journal_if_there, shared_note
+from gtmar.runs.inputs import HoldoutOptions, file_stamps, load, newest_date
 from gtmar.runs.journaled_search import Search
 from gtmar.runs.plan import Plan, constraints_of, pinned, refuse_unfit, search_space_of, vector_of
 from gtmar.runs.promote import WentLive, promote
 from gtmar.runs.results import PlainData
-from gtmar.runs.run import changed_weights, journaled, recall, refuse_out_of_range, tried
+from gtmar.runs.run import (
+    changed_weights,
+    journaled,
+    recall,
+    refuse_out_of_range,
+    spec_asked,
+    tried,
+)
 from gtmar.runs.score import scored
+from gtmar.runs.two_specs import HoldoutLook, Looks, look_at_holdout, looks_so_far
 from gtmar.runs.watch import live_history
 from gtmar.runs.weight_change import Incumbent
 from gtmar.spec.ids import form_id
@@ -211,55 +218,21 @@ class Workbench:
         model: str | None = None,
         metric: str | None = None,
         holdout: float | None = None,
-        holdout_file: Tabular | None = None,
-        holdout_as_of: str | None = None,
         seed: int = 0,
         announce: Callable[[str], None] | None = None,
-        **table_options: Unpack[TableOptions],
+        **table_options: Unpack[HoldoutOptions],
     ) -> Self:
-        """Load a table once and keep it.
-
-        Parameters
-        ----------
-        data
-            The account table, with outcomes: anything that `data.scan.scan` takes.
-        spec
-            The incumbent, or its file; None takes what is live by the journal.
-        journal
-            The journal's folder, which need not be there yet.
-        model
-            Which of the live models; None where there is one, or a spec is given.
-        metric, holdout, holdout_file, holdout_as_of, seed, announce, table_options
-            As for `run`.
-
-        Raises
-        ------
-        UsageError
-            If no spec is given and none is live, or several models are.
-        SpecError, AccountDataError
-            As of `try_weights`, which would refuse the same.
-        """
+        """Load a table once and keep it; parameters and errors are those of `gtmar.workbench`."""
         refuse_out_of_range(Limits(), seed=seed, holdout=holdout)
         if spec is None:
             spec = _live_spec(Path(journal), model)
         spec_file = spec if isinstance(spec, str | Path) else None
-        spec = specs.reading_dates(spec, table_options.get("date_format"))
-        if holdout_file is not None:
-            spec = whole(spec, share=holdout)
-        elif holdout is not None:
-            split = spec.split.model_copy(update={"holdout": holdout})
-            spec = spec.model_copy(update={"split": split})
+        spec = spec_asked(spec, table_options, holdout)
         judge = Judge.of(spec, metric)
-        sources = (data, holdout_file)
+        sources = (data, table_options.get("holdout_file"))
         stamps = file_stamps(*sources)
         accounts, aside = load(
-            scan(data),
-            spec,
-            holdout_file=holdout_file,
-            holdout_as_of=holdout_as_of,
-            spec_file=spec_file,
-            keep_ids=True,
-            **table_options,
+            scan(data), spec, spec_file=spec_file, keep_ids=True, **table_options
         )
         for sentence in (*aside, *shared_note(accounts)):
             if announce is not None:
@@ -269,7 +242,11 @@ class Workbench:
         evaluator = LocalEvaluator(
             accounts.search, edged, compiled=compiled, expected=_EXPECTED, by_rule=True
         )
-        plan = Plan(kind="human", as_of=table_options.get("as_of"), holdout_as_of=holdout_as_of)
+        plan = Plan(
+            kind="human",
+            as_of=table_options.get("as_of"),
+            holdout_as_of=table_options.get("holdout_as_of"),
+        )
         search = Search(accounts, spec, judge, plan, evaluator=evaluator)
         return cls(
             accounts, search, journal=Path(journal), seed=seed, sources=sources, stamps=stamps
