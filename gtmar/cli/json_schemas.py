@@ -209,7 +209,6 @@ def _answers() -> dict[str, Any]:
         "replay": runs.Replay,
         "simplify": _keys(
             runs.Simplified,
-            "= sentence accounts kept dropped",
             sizes=list[_ANY],
             run=_maybe(run),
             **_MAYBE_FILE,
@@ -253,7 +252,6 @@ def _answers() -> dict[str, Any]:
         "try": _keys(experiment, run=run, **_MAYBE_FILE),
         "tiers": _keys(
             runs.Tiers,
-            "= source accounts before moved experiment newest",
             tiers=list[runs.TierLine],
             spec_id=str,
             **_MAYBE_FILE,
@@ -265,7 +263,6 @@ def _answers() -> dict[str, Any]:
         "show": experiment,
         "diff": _keys(
             runs.Difference,
-            "= parts unmeasured moves moved newest",
             one=str,
             two=str,
             weights=_List(_keys(weight=str, one=int | None, two=int | None, earned_by=str | None)),

@@ -12,8 +12,8 @@ from gtmar.data.contract import id_column
 from gtmar.data.scan import scan
 from gtmar.errors import AccountDataError, SpecError, UsageError, culprits, nearest
 from gtmar.html import table as html_table
+from gtmar.plain_data import PlainData
 from gtmar.runs.inputs import newest_date
-from gtmar.runs.results import PlainData
 from gtmar.runs.score import CARRIED, score, stamped
 
 if TYPE_CHECKING:

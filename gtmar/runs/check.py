@@ -26,9 +26,10 @@ from gtmar.journal.files import RunFiles
 from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective.objective import Judge
+from gtmar.plain_data import PlainData
 from gtmar.runs.holdout import both, whole
 from gtmar.runs.inputs import ReadOptions, load, refuse_unknown_options
-from gtmar.runs.results import PlainData, copies_finding, leaks_of, limit_findings, order_findings
+from gtmar.runs.results import copies_finding, leaks_of, limit_findings, order_findings
 from gtmar.runs.score import score, write_rows_aside
 from gtmar.runs.session import open_run
 from gtmar.spec.encoders import DaysBeforeEncoder

@@ -171,27 +171,16 @@ def decide(
 ) -> Decided:
     """Decide on a run's best, or on a person's change, against its start, on the run's holdout.
 
+    Parameters and errors are those of `gtmar.decide`, but for these.
+
     Parameters
     ----------
     run_id
         The run's full id, or ``RUN/EXP`` for that experiment. Of a person's change it is the change
         that is decided on, kept or not.
-    journal, data, holdout_file
-        As for `open_run`.
     against, against_name
         Another spec than the run's start to hold it against, as `decide_between` does, over the
         run's tables; and what to call it, None for its model.
-    options
-        `gates`, `folder`, `author`, `note`: see `DecisionOptions`.
-
-    Raises
-    ------
-    UsageError
-        If the run had no holdout, a search saw accounts of it, or the folder exists.
-    NotResumableError
-        If a table isn't the run's.
-    AccountDataError
-        If an input changed meanwhile; nothing is written then.
     """
     refuse_unknown_options(options, DecisionOptions)
     _new_folder(options, data, holdout_file, journal)
@@ -222,26 +211,17 @@ def decide_between(
 ) -> Decided:
     """Decide on one spec against another, on accounts that no search saw.
 
+    Parameters and errors are those of `gtmar.decide`, but for these. The change is put on record as
+    a person's, unless it is already.
+
     Parameters
     ----------
     candidate, against
         The two specs. They may have other features, encoders and tiers; see `spec.joined`.
-    data, holdout_file
-        The account table, whose holdout by the candidate's split decides; or a later one that does,
-        whole.
     names
         What to call candidate and incumbent; None for their models.
-    journal, gates, folder, author, note
-        As for `decide`. The change is put on record there as a person's, unless it is already.
     try_options
         ``metric``, ``holdout_as_of``, ``announce`` and options of tables: as for `try_weights`.
-
-    Raises
-    ------
-    UsageError
-        If the specs don't compare, no account is held out, or a search saw some that are.
-    AccountDataError
-        If a table breaks the contract, or an input changed meanwhile.
     """
     options = DecisionOptions(gates=gates, folder=folder, author=author, note=note)
     tables = (data,) if holdout_file is None else (data, holdout_file)
@@ -538,17 +518,10 @@ def refresh(
     spec
         The incumbent, or its file.
     journal, gates, folder, author, note
-        As for `decide`.
+        As for `decide`, and so are errors; besides, rows may stand in both tables.
     run_options
         ``metric``, ``no_worse``, ``limits``, ``seed``, ``holdout_as_of``, ``announce``, ``watch``
         and options of tables, which are those of both: as for `run`.
-
-    Raises
-    ------
-    UsageError
-        If the folder exists.
-    AccountDataError
-        If a table breaks the contract, rows stand in both, or an input changed meanwhile.
     """
     options = DecisionOptions(gates=gates, folder=folder, author=author, note=note)
     _new_folder(options, train, holdout, spec, journal)

@@ -24,9 +24,9 @@ from gtmar.html import sentence, table
 from gtmar.journal.catalog import Journal
 from gtmar.journal.lookup import Reference, checkout, measured_as, resolve
 from gtmar.metrics.metric import basis_note
+from gtmar.plain_data import PlainData
 from gtmar.runs.holdout import whole
 from gtmar.runs.inputs import newest_date
-from gtmar.runs.results import PlainData
 from gtmar.runs.score import score, tier_changes
 from gtmar.runs.side_by_side import side_by_side
 from gtmar.spec.combination import Combination
@@ -368,6 +368,8 @@ class Side:
 class Difference(PlainData):
     """What differs between two specs."""
 
+    _left_out = ("one", "two", "weights")
+
     one: Side
     two: Side
     #: Weight by term, None where a side has no such term.
@@ -382,8 +384,8 @@ class Difference(PlainData):
     moves: pl.DataFrame | None
     #: Accounts that change tier: id or row, both scores, both tiers; those that move most first.
     moved: pl.DataFrame | None
-    #: Both by tier at the first one's sizes, as `tier_table.side_by_side` gives it; None without a
-    #: table that has outcomes.
+    #: Both by tier at the first one's sizes, as `side_by_side` gives it; None without a table that
+    #: has outcomes.
     equal_sizes: dict[str, Any] | None
     #: The date taken of a table of several, its newest; None of a table of one date.
     newest: date | None = None
@@ -419,7 +421,6 @@ class Difference(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        values = self.values("parts metrics unmeasured moves moved equal_sizes newest").items()
         earned = self.earned_by
         return {
             "one": self.one.name,
@@ -428,7 +429,7 @@ class Difference(PlainData):
                 {"weight": name, "one": one, "two": two, "earned_by": earned.get(name)}
                 for name, one, two in self.weights
             ],
-            **{key: v.to_dicts() if isinstance(v, pl.DataFrame) else v for key, v in values},
+            **super().as_json(),
         }
 
 

@@ -15,8 +15,8 @@ from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.errors import AccountDataError, UsageError, culprits
 from gtmar.html import table as html_table
 from gtmar.metrics import accounts as metrics
+from gtmar.plain_data import PlainData
 from gtmar.runs.inputs import newest_date
-from gtmar.runs.results import PlainData
 from gtmar.runs.score import score
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from gtmar.data.scan import scan
 from gtmar.engine.equal_sizes import tier_sizes, with_edges
 from gtmar.errors import UsageError, culprits
 from gtmar.optimize.search_loop import Limits
+from gtmar.plain_data import PlainData, plain
 from gtmar.runs.backtest import columns_of
 from gtmar.runs.holdout import whole
 from gtmar.runs.inputs import HoldoutOptions, load
 from gtmar.runs.rerun import knows_outcomes
-from gtmar.runs.results import PlainData
 from gtmar.runs.run import run
 from gtmar.spec.ids import fitted_features
 from gtmar.stats.logistic import every_so_many
@@ -44,6 +44,9 @@ __all__ = ["Simplified", "simplify"]
 @dataclass(frozen=True)
 class Simplified(PlainData):
     """The curve over the number of features, and the search over the spec with fewer of them."""
+
+    _left_out = ("curve", "result")
+    _beside = ("sentence",)
 
     curve: Parsimony
     #: Accounts searched whose outcome is known.
@@ -76,14 +79,8 @@ class Simplified(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {
-            "sentence": self.sentence,
-            "accounts": self.accounts,
-            "sizes": [vars(size) for size in self.curve.sizes],
-            "kept": self.kept,
-            "dropped": self.dropped,
-            "run": None if self.result is None else self.result.as_json(),
-        }
+        sizes = [vars(size) for size in self.curve.sizes]
+        return super().as_json() | {"sizes": sizes, "run": plain(self.result)}
 
 
 def simplify(

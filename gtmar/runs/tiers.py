@@ -64,6 +64,8 @@ class TierLine(PlainData):
 class Tiers(PlainData):
     """A spec's tiers over a table, and what setting their edges anew did."""
 
+    _left_out = ("spec", "lines")
+
     spec: ScoringSpec
     source: str
     accounts: int
@@ -79,8 +81,7 @@ class Tiers(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {
-            **self.values("source accounts before moved experiment newest"),
+        return super().as_json() | {
             "tiers": plain(self.lines),
             "spec_id": specs.spec_id(self.spec),
         }

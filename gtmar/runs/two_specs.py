@@ -22,6 +22,7 @@ from gtmar.errors import AccountDataError, JournalError, UsageError
 from gtmar.journal.files import RunFiles
 from gtmar.journal.sentences import Seen, old_customers, worse
 from gtmar.objective.objective import Judge
+from gtmar.plain_data import PlainData
 from gtmar.runs.holdout import (
     compared_on,
     declared_window,
@@ -32,7 +33,6 @@ from gtmar.runs.holdout import (
     whole,
 )
 from gtmar.runs.inputs import HoldoutOptions, load, refuse_unknown_options
-from gtmar.runs.results import PlainData
 from gtmar.runs.run import try_weights
 from gtmar.runs.side_by_side import at_equal_sizes, customers_apart, measured_at_sizes, objectives
 from gtmar.runs.weight_change import MetricChange, metric_changes

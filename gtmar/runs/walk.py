@@ -31,6 +31,7 @@ from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.lookup import checkout
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
+from gtmar.plain_data import PlainData
 from gtmar.runs.backtest import columns_of, spec_of_column
 from gtmar.runs.holdout import journal_if_there, whole
 from gtmar.runs.inputs import (
@@ -42,7 +43,6 @@ from gtmar.runs.inputs import (
     tables_by_date,
 )
 from gtmar.runs.plan import given_at_start
-from gtmar.runs.results import PlainData
 from gtmar.runs.run import run
 from gtmar.spec.model import stated_date
 from gtmar.stats.interval import Interval, from_groups

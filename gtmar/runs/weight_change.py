@@ -27,7 +27,7 @@ from gtmar.metrics.registry import (
 from gtmar.objective.guardrails import SMALLEST_SEGMENT
 from gtmar.objective.objective import better
 from gtmar.optimize.hill_climb import Outcome
-from gtmar.runs.results import PlainData
+from gtmar.plain_data import PlainData
 from gtmar.runs.segments import segment_objectives
 from gtmar.runs.side_by_side import one_side
 from gtmar.spec.model import SCORE_UNITS

@@ -26,13 +26,13 @@ from gtmar.journal.lookup import checkout
 from gtmar.journal.weight_trials import WeightTrials, weight_trials
 from gtmar.objective.objective import Judge, expected
 from gtmar.optimize.search_loop import Limits
+from gtmar.plain_data import PlainData
 from gtmar.runs.explain import Explanation, explained, row_of
 from gtmar.runs.holdout import journal_if_there, shared_note
 from gtmar.runs.inputs import HoldoutOptions, file_stamps, load, newest_date
 from gtmar.runs.journaled_search import Search
 from gtmar.runs.plan import Plan, constraints_of, pinned, refuse_unfit, search_space_of, vector_of
 from gtmar.runs.promote import WentLive, promote
-from gtmar.runs.results import PlainData
 from gtmar.runs.run import (
     changed_weights,
     journaled,
