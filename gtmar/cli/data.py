@@ -296,8 +296,9 @@ def score(
         raise UsageError(f"--by must be 0 points or more, got {least}")
     if since is not None and history is not None:
         raise UsageError("--history and --changed-since each add columns of their own: one of them")
-    read, how = (data, spec, since, history), {"force": force, "spreadsheet_safe": spreadsheet_safe}
-    new = runs.NewTable(output_path, inputs=local_inputs(*read), **how)
+    how = {"force": force, "spreadsheet_safe": spreadsheet_safe}
+    inputs = local_inputs(data, spec, since, history)
+    new = runs.NewTable(output_path, inputs=inputs, **how)
     loaded = specs.reading_dates(specs.load(spec), date_format)
     notes: list[str] = []
     sides: list[SetAside] = []

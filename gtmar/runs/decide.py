@@ -190,7 +190,7 @@ def decide(
         candidate = checkout(opened, run_id)
     start = RunFiles(Path(journal), run_id.partition("/")[0]).record("start")
     moved = {"data": data, "holdout_file": holdout_file}
-    tables = tables_of(start) | {name: it for name, it in moved.items() if it is not None}
+    tables = tables_of(start) | {name: table for name, table in moved.items() if table is not None}
     names = run_id, against_name or against.model
     return decide_between(candidate, against, journal=journal, names=names, **tables, **options)
 
@@ -518,7 +518,7 @@ def refresh(
     spec
         The incumbent, or its file.
     journal, gates, folder, author, note
-        As for `decide`, and so are errors; besides, rows may stand in both tables.
+        As for `decide`. Errors are, too; and an `AccountDataError` where rows stand in both tables.
     run_options
         ``metric``, ``no_worse``, ``limits``, ``seed``, ``holdout_as_of``, ``announce``, ``watch``
         and options of tables, which are those of both: as for `run`.
