@@ -30,7 +30,7 @@ from gtmar.journal.review import Review
 from gtmar.journal.sql_library import find_file
 from gtmar.journal.verify import Verification
 from gtmar.plain_data import PlainData
-from gtmar.runs.measurement import Live, Measurement
+from gtmar.runs.kept_scores import Live, Measurement
 from gtmar.runs.side_by_side import Customers
 from gtmar.spec import ScoringSpec
 from gtmar.stats.interval import Interval

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gtmar.data.scan import AccountTable, Tabular
-    from gtmar.runs.score_store import KeptScores
+    from gtmar.runs.kept_scores import KeptScores
     from gtmar.spec.model import ScoringSpec
     from gtmar.stats.interval import Interval
 

@@ -30,10 +30,9 @@ from gtmar.runs.inputs import (
     refuse_unknown_options,
     tables_by_date,
 )
+from gtmar.runs.kept_scores import Live, measure, measurements, score_store
 from gtmar.runs.leaving import before_leaving, leaving_of
-from gtmar.runs.measurement import Live, measure, measurements
 from gtmar.runs.score import score
-from gtmar.runs.score_store import score_store
 from gtmar.spec.model import Guardrail
 from gtmar.validation.psi import shift_of_numbers
 
@@ -41,9 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gtmar.data.scan import AccountTable, Tabular
+    from gtmar.runs.kept_scores import KeptScores, Measurement, ScoreStore, TableStore
     from gtmar.runs.leaving import TimeToLeaving
-    from gtmar.runs.measurement import Measurement
-    from gtmar.runs.score_store import KeptScores, ScoreStore, TableStore
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["MOST_SHADOWS", "Watched", "live_history", "watch"]
