@@ -42,7 +42,9 @@ def plain(value: Any) -> Any:
         return type(value)(map(plain, value))
     if isinstance(value, Enum):
         return value.value
-    # A data frame.
+    # A part of a spec, or a data frame.
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json", by_alias=True)
     return value.to_dicts() if hasattr(value, "to_dicts") else value
 
 

@@ -49,9 +49,7 @@ def generate(
         str,
         typer.Argument(help="health_score, churn_risk or icp_fit", autocompletion=a.complete_kinds),
     ],
-    output_path: Annotated[
-        Path, typer.Option("-o", "--output", help="Parquet, CSV or Arrow file.")
-    ],
+    output_path: a.NewTable,
     accounts: Annotated[int | None, typer.Option(help="Number of accounts.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed, another table.")] = None,
     spreadsheet_safe: a.SpreadsheetSafe = True,
@@ -61,9 +59,9 @@ def generate(
     from gtmar import runs
     from gtmar.data import synthetic
 
-    runs.refuse_table(output_path, force=force)
+    new = runs.NewTable(output_path, force=force, spreadsheet_safe=spreadsheet_safe)
     table = synthetic.generate(kind, accounts=accounts, seed=seed)
-    path = runs.write_table(table, output_path, force=force, spreadsheet_safe=spreadsheet_safe)
+    path = new.write(table)
 
     def text() -> None:
         say(f"{table.height:,} accounts in {path}.")
@@ -314,8 +312,9 @@ def score(
         raise UsageError(f"--by must be 0 points or more, got {least}")
     if since is not None and history is not None:
         raise UsageError("--history and --changed-since each add columns of their own: one of them")
+    how = {"force": force, "spreadsheet_safe": spreadsheet_safe}
     inputs = local_inputs(data, spec, since, history)
-    runs.refuse_table(output_path, inputs=inputs, force=force)
+    new = runs.NewTable(output_path, inputs=inputs, **how)
     loaded = specs.reading_dates(specs.load(spec), date_format)
     notes: list[str] = []
     sides: list[SetAside] = []
@@ -333,9 +332,7 @@ def score(
     else:
         scored = runs.stamped(scored, loaded)
     aside = runs.write_rows_aside(sides, set_aside_to)
-    path = runs.write_table(
-        scored, output_path, inputs=inputs, force=force, spreadsheet_safe=spreadsheet_safe
-    )
+    path = new.write(scored)
     tiers = {t: int((scored["tier"] == t).sum()) for t in loaded.tier_names}
     facts = {
         "output": str(path),
@@ -385,11 +382,9 @@ def list_accounts(
     """List the accounts to act on, the most at stake first, and why."""
     from gtmar import runs
     from gtmar import spec as specs
-    from gtmar.runs.inputs import local_inputs
 
-    inputs = local_inputs(data, spec)
-    if output_path is not None:
-        runs.refuse_table(output_path, inputs=inputs, force=force)
+    how = {"force": force, "spreadsheet_safe": spreadsheet_safe}
+    new = option_values.new_table(output_path, data, spec, **how)
     loaded = specs.reading_dates(specs.load(spec), date_format)
     notes: list[str] = []
     sides: list[SetAside] = []
@@ -404,11 +399,7 @@ def list_accounts(
         asides=sides,
     )
     aside = runs.write_rows_aside(sides, set_aside_to)
-    path = None
-    if output_path is not None:
-        path = runs.write_table(
-            found.rows, output_path, inputs=inputs, force=force, spreadsheet_safe=spreadsheet_safe
-        )
+    path = None if new is None else new.write(found.rows)
 
     def text() -> None:
         _print_list(found, [*aside, *notes], written=path)
@@ -476,18 +467,12 @@ def grid(
     """Cross the tiers of two scores: how many, and what became of them."""
     from gtmar import runs
     from gtmar import spec as specs
-    from gtmar.runs.inputs import local_inputs
 
-    inputs = local_inputs(data, fit, engagement)
-    if output_path is not None:
-        runs.refuse_table(output_path, inputs=inputs, force=force)
+    how = {"force": force, "spreadsheet_safe": spreadsheet_safe}
+    new = option_values.new_table(output_path, data, fit, engagement, **how)
     one, two = (specs.reading_dates(specs.load(path), date_format) for path in (fit, engagement))
     found = runs.grid(data, one, two, as_of=as_of)
-    path = None
-    if output_path is not None:
-        path = runs.write_table(
-            found.rows, output_path, inputs=inputs, force=force, spreadsheet_safe=spreadsheet_safe
-        )
+    path = None if new is None else new.write(found.rows)
     return Answer(
         lambda: {**found.as_json(), "output": path and str(path)},
         lambda: _print_grid(found, path, (fit, engagement)),

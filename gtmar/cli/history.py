@@ -394,14 +394,10 @@ _METRICS_SHOWN = 20
 
 def _print_tried(found: Experiment, result: RunResult, *, written: Path | None) -> None:
     """Print what a person's change did."""
-    from gtmar.journal.sentences import held_by_date
-
     row = found.row
     say(_who_and_why(row["author"], row["note"]))
     say(f"Change: {row['changes']}")
-    for sentence in (
-        held_by_date(result.by_date, improved=result.improved) if result.by_date else ()
-    ):
+    for sentence in result.dates_held:
         say(sentence)
     say(_effect(row), _EFFECTS.get(row["outcome"]))
     if result.holdout is not None:

@@ -29,8 +29,9 @@ from gtmar.journal.front import Front
 from gtmar.journal.review import Review
 from gtmar.journal.sql_library import find_file
 from gtmar.journal.verify import Verification
-from gtmar.runs.customers_apart import Customers
-from gtmar.runs.measurement import Live, Measurement
+from gtmar.plain_data import PlainData
+from gtmar.runs.kept_scores import Live, Measurement
+from gtmar.runs.side_by_side import Customers
 from gtmar.spec import ScoringSpec
 from gtmar.stats.interval import Interval
 from gtmar.validation.gates import Gate, Gates
@@ -58,10 +59,11 @@ _NAMES = vars(runs) | {each.__name__: each for each in (*_KINDS, ScoringSpec, Un
 _NAMES |= {"Any": Any, "Literal": Literal, "Row": dict[str, Any], "pl": pl}
 
 
-def _keys(of: object = None, more: str = "", less: str = "", **own: Any) -> _Keys:
+def _keys(of: object = None, more: str = "", **own: Any) -> _Keys:
     """Return the fields of a class, or the keys of others, and more: properties and keys by type.
 
-    `more` names properties, or after ``=`` all that is printed of the class; `less` what isn't.
+    A class that leaves fields out of its plain data, or has properties beside them, says so itself.
+    `more` names further properties, or after ``=`` all that is printed of the class.
     """
     types: dict[str, Any] = {}
     meanings: dict[str, str] = {}
@@ -70,6 +72,9 @@ def _keys(of: object = None, more: str = "", less: str = "", **own: Any) -> _Key
         types, meanings, optional = dict(of.types), dict(of.meanings), of.optional
     elif isinstance(of, type):
         fields = [] if more.startswith("=") else [each.name for each in dataclasses.fields(of)]
+        if issubclass(of, PlainData) and fields:
+            fields = [name for name in fields if name not in of._left_out]
+            more = " ".join((*of._beside, more))
         said = _comments(of)
         for name in (*fields, *more.removeprefix("=").split()):
             found = of.__dict__.get(name) if name not in fields else None
@@ -80,8 +85,7 @@ def _keys(of: object = None, more: str = "", less: str = "", **own: Any) -> _Key
                 types[name] = _annotation(of, name)
             if name in said:
                 meanings[name] = re.sub(r"\bNone\b", "null", said[name])
-    kept = {name: kind for name, kind in (types | own).items() if name not in less.split()}
-    return _Keys(kept, meanings, optional)
+    return _Keys(types | own, meanings, optional)
 
 
 def _comments(of: type) -> dict[str, str]:
@@ -155,24 +159,13 @@ _MAYBE_FILE: dict[str, Any] = {"output": str | None}
 def _shapes() -> dict[type, Any]:
     """Return the classes that print other keys than their fields."""
     return {
-        Customers: _keys(Customers, "reading sentence"),
         Gate: _keys(Gate, "= name limit found outcome mrr_share cause"),
         Gates: _keys(Gates, max_segment_drop=float),
         Live: _keys(Live, "= since author expect experiment", spec_id=str, score_id=str),
-        Reliability: dataclasses.replace(
-            _keys(Reliability, "off sentence"), optional=frozenset({"several"})
-        ),
+        Reliability: dataclasses.replace(_keys(Reliability), optional=frozenset({"several"})),
         Shift: _keys(Shift, most=str),
         runs.TimeToLeaving: _Plain(runs.TimeToLeaving),
-        runs.RunResult: _keys(
-            runs.RunResult,
-            "= run_id journal metric state baseline_value best_value experiments known wins "
-            "seconds experiments_per_second best_experiment weights metrics holdout digest notes "
-            "blocked broken basis resized reliability customers time_order by_date findings",
-            sentence=str,
-            in_sample=bool,
-            spec=_ANY,
-        ),
+        runs.RunResult: _keys(runs.RunResult, sentence=str, in_sample=bool, spec=_ANY),
     }
 
 
@@ -201,8 +194,6 @@ def _answers() -> dict[str, Any]:
     experiment = _keys(experiment, effect=_maybe(_List(_row("difference"))))
     decided = _keys(
         runs.Decided,
-        "sentence headline segment_safety costs compared",
-        less="given",
         tiers=_TEXTS,
         incumbent=side,
         candidate=side,
@@ -218,7 +209,6 @@ def _answers() -> dict[str, Any]:
         "replay": runs.Replay,
         "simplify": _keys(
             runs.Simplified,
-            "= sentence accounts kept dropped",
             sizes=list[_ANY],
             run=_maybe(run),
             **_MAYBE_FILE,
@@ -237,7 +227,7 @@ def _answers() -> dict[str, Any]:
             **_FILE,
         ),
         "check": _Plain(runs.Checkup),
-        "drift": _keys(runs.Drift, "leaving_sentence upside_down ranking_sentence", moved=_TEXTS),
+        "drift": _keys(runs.Drift, moved=_TEXTS),
         "score": _keys(
             accounts=int,
             accounts_by_tier=_COUNTS,
@@ -246,8 +236,8 @@ def _answers() -> dict[str, Any]:
             time_to_leaving=_maybe(runs.TimeToLeaving),
             **_FILE,
         ),
-        "list": _keys(runs.AccountList, "sentence", notes=_TEXTS, **_MAYBE_FILE),
-        "grid": _keys(runs.Grid, less="rows", **_MAYBE_FILE),
+        "list": _keys(runs.AccountList, notes=_TEXTS, **_MAYBE_FILE),
+        "grid": _keys(runs.Grid, **_MAYBE_FILE),
         "calibrate": _keys(
             runs.Calibrated, "= source held_out", accounts=int, calibration=_ANY, **_FILE
         ),
@@ -258,11 +248,10 @@ def _answers() -> dict[str, Any]:
         "decide": decided,
         "refresh": decided,
         "explain": _Plain(runs.Explanation),
-        "backtest": _keys(runs.Backtest, "upside_down rows dates_sentence"),
+        "backtest": _keys(runs.Backtest),
         "try": _keys(experiment, run=run, **_MAYBE_FILE),
         "tiers": _keys(
             runs.Tiers,
-            "= source accounts before moved experiment newest",
             tiers=list[runs.TierLine],
             spec_id=str,
             **_MAYBE_FILE,
@@ -274,7 +263,6 @@ def _answers() -> dict[str, Any]:
         "show": experiment,
         "diff": _keys(
             runs.Difference,
-            "= parts unmeasured moves moved newest",
             one=str,
             two=str,
             weights=_List(_keys(weight=str, one=int | None, two=int | None, earned_by=str | None)),
@@ -283,24 +271,20 @@ def _answers() -> dict[str, Any]:
         ),
         "lineage": _List(_row("lineage")),
         "best": _List(_row("leaderboard")),
-        "front": _keys(Front, "sentences points best bend", less="found"),
+        "front": _keys(Front),
         "review": review,
         "compare": _keys(verdict=str, runs=_List(_row("compare"))),
         "sql": list[_ANY],
-        "verify": _keys(Verification, "sound", less="entries"),
+        "verify": _keys(Verification, "sound"),
         "journal compact": Compaction,
         "journal export": _keys(experiments=int, **_FILE),
         "journal import": _OneOf((Imported, Undone)),
         "journal publish": Published,
         "report": _keys(run_id=str | None, title=str, bytes=int, left_out=_TEXTS, **_FILE),
-        "walk": _keys(
-            runs.Walked, "verdict sentence", wins=_COUNTS, left_out=_List(live), **_MAYBE_FILE
-        ),
+        "walk": _keys(runs.Walked, wins=_COUNTS, left_out=_List(live), **_MAYBE_FILE),
         "watch": _keys(
             runs.Watched,
-            "= model verdict sentence live history new before_leaving drift forgotten notes",
             kept=_List(_keys(day=str, role=str, accounts=int)),
-            measurements=list[Measurement],
             waiting=_List(live),
             drifts=_List(_keys(day=str, psi=float | None)),
             time_to_leaving=_maybe(runs.TimeToLeaving),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +17,7 @@ from gtmar.cli.output import Answer, complain, say, some, table
 from gtmar.errors import UsageError
 
 if TYPE_CHECKING:
+    from gtmar.outputs import Output
     from gtmar.runs import TimeToLeaving, Walked, Watched
 
 __all__ = ["print_leaving", "walk", "watch"]
@@ -25,6 +26,9 @@ __all__ = ["print_leaving", "walk", "watch"]
 _EXITS = {"holds": 0, "worse": 10, "unknown": 11}
 #: Measured dates that are shown; --json has all.
 _SHOWN = 12
+_NewPage = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Where to write it as an HTML page.")
+]
 
 
 @a.command(app, "walk --data accounts --spec spec.yaml")
@@ -41,19 +45,15 @@ def walk(
     *,
     table_options: a.OutcomeTableOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    output_path: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where to write it as an HTML page.")
-    ] = None,
+    output_path: _NewPage = None,
     force: a.Force = False,
     quiet: a.Quiet = False,
 ) -> Answer:
     """Say whether re-tuning on each date would have paid on the next."""
     from gtmar import runs
-    from gtmar.report import require_extra
+    from gtmar.report import walk_page
 
-    new = option_values.output(output_path, data, spec, journal, force=force)
-    if new is not None:
-        require_extra()
+    new = _new_page(output_path, data, spec, journal, force=force)
     with progress.watching(quiet=quiet) as watching:
         found = runs.walk(
             data,
@@ -68,15 +68,21 @@ def walk(
             watch=watching,
             **table_options,
         )
-    written = None
-    if new is not None:
-        from gtmar.report import walk_page
-
-        written = new.write(walk_page(found, _again()).html)
+    written = None if new is None else new.write(walk_page(found, _again()).html)
     return Answer(
         lambda: found.as_json() | {"output": written and str(written)},
         lambda: _print_walked(found, journal=journal, written=written),
     )
+
+
+def _new_page(path: Path | None, *inputs: object, force: bool) -> Output | None:
+    """Check where a page is to be written, and that it can be drawn, before any work."""
+    from gtmar.report import require_extra
+
+    new = option_values.output(path, *inputs, force=force)
+    if new is not None:
+        require_extra()
+    return new
 
 
 def _again() -> str:
@@ -149,9 +155,7 @@ def watch(
     *,
     table_options: a.OutcomeTableOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
-    output_path: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where to write it as an HTML page.")
-    ] = None,
+    output_path: _NewPage = None,
     force: a.Force = False,
 ) -> Answer:
     """Keep what the live score says, and say whether it held so far."""
@@ -159,15 +163,13 @@ def watch(
 
     from gtmar import runs
     from gtmar import spec as specs
-    from gtmar.report import require_extra
+    from gtmar.report import live_page
 
     try:
         before = None if forget_before is None else date.fromisoformat(forget_before)
     except ValueError as err:
         raise UsageError(f"--forget-before expects YYYY-MM-DD, got {forget_before}") from err
-    new = option_values.output(output_path, data, scores, journal, *(shadow or ()), force=force)
-    if new is not None:
-        require_extra()
+    new = _new_page(output_path, data, scores, journal, *(shadow or ()), force=force)
     found = runs.watch(
         data,
         model=model,
@@ -178,11 +180,7 @@ def watch(
         journal=journal,
         **table_options,
     )
-    written = None
-    if new is not None:
-        from gtmar.report import live_page
-
-        written = new.write(live_page(found, _again()).html)
+    written = None if new is None else new.write(live_page(found, _again()).html)
     return Answer(
         lambda: found.as_json() | {"output": written and str(written)},
         lambda: _print_watched(found, written=written),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gtmar.data.scan import Source
     from gtmar.journal.catalog import Journal
     from gtmar.outputs import Output
-    from gtmar.runs import Engine, RunResult
+    from gtmar.runs import Engine, NewTable, RunResult
     from gtmar.spec import Outcomes, ScoringSpec
     from gtmar.spec.model import Reading
 
@@ -31,6 +31,7 @@ __all__ = [
     "experiment_of",
     "full_id",
     "labels",
+    "new_table",
     "note_encoders",
     "opened",
     "outcomes",
@@ -372,6 +373,14 @@ def output(path: Path | None, *inputs: object, force: bool = False) -> Output | 
 def output_or_print(path: Path | None, *inputs: object, force: bool = False) -> Output | None:
     """Check where a file is to be written as `output` does; None for stdout, which - names too."""
     return output(None if str(path) == "-" else path, *inputs, force=force)
+
+
+def new_table(path: str | None, *inputs: object, **how: bool) -> NewTable | None:
+    """Check where a table is to be written, as `NewTable` does; None where it isn't."""
+    from gtmar.runs import NewTable
+    from gtmar.runs.inputs import local_inputs
+
+    return None if path is None else NewTable(path, inputs=local_inputs(*inputs), **how)
 
 
 def full_id(journal: Path, run: str | None) -> str:

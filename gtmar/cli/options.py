@@ -227,7 +227,7 @@ DEFAULT_JOURNAL = Path("journal")
 MovedHoldout = Annotated[
     str | None, typer.Option("--holdout-file", help="The holdout's own table, where it has moved.")
 ]
-HoldoutAsOf = Annotated[str | None, typer.Option(help="The same for the holdout's own table.")]
+HoldoutAsOf = Annotated[str | None, typer.Option(help="As --as-of, for the holdout's own table.")]
 OptionalRun = Annotated[
     str | None,
     typer.Argument(
@@ -283,15 +283,10 @@ class OutcomeTableOptions(TypedDict):
     set_aside_to: SetAsideTo
 
 
-class TwoTablesOptions(TypedDict):
+class TwoTablesOptions(OutcomeTableOptions):
     """How a table and the later one that is its holdout are read."""
 
-    as_of: AsOf
-    date_format: DateFormat
     holdout_as_of: HoldoutAsOf
-    drop_unlabelled: DropUnlabelled
-    set_aside: SetAside
-    set_aside_to: SetAsideTo
 
 
 #: Who computes, and where.

@@ -297,11 +297,11 @@ def _answer(result: RunResult, output: Output | None) -> Answer:
 def _print_run(result: RunResult, *, written: str | None) -> None:
     """Print what a run found, and the next command."""
     from gtmar.cli.journal import verdict_lines
-    from gtmar.journal.sentences import held_by_date, verdict
+    from gtmar.journal.sentences import verdict
     from gtmar.runs.results import warnings_of
 
     improved, held = result.improved, result.held
-    for sentence in held_by_date(result.by_date, improved=improved) if result.by_date else ():
+    for sentence in result.dates_held:
         say(sentence)
     said = verdict(result.row, improved=improved, held=held)
     said[1:1] = [result.resized] if result.resized else []
@@ -324,8 +324,6 @@ def _print_run(result: RunResult, *, written: str | None) -> None:
 
 def _print_simplified(found: Simplified, *, spec: str, data: Any, written: str | None) -> None:
     """Print how many features do, the curve, and what the search over them found."""
-    from gtmar.journal.sentences import held_by_date
-
     say(found.sentence, "good" if found.dropped else None)
     lines = [
         (
@@ -347,9 +345,8 @@ def _print_simplified(found: Simplified, *, spec: str, data: Any, written: str |
     verb = "comes" if len(found.kept) == 1 else "come"
     said = f"Searched anew, {count} {verb} to {result.metric} {result.best_value:.4f}"
     say(f"{said} on the accounts searched.")
-    if result.by_date:
-        for sentence in held_by_date(result.by_date, improved=result.improved):
-            say(sentence)
+    for sentence in result.dates_held:
+        say(sentence)
     say(f"Run {result.run_id}")
     if written is None:
         say()

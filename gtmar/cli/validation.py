@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -33,17 +33,12 @@ _CODES = {"KEEP_INCUMBENT": 10, "UNVERIFIED": 11}
 _TURNED = 10
 
 
-class _ScoredOptions(TypedDict):
+class _ScoredOptions(a.OutcomeTableOptions):
     """How a table is read, those of its accounts included that have no score today."""
 
-    as_of: a.AsOf
-    date_format: a.DateFormat
-    drop_unlabelled: a.DropUnlabelled
     drop_unscored: Annotated[
         bool, typer.Option("--drop-unscored", help="Leave accounts without a score today out.")
     ]
-    set_aside: a.SetAside
-    set_aside_to: a.SetAsideTo
 
 
 @a.command(app, "null --runs 50")

@@ -303,7 +303,7 @@ class Review:
 
 
 def sized_rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return tier by tier what `tier_table.at_equal_sizes` measured.
+    """Return tier by tier what `side_by_side.at_equal_sizes` measured.
 
     For each tier its `accounts` and, with `_start` and `_best` behind it, `logo_retention`, `nrr`,
     `grr`, `arpa`.

@@ -70,8 +70,8 @@ class Seen:
     #: Metrics of the whole score, by key.
     start: Mapping[str, Any]
     best: Mapping[str, Any]
-    #: Both by tier at the start's sizes, as `tier_table.at_equal_sizes` measured them; None of runs
-    #: from before it was.
+    #: Both by tier at the start's sizes, as `at_equal_sizes` measured them; None of runs from
+    #: before it was.
     sized: Mapping[str, Any] | None
     #: Whether a high score is bad.
     risk: bool

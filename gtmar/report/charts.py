@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gtmar.journal.front import Front
-    from gtmar.report.account_table import Capture
+    from gtmar.report.account_table import Band, Capture, EncoderPicture
     from gtmar.report.content import Evidence, StabilityRecord
-    from gtmar.report.encoder_pictures import Band, EncoderPicture
     from gtmar.runs.segments import SegmentPart
-    from gtmar.validation.null_answers import NullAnswers
+    from gtmar.validation.repeated_search import NullAnswers
 
 __all__ = [
     "INK",

@@ -17,7 +17,7 @@ from gtmar.report.account_table import read_table
 from gtmar.runs.holdout import looks_at
 from gtmar.runs.session import commands_of, desk_command
 from gtmar.stats.interval import level_of, wilson
-from gtmar.validation.null_answers import NullAnswers
+from gtmar.validation.repeated_search import NullAnswers
 
 if TYPE_CHECKING:
     import polars as pl

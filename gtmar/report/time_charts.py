@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from gtmar.report.charts import Chart
-    from gtmar.runs.measurement import Measurement
-    from gtmar.runs.time_to_leaving import TimeToLeaving
+    from gtmar.runs.kept_scores import Measurement
+    from gtmar.runs.leaving import TimeToLeaving
     from gtmar.runs.walk import Walked
 
 __all__ = [

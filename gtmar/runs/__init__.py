@@ -10,7 +10,8 @@ from gtmar.runs.decide import decide, decide_between, decide_on, refresh
 from gtmar.runs.decided import Decided
 from gtmar.runs.explain import Difference, Explanation, difference, explain
 from gtmar.runs.grid import Grid, grid
-from gtmar.runs.names import run_or_experiment, spec_of
+from gtmar.runs.inputs import run_or_experiment, spec_of
+from gtmar.runs.leaving import TimeToLeaving, time_to_leaving
 from gtmar.runs.plan import DEFAULT_PROPOSER, DEFAULT_START, PROPOSERS, STARTS, Engine
 from gtmar.runs.promote import WentLive, promote, record
 from gtmar.runs.rerun import (
@@ -25,8 +26,8 @@ from gtmar.runs.rerun import (
 from gtmar.runs.results import Finding, Progress, RunResult, warnings_of
 from gtmar.runs.run import run, try_weights
 from gtmar.runs.score import (
+    NewTable,
     changed_since,
-    refuse_table,
     score,
     stamped,
     write_rows_aside,
@@ -35,7 +36,6 @@ from gtmar.runs.score import (
 from gtmar.runs.segments import BySegment, by_segment
 from gtmar.runs.simplify import Simplified, simplify
 from gtmar.runs.tiers import TierLine, Tiers, tiers_of
-from gtmar.runs.time_to_leaving import TimeToLeaving, time_to_leaving
 from gtmar.runs.walk import Walked, walk
 from gtmar.runs.watch import Watched, watch
 
@@ -58,6 +58,7 @@ __all__ = [
     "FoundStability",
     "Grid",
     "Limits",
+    "NewTable",
     "NullSearch",
     "Pace",
     "Progress",
@@ -88,7 +89,6 @@ __all__ = [
     "promote",
     "record",
     "refresh",
-    "refuse_table",
     "replay",
     "resume",
     "run",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -13,9 +13,8 @@ from gtmar.data.outcomes import OutcomeColumns, canonical_outcomes, with_labels
 from gtmar.data.scan import scan
 from gtmar.errors import AccountDataError, SpecError, UsageError, culprits, nearest
 from gtmar.html import table as html_table
-from gtmar.plain_data import digits
+from gtmar.plain_data import PlainData, digits
 from gtmar.runs.inputs import newest_date
-from gtmar.runs.results import PlainData
 from gtmar.runs.score import CARRIED, score, stamped
 
 if TYPE_CHECKING:
@@ -39,6 +38,8 @@ _VETO = "\x00veto"
 @dataclass(frozen=True)
 class AccountList(PlainData):
     """Accounts in the order of what is at stake with them."""
+
+    _beside = ("sentence",)
 
     source: str
     model: str
@@ -78,13 +79,6 @@ class AccountList(PlainData):
     def _repr_html_(self) -> str:
         return html_table(self.rows.columns, self.rows.rows(), caption=self.sentence)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        names = (
-            "sentence source model asked accounts tier listed_at_stake at_stake mrr_unknown newest"
-        )
-        return {**self.values(names), "rows": self.rows.to_dicts()}
-
 
 def account_list(
     data: Tabular,
@@ -99,25 +93,16 @@ def account_list(
 ) -> AccountList:
     """List accounts in the order of what is at stake. Outcomes aren't needed.
 
-    Parameters
-    ----------
-    data, as_of, announce, set_aside, asides
-        As for `score`.
-    spec
-        A calibrated spec; its outcome `mrr` names the column of MRR.
-    tier
-        Only accounts of this tier; None for all.
-    most
-        Accounts listed at most, 1 or more.
-
-    Of accounts that stand on several dates the newest of these is taken.
+    Parameters are those of `gtmar.account_list`; `asides` is as for `score`. Of accounts that stand
+    on several dates the newest of these is taken.
 
     Returns
     -------
     AccountList
-        Accounts without a known MRR come last; of what ties the worse score comes first. A reason
-        is a feature that gives the account points on the side of leaving, against the mean of all
-        accounts of the table, which is the number in its brackets.
+        Accounts without a known MRR, whose column the spec's outcome `mrr` names, come last; of
+        what ties the worse score comes first. A reason is a feature that gives the account points
+        on the side of leaving, against the mean of all accounts of the table, which is the number
+        in its brackets.
 
     Raises
     ------

@@ -25,17 +25,22 @@ from gtmar.journal.files import RunFiles
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import Judge
 from gtmar.plain_data import PlainData, digits
-from gtmar.runs.by_date import by_day
 from gtmar.runs.holdout import looks_at, record_look, whole
 from gtmar.runs.inputs import load, of_day
 from gtmar.runs.results import copies_finding, leak_findings, warnings_of
 from gtmar.runs.score import score
+from gtmar.runs.side_by_side import by_day
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import level_of
-from gtmar.validation.intervals import Uncertainty, at_sizes_of, uncertainty
+from gtmar.validation.intervals import (
+    CHANCE_LEVEL,
+    Uncertainty,
+    at_sizes_of,
+    uncertainty,
+    upside_down,
+)
 from gtmar.validation.paired_scores import Panel, Scored
 from gtmar.validation.reliability import Reliability, reliability
-from gtmar.validation.trade_offs import CHANCE_LEVEL, upside_down
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -164,23 +169,9 @@ def backtest(
 ) -> Backtest:
     """Judge a score by the outcomes of the accounts that had it.
 
-    Parameters
-    ----------
-    score_column
-        Column with today's score, numbers from 0 to 1, 100 or 1,000; None to judge the spec.
-    spec
-        The scoring spec to judge; with a `score_column` the candidate beside it.
-    tiers
-        Lower edge by tier, in the score's own units; None for quarters of the accounts.
-    orientation
-        `health` or `risk`, of the column; None for the spec's, else health.
-    journal
-        The journal's folder: a comparison on accounts held out is a look, and put on record there.
-    data, table_options
-        As for `run`. Accounts that stand on several dates are judged on each date and on all rows
-        together, where each weighs as many rows as it has; intervals draw whole accounts.
-    drop_unscored
-        Leave accounts out that have no value in `score_column`, and count them.
+    Parameters are those of `gtmar.backtest`. A comparison on accounts held out is a look, and put
+    on record in the journal. Accounts that stand on several dates are judged on each date and on
+    all rows together, where each weighs as many rows as it has; intervals draw whole accounts.
 
     Raises
     ------

@@ -22,10 +22,10 @@ from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
 from gtmar.optimize.surrogate import MACHINE_CODE
+from gtmar.plain_data import PlainData
 from gtmar.runs.holdout import whole
 from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import Plan
-from gtmar.runs.results import PlainData
 
 if TYPE_CHECKING:
     import polars as pl

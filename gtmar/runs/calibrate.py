@@ -10,8 +10,8 @@ from gtmar import spec as specs
 from gtmar.data.scan import scan
 from gtmar.engine.equal_sizes import with_edges
 from gtmar.errors import AccountDataError
+from gtmar.plain_data import PlainData
 from gtmar.runs.inputs import load
-from gtmar.runs.results import PlainData
 from gtmar.validation.reliability import Reliability, calibrated, reliability
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ __all__ = ["Calibrated", "calibrate"]
 class Calibrated(PlainData):
     """A spec with the table of probabilities that was fitted, and how it did where it was not."""
 
+    _left_out = ("spec", "counted")
+
     spec: ScoringSpec = field(repr=False)
     calibration: Calibration
     source: str
@@ -39,12 +41,7 @@ class Calibrated(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {
-            "source": self.source,
-            "accounts": self.calibration.accounts,
-            "calibration": self.calibration.model_dump(mode="json", by_alias=True),
-            "held_out": None if self.held_out is None else self.held_out.as_json(),
-        }
+        return super().as_json() | {"accounts": self.calibration.accounts}
 
 
 def calibrate(

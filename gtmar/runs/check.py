@@ -26,16 +26,16 @@ from gtmar.journal.files import RunFiles
 from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective.objective import Judge
+from gtmar.plain_data import PlainData
 from gtmar.runs.holdout import both, whole
 from gtmar.runs.inputs import ReadOptions, load, refuse_unknown_options
-from gtmar.runs.results import PlainData, copies_finding, leaks_of, limit_findings, order_findings
+from gtmar.runs.results import copies_finding, leaks_of, limit_findings, order_findings
 from gtmar.runs.score import score, write_rows_aside
 from gtmar.runs.session import open_run
 from gtmar.spec.encoders import DaysBeforeEncoder
 from gtmar.validation.gates import smallest_gain
-from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty
+from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty, upside_down
 from gtmar.validation.psi import Shift, ShiftReading, shift_of_categories, shift_of_numbers
-from gtmar.validation.trade_offs import upside_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -106,25 +106,8 @@ def check(
 ) -> Checkup:
     """Hold a table against the data contract and say what it offers.
 
-    Parameters
-    ----------
-    data, spec
-        As for `run`; without a spec, features are detected.
-    metric
-        The objective to show; None takes the spec's.
-    keep
-        Columns that may be features though they seem to know the outcome.
-    reading
-        How cells of text are read, where features are detected; a spec says that itself.
-    journal
-        The journal's folder, which may know the table that the spec was made on.
-    table_options
-        As for `run`.
-
-    Raises
-    ------
-    ViolationsError
-        With everything that is wrong.
+    Parameters and errors are those of `gtmar.check`. A spec says itself how cells of text are read,
+    so that `reading` is for features that are detected.
     """
     table = scan(data)
     detected, date_format = None, table_options.get("date_format")
@@ -296,6 +279,8 @@ def _overall(
 class Drift(PlainData):
     """What moved between two tables."""
 
+    _beside = ("leaving_sentence", "upside_down", "ranking_sentence")
+
     model: str
     #: The reference and the table held against it, and their accounts.
     against: str
@@ -359,13 +344,9 @@ class Drift(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return vars(self) | {
+        return super().as_json() | {
             "shifts": [each.as_json() for each in self.shifts],
             "moved": [each.name for each in self.moved],
-            "leaving_sentence": self.leaving_sentence,
-            "auc": None if self.auc is None else self.auc.as_json(),
-            "upside_down": self.upside_down,
-            "ranking_sentence": self.ranking_sentence,
         }
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 
 from gtmar import spec as specs
-from gtmar.data.scan import Source
 from gtmar.documents import is_spec_file
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import TIER_LOW, tier_sum
@@ -28,12 +27,8 @@ from gtmar.metrics.metric import basis_note
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective.guardrails import Guard
 from gtmar.outputs import Output
-from gtmar.runs.by_date import by_date
-from gtmar.runs.customers_apart import customers_apart
-from gtmar.runs.decided import Decided
-from gtmar.runs.decision_folder import write_folder
+from gtmar.runs.decided import Decided, write_folder
 from gtmar.runs.holdout import (
-    later_source,
     looks_at,
     order_unverified,
     record_look,
@@ -44,18 +39,20 @@ from gtmar.runs.inputs import (
     local_inputs,
     refuse_changed,
     refuse_unknown_options,
+    run_or_experiment,
+    spec_of,
 )
-from gtmar.runs.names import run_or_experiment, spec_of
 from gtmar.runs.run import run
 from gtmar.runs.segments import (
     few_valued,
     large_segments,
+    only_segments,
     segment_panels,
     segment_rows,
     segmented,
 )
-from gtmar.runs.session import ended_run
-from gtmar.runs.tier_table import at_equal_sizes, objectives
+from gtmar.runs.session import ended_run, tables_of
+from gtmar.runs.side_by_side import at_equal_sizes, by_date, customers_apart, objectives
 from gtmar.runs.two_specs import refuse_searched, tried_between
 from gtmar.stats.interval import level_of
 from gtmar.validation.gates import (
@@ -118,17 +115,10 @@ def decide_on(
 ) -> Decided:
     """Decide on a run's best, a person's change, or one spec against another.
 
-    Parameters
-    ----------
-    candidate
-        A run, ``RUN/EXP``, or None for the last search, as `decide` takes them; a spec or its file,
-        as `decide_between` does, which then needs `against` and `data`.
-    against
-        A spec, its file or ``RUN/EXP``; None for the run's start.
-    tables
-        How tables are read, of a spec alone: a run's are read as the run read them.
-    data, holdout_file, journal, announce, options
-        As for `decide` and `decide_between`, with their errors.
+    A run, ``RUN/EXP`` or None for the last search is decided on as by `decide`; a spec or its file
+    as by `decide_between`, which then needs `against` and `data`. `against` is a spec, its file or
+    ``RUN/EXP``; None for the run's start. `tables` says how tables are read, of a spec alone: a
+    run's are read as the run read them. All else is as for these two, with their errors.
     """
     other = None if against is None else spec_of(against, journal)
     called = str(against) if isinstance(against, str | Path) else None
@@ -181,27 +171,16 @@ def decide(
 ) -> Decided:
     """Decide on a run's best, or on a person's change, against its start, on the run's holdout.
 
+    Parameters and errors are those of `gtmar.decide`, but for these.
+
     Parameters
     ----------
     run_id
         The run's full id, or ``RUN/EXP`` for that experiment. Of a person's change it is the change
         that is decided on, kept or not.
-    journal, data, holdout_file
-        As for `open_run`.
     against, against_name
         Another spec than the run's start to hold it against, as `decide_between` does, over the
         run's tables; and what to call it, None for its model.
-    options
-        `gates`, `folder`, `author`, `note`: see `DecisionOptions`.
-
-    Raises
-    ------
-    UsageError
-        If the run had no holdout, a search saw accounts of it, or the folder exists.
-    NotResumableError
-        If a table isn't the run's.
-    AccountDataError
-        If an input changed meanwhile; nothing is written then.
     """
     refuse_unknown_options(options, DecisionOptions)
     _new_folder(options, data, holdout_file, journal)
@@ -210,21 +189,10 @@ def decide(
     with Journal(journal) as opened:
         candidate = checkout(opened, run_id)
     start = RunFiles(Path(journal), run_id.partition("/")[0]).record("start")
-    parameters = dict(start["parameters"])
-    later, share = later_source(parameters), parameters.get("set_aside")
-    return decide_between(
-        candidate,
-        against,
-        Source.of_record(start["source"], parameters) if data is None else data,
-        holdout_file=later if holdout_file is None else holdout_file,
-        journal=journal,
-        names=(run_id, against_name or against.model),
-        as_of=parameters.get("as_of"),
-        holdout_as_of=parameters.get("holdout_as_of"),
-        drop_unlabelled=parameters.get("drop_unlabelled") == "True",
-        set_aside=None if share is None else float(share),
-        **options,
-    )
+    moved = {"data": data, "holdout_file": holdout_file}
+    tables = tables_of(start) | {name: table for name, table in moved.items() if table is not None}
+    names = run_id, against_name or against.model
+    return decide_between(candidate, against, journal=journal, names=names, **tables, **options)
 
 
 def decide_between(
@@ -243,26 +211,17 @@ def decide_between(
 ) -> Decided:
     """Decide on one spec against another, on accounts that no search saw.
 
+    Parameters and errors are those of `gtmar.decide`, but for these. The change is put on record as
+    a person's, unless it is already.
+
     Parameters
     ----------
     candidate, against
         The two specs. They may have other features, encoders and tiers; see `spec.joined`.
-    data, holdout_file
-        The account table, whose holdout by the candidate's split decides; or a later one that does,
-        whole.
     names
         What to call candidate and incumbent; None for their models.
-    journal, gates, folder, author, note
-        As for `decide`. The change is put on record there as a person's, unless it is already.
     try_options
         ``metric``, ``holdout_as_of``, ``announce`` and options of tables: as for `try_weights`.
-
-    Raises
-    ------
-    UsageError
-        If the specs don't compare, no account is held out, or a search saw some that are.
-    AccountDataError
-        If a table breaks the contract, or an input changed meanwhile.
     """
     options = DecisionOptions(gates=gates, folder=folder, author=author, note=note)
     tables = (data,) if holdout_file is None else (data, holdout_file)
@@ -419,11 +378,11 @@ def _decide(
 
 def _sources(session: Session, data: Any, holdout_file: Any) -> tuple[Any, ...]:
     """Return the tables that a run was made on, as they are given, else as its record has them."""
-    start, parameters = session.start, dict(session.start["parameters"])
-    searched = data if data is not None else Source.of_record(start["source"], parameters)
+    own = tables_of(session.start)
+    searched = own["data"] if data is None else data
     if session.accounts.later is None:
         return (searched,)
-    return (searched, holdout_file if holdout_file is not None else later_source(parameters))
+    return (searched, own["holdout_file"] if holdout_file is None else holdout_file)
 
 
 def _searched_segments(session: Session, stated: Gates) -> dict[str, Panel | None]:
@@ -447,13 +406,8 @@ def _segments_of(
     others = [name for name in few_valued(accounts, spec) if name not in stated.segments]
     parts = segmented(accounts, spec, (*stated.segments, *others), as_of=as_of)
     matrix = parts.search if parts.holdout is None else parts.holdout
-    own = {each.column: each for each in matrix.segments}
-
-    def only(names: Sequence[str]) -> AccountMatrix:
-        return replace(matrix, segments=tuple(own[name] for name in names))
-
-    asked = segment_panels(only(stated.segments), spec, old, new)
-    return asked, large_segments(only(others), spec, old, new)
+    asked = segment_panels(only_segments(matrix, stated.segments), spec, old, new)
+    return asked, large_segments(only_segments(matrix, others), spec, old, new)
 
 
 def _by_own_edges(
@@ -564,17 +518,10 @@ def refresh(
     spec
         The incumbent, or its file.
     journal, gates, folder, author, note
-        As for `decide`.
+        As for `decide`. Errors are, too; and an `AccountDataError` where rows stand in both tables.
     run_options
         ``metric``, ``no_worse``, ``limits``, ``seed``, ``holdout_as_of``, ``announce``, ``watch``
         and options of tables, which are those of both: as for `run`.
-
-    Raises
-    ------
-    UsageError
-        If the folder exists.
-    AccountDataError
-        If a table breaks the contract, rows stand in both, or an input changed meanwhile.
     """
     options = DecisionOptions(gates=gates, folder=folder, author=author, note=note)
     _new_folder(options, train, holdout, spec, journal)

@@ -24,11 +24,11 @@ from gtmar.html import sentence, table
 from gtmar.journal.catalog import Journal
 from gtmar.journal.lookup import Reference, checkout, measured_as, resolve
 from gtmar.metrics.metric import basis_note
+from gtmar.plain_data import PlainData
 from gtmar.runs.holdout import whole
 from gtmar.runs.inputs import newest_date
-from gtmar.runs.results import PlainData
 from gtmar.runs.score import score, tier_changes
-from gtmar.runs.tier_table import side_by_side
+from gtmar.runs.side_by_side import side_by_side
 from gtmar.spec.combination import Combination
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
@@ -122,17 +122,8 @@ def explain(
 ) -> Explanation:
     """Take one account's score apart. Outcomes aren't needed.
 
-    Parameters
-    ----------
-    account
-        Its id; its row, from 1, in a table without ids.
-    data, spec
-        The account table and the scoring spec. Of accounts that stand on several dates the newest
-        of these is taken.
-    other
-        Another spec, to say what moves the score from it to `spec`.
-    as_of, date_format
-        As for `run`.
+    Parameters are those of `gtmar.explain`. Of accounts that stand on several dates the newest of
+    these is taken.
 
     Raises
     ------
@@ -377,6 +368,8 @@ class Side:
 class Difference(PlainData):
     """What differs between two specs."""
 
+    _left_out = ("one", "two", "weights")
+
     one: Side
     two: Side
     #: Weight by term, None where a side has no such term.
@@ -391,8 +384,8 @@ class Difference(PlainData):
     moves: pl.DataFrame | None
     #: Accounts that change tier: id or row, both scores, both tiers; those that move most first.
     moved: pl.DataFrame | None
-    #: Both by tier at the first one's sizes, as `tier_table.side_by_side` gives it; None without a
-    #: table that has outcomes.
+    #: Both by tier at the first one's sizes, as `side_by_side` gives it; None without a table that
+    #: has outcomes.
     equal_sizes: dict[str, Any] | None
     #: The date taken of a table of several, its newest; None of a table of one date.
     newest: date | None = None
@@ -428,7 +421,6 @@ class Difference(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        values = self.values("parts metrics unmeasured moves moved equal_sizes newest").items()
         earned = self.earned_by
         return {
             "one": self.one.name,
@@ -437,7 +429,7 @@ class Difference(PlainData):
                 {"weight": name, "one": one, "two": two, "earned_by": earned.get(name)}
                 for name, one, two in self.weights
             ],
-            **{key: v.to_dicts() if isinstance(v, pl.DataFrame) else v for key, v in values},
+            **super().as_json(),
         }
 
 
@@ -451,20 +443,9 @@ def difference(
 ) -> Difference:
     """Say what differs between two specs.
 
-    Parameters
-    ----------
-    one, two
-        Each a spec or its file, ``RUN/EXP``, or ``RUN`` for its best.
-    journal
-        The journal's folder; not needed for two specs or files.
-    data, as_of
-        An account table, to see which accounts change tier, and the ISO date that `days_before`
-        counts from. Of accounts that stand on several dates the newest of these is taken.
-
-    Raises
-    ------
-    RunNotFoundError, SpecError
-        If one of them isn't there or can't be read.
+    Parameters are those of `gtmar.diff`. Of accounts that stand on several dates the newest of
+    these is taken. `RunNotFoundError` or `SpecError` where one of the two isn't there or can't be
+    read.
     """
     metrics = None
     files = not any(isinstance(each, str) and not is_spec_file(each) for each in (one, two))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -15,8 +15,8 @@ from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.errors import AccountDataError, UsageError, culprits
 from gtmar.html import table as html_table
 from gtmar.metrics import accounts as metrics
+from gtmar.plain_data import PlainData
 from gtmar.runs.inputs import newest_date
-from gtmar.runs.results import PlainData
 from gtmar.runs.score import score
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ __all__ = ["Grid", "grid", "refuse_unlike"]
 @dataclass(frozen=True)
 class Grid(PlainData):
     """Accounts by the tiers of two scores."""
+
+    _left_out = ("rows",)
 
     source: str
     #: Names of the two scores.
@@ -49,13 +51,6 @@ class Grid(PlainData):
 
     def _repr_html_(self) -> str:
         return html_table(self.cells.columns, self.cells.rows(), caption=" by ".join(self.models))
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data, accounts left out."""
-        return {
-            **self.values("source models accounts unmeasured newest"),
-            "cells": self.cells.to_dicts(),
-        }
 
 
 def refuse_unlike(one: ScoringSpec, two: ScoringSpec) -> None:

@@ -1,10 +1,12 @@
-"""What a use case reads: tables and the options that they are read by, files and their hashes."""
+"""What a use case reads: tables, of one date or several, and their options; specs by name."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from dataclasses import replace
+from datetime import date
+from functools import partial
 from os.path import isdir, isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -12,23 +14,28 @@ from urllib.parse import unquote, urlsplit
 
 import polars as pl
 
-from gtmar.data.dates import ASOF
+from gtmar import spec as specs
+from gtmar.data.dates import ASOF, AskedDates, day_of
 from gtmar.data.locations import duckdb_place, local_path
 from gtmar.data.matrix import load_accounts
+from gtmar.data.outcomes import OutcomeColumns
 from gtmar.data.scan import AccountTable, Source, collect, days_of, scan
+from gtmar.documents import is_spec_file
 from gtmar.errors import AccountDataError, culprits
+from gtmar.journal.catalog import Journal
+from gtmar.journal.lookup import checkout, resolve
 from gtmar.runs.holdout import load_with_holdout
 from gtmar.runs.score import write_rows_aside
+from gtmar.spec.model import ScoringSpec, stated_date
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from datetime import date
 
     from gtmar.data.matrix import Accounts
     from gtmar.data.scan import Tabular
-    from gtmar.spec.model import ScoringSpec
 
 __all__ = [
+    "HoldoutOptions",
     "ReadOptions",
     "TableOptions",
     "file_hashes",
@@ -37,9 +44,14 @@ __all__ = [
     "local_inputs",
     "newest_date",
     "of_day",
+    "outcome_end",
+    "outcomes_known",
     "recorded_inputs",
     "refuse_changed",
     "refuse_unknown_options",
+    "run_or_experiment",
+    "spec_of",
+    "tables_by_date",
 ]
 
 
@@ -61,6 +73,15 @@ class TableOptions(ReadOptions, total=False):
 
     #: Leave accounts without any outcome out.
     drop_unlabelled: bool
+
+
+class HoldoutOptions(TableOptions, total=False):
+    """How a table with outcomes is read, and a later one that is its holdout."""
+
+    #: The later table, whole; all of the other is then searched. None for none.
+    holdout_file: Tabular | None
+    #: ISO date that `days_before` counts from there; None for that of the other.
+    holdout_as_of: str | None
 
 
 def newest_date(table: AccountTable, identifier: str | None) -> tuple[AccountTable, date | None]:
@@ -98,13 +119,11 @@ def load(
     table: AccountTable,
     spec: ScoringSpec,
     *,
-    holdout_file: Tabular | None = None,
-    holdout_as_of: str | None = None,
     spec_file: str | Path | None = None,
     memory: int | None = None,
     keep_ids: bool = False,
     coded: Sequence[str] = (),
-    **options: Unpack[TableOptions],
+    **options: Unpack[HoldoutOptions],
 ) -> tuple[Accounts, list[str]]:
     """Load a table, and the later one that is its holdout, by a spec that reads dates as asked.
 
@@ -112,7 +131,7 @@ def load(
     `keep_ids` and `coded` are as for `load_accounts`, `spec_file` and errors those of
     `load_with_holdout`.
     """
-    refuse_unknown_options(options, TableOptions)
+    refuse_unknown_options(options, HoldoutOptions)
     shared: dict[str, Any] = {
         "as_of": options.get("as_of"),
         "drop_unlabelled": options.get("drop_unlabelled", False),
@@ -121,11 +140,12 @@ def load(
         "keep_ids": keep_ids,
         "coded": coded,
     }
+    holdout_file = options.get("holdout_file")
     if holdout_file is None:
         accounts = load_accounts(table, spec, **shared)
     else:
         later = scan(holdout_file)
-        shared |= {"later_as_of": holdout_as_of, "spec_file": spec_file}
+        shared |= {"later_as_of": options.get("holdout_as_of"), "spec_file": spec_file}
         accounts = load_with_holdout(table, later, spec, **shared)
     sides = [each.checked.set_aside for each in (accounts, accounts.later) if each is not None]
     return accounts, write_rows_aside(sides, options.get("set_aside_to"))
@@ -224,3 +244,105 @@ def refuse_changed(before: Mapping[str, str], *sources: object) -> None:
             hint="do it again when nobody writes there",
             changed=changed,
         )
+
+
+# ---- specs and experiments by name ---------------------------------------------------------------
+
+
+def spec_of(spec: ScoringSpec | str | Path, journal: str | Path) -> ScoringSpec:
+    """Return a spec that is given as itself, as its file, or as an experiment in the journal.
+
+    Raises
+    ------
+    SpecError, RunNotFoundError, JournalError
+        If it can't be read, or isn't there.
+    """
+    if isinstance(spec, ScoringSpec):
+        return spec
+    if isinstance(spec, Path) or is_spec_file(spec):
+        return specs.load(spec)
+    with Journal(journal) as opened:
+        return checkout(opened, spec)
+
+
+def run_or_experiment(name: str | None, journal: str | Path) -> str:
+    """Return the full id of a run, or of its experiment where one is named: ``RUN/EXP``.
+
+    None names the last search.
+    """
+    with Journal(journal) as opened:
+        return str(resolve(opened, name)) if name and "/" in name else opened.run_id(name)
+
+
+# ---- the table of each date ----------------------------------------------------------------------
+
+_FOLDER = re.compile(rf"{ASOF}=(\d{{4}}-\d{{2}}-\d{{2}})")
+#: Outcomes that say who stayed.
+_LABELS = ("retained", "churned", "mrr_end")
+
+
+def tables_by_date(data: Tabular, opened: AccountTable | None = None) -> dict[date, AccountTable]:
+    """Open the account table of each date, by the day that its features are of.
+
+    That is a folder ``features_asof=DATE`` each, whose columns may differ, or one table with a
+    column `features_asof`, or the one that its dates were asked for by. `opened` is all of it,
+    where it is open already.
+
+    Raises
+    ------
+    AccountDataError
+        If nothing says of which date an account's row is.
+    """
+    if folders := _folders(data):
+        return {day: scan(Source(str(folder))) for day, folder in folders.items()}
+    table = opened or scan(data)
+    column, days = (table.dates.column, table.dates.days) if table.dates else (ASOF, days_of(table))
+    if not days:
+        raise AccountDataError(
+            f'{table.source}: no column "{ASOF}" says of which date a row is',
+            hint="gtmar snapshot makes a folder of tables by date; --at COLUMN=FIRST..LAST names "
+            "another column",
+        )
+    every = replace(table, dates=None)
+    return {day: every.keeping(partial(_of_day, column, day)) for day in days}
+
+
+def _of_day(column: str, day: date, schema: pl.Schema) -> pl.Expr:
+    return day_of(column, schema[column]) == pl.lit(day)
+
+
+def _folders(data: Tabular) -> dict[date, Path]:
+    """Return the folders of dates below a local folder, in order; none where it has no such."""
+    if isinstance(data, Source) and data.query is not None:
+        return {}
+    if not isinstance(data, str | Source) and not hasattr(data, "iterdir"):
+        return {}
+    place = local_path(data.location if isinstance(data, Source) else str(data))
+    if place is None or not place.is_dir():
+        return {}
+    named = ((_FOLDER.fullmatch(each.name), each) for each in sorted(place.iterdir()))
+    folders = {date.fromisoformat(found[1]): each for found, each in named if found is not None}
+    if isinstance(data, Source) and data.at is not None:
+        asked = AskedDates.parse(data.at)
+        return {day: each for day, each in folders.items() if asked.first <= day <= asked.last}
+    return folders
+
+
+def outcome_end(table: AccountTable, spec: ScoringSpec) -> date | None:
+    """Return the last day of a table's outcomes, by the spec's window or the usual column."""
+    stated = None if spec.window is None else spec.window.outcome_end
+    column = stated or "outcome_end"
+    fixed = stated_date(column)
+    if fixed is not None or column not in table.columns:
+        return fixed
+    last = table.frame.select(day_of(column, table.schema[column]).max())
+    found: date | None = collect(table, last).item()
+    return found
+
+
+def outcomes_known(table: AccountTable, spec: ScoringSpec) -> bool:
+    """Whether a table says of any account who stayed."""
+    found = OutcomeColumns.found(spec.outcomes, table.columns)
+    labels = [found.columns[role] for role in _LABELS if role in found.columns]
+    known = pl.any_horizontal(pl.col(labels).is_not_null().any())
+    return bool(labels) and bool(collect(table, table.frame.select(known)).item())

@@ -30,11 +30,15 @@ from gtmar.metrics.registry import measure
 from gtmar.objective.objective import guardrail_of
 from gtmar.optimize.hill_climb import Climb
 from gtmar.optimize.search_loop import SearchLoop
-from gtmar.runs.by_date import by_date, signs_by_date
-from gtmar.runs.customers_apart import customers_apart
 from gtmar.runs.holdout import order_unverified, recorded
 from gtmar.runs.results import Progress, RunResult, clipping, findings_of, recorded_findings
-from gtmar.runs.tier_table import at_equal_sizes, objectives
+from gtmar.runs.side_by_side import (
+    at_equal_sizes,
+    by_date,
+    customers_apart,
+    objectives,
+    signs_by_date,
+)
 from gtmar.safe_text import without_credentials
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.validation.reliability import calibrated, reliability

@@ -1,27 +1,55 @@
-"""When an account was there and by when it was gone, defined once; what its score said before."""
+"""When an account was there and by when it was gone, defined once; what its score said before.
+
+And how many of those still here are gone after 30, 60, 90 and 180 days, by tier and score band,
+from the tables of several dates: each account on each date counts with the tier that it had then,
+and is followed to later dates.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
-from gtmar.data.contract import id_column
+from gtmar.data.contract import id_column, needed_id
 from gtmar.data.outcomes import OutcomeColumns, canonical_outcomes
 from gtmar.data.prepare import read_for
 from gtmar.data.scan import collect
 from gtmar.data.split import key_expression
-from gtmar.runs.dated_tables import outcome_end
+from gtmar.plain_data import PlainData, digits
+from gtmar.runs.inputs import outcome_end, tables_by_date
+from gtmar.runs.score import score
+from gtmar.stats.interval import Interval, effective_size, from_proportion, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gtmar.data.scan import AccountTable
-    from gtmar.runs.score_store import KeptScores
-    from gtmar.spec.model import ScoringSpec
+    from numpy.typing import NDArray
 
-__all__ = ["BEFORE", "Presence", "before_leaving", "gone_after", "presence"]
+    from gtmar.data.scan import AccountTable, Tabular
+    from gtmar.runs.kept_scores import KeptScores
+    from gtmar.spec.model import ScoringSpec
+    from gtmar.stats.interval import Interval
+
+__all__ = [
+    "BEFORE",
+    "GONE",
+    "HORIZONS",
+    "THERE",
+    "UNKNOWN",
+    "Leaving",
+    "Presence",
+    "TimeToLeaving",
+    "before_leaving",
+    "gone_after",
+    "leaving_of",
+    "presence",
+    "share_gone",
+    "time_to_leaving",
+]
 
 #: What was seen of accounts, and the days on which those of each date are seen again.
 Presence = tuple[pl.DataFrame, "dict[date, list[date]]"]
@@ -180,3 +208,257 @@ def _gone(spec: ScoringSpec, tables: Mapping[date, AccountTable]) -> pl.DataFram
     seen, _ = presence(spec, tables)
     last = seen.filter("listed").group_by("account").agg(pl.col("day").max())
     return gone_after(seen, last).select("account", "gone").drop_nulls()
+
+
+# ---- how many are gone after some days -----------------------------------------------------------
+
+#: Days after a score on which people ask who is gone.
+HORIZONS = (30, 60, 90, 180)
+#: How far from the days asked a date may lie, as a share of them: months have 28 to 31 days.
+_NEAR = 0.1
+_LEVEL = 0.95
+_FIFTHS = 5
+
+
+@dataclass(frozen=True)
+class Leaving(PlainData):
+    """How many of a tier, or of a band of scores, are gone after some days."""
+
+    #: `tier` or `score`, and which.
+    by: str
+    band: str
+    days: int
+    #: The fewest and most days after which accounts were looked for; None without a value.
+    looked: tuple[int, int] | None
+    #: Rows followed from a date on, and the accounts that they are of.
+    rows: int
+    accounts: int
+    #: The share that is gone, in [0, 1]; null with its reason where the dates can't tell.
+    gone: Interval
+
+
+@dataclass(frozen=True)
+class TimeToLeaving(PlainData):
+    """How many are gone after some days, by tier and by fifths of the score."""
+
+    bands: tuple[Leaving, ...]
+    #: The dates that accounts were followed from, first and last.
+    dates: tuple[date, date]
+
+    def of(self, by: str) -> dict[str, dict[int, Leaving]]:
+        """Return what is known by `tier` or `score`: by band, then by days."""
+        found: dict[str, dict[int, Leaving]] = {}
+        for each in self.bands:
+            if each.by == by:
+                found.setdefault(each.band, {})[each.days] = each
+        return found
+
+    @property
+    def unknown(self) -> dict[int, str]:
+        """By days: why nobody can tell who is gone by then."""
+        return {
+            each.days: each.gone.reason
+            for each in self.bands
+            if each.looked is None and each.gone.reason is not None
+        }
+
+    def with_columns(self, scored: pl.DataFrame) -> pl.DataFrame:
+        """Add to scored accounts the share of their tier that is gone: `leaves_30` and so on."""
+        tiers = self.of("tier")
+        columns = {
+            f"leaves_{days}": pl.col("tier").replace_strict(
+                {tier: each[days].gone.value for tier, each in tiers.items()},
+                default=None,
+                return_dtype=pl.Float64,
+            )
+            for days in HORIZONS
+        }
+        return scored.with_columns(**columns)
+
+
+def time_to_leaving(
+    data: Tabular, spec: ScoringSpec, *, set_aside: float | None = None
+) -> TimeToLeaving:
+    """Say of each tier of a spec, and each fifth of its scores, how many are gone after some days.
+
+    `data` are account tables of several dates, as ``gtmar snapshot`` writes them, of which the
+    newest needs no outcomes; all are scored by the spec.
+
+    Raises
+    ------
+    AccountDataError
+        If the tables have no dates, or break the contract.
+    UsageError
+        If no column is the account's id.
+    """
+    tables = tables_by_date(data)
+    frames = []
+    for day, table in sorted(tables.items()):
+        name = needed_id(spec, table, "nobody can be followed")
+        scored = score(table, spec, set_aside=set_aside)
+        account = key_expression(name, scored.schema).alias("account")
+        frames.append(scored.select(account, "score", "tier", day=pl.lit(day)))
+    return leaving_of(pl.concat(frames), spec, tables)
+
+
+def leaving_of(
+    scored: pl.DataFrame, spec: ScoringSpec, tables: Mapping[date, AccountTable]
+) -> TimeToLeaving:
+    """Follow scored accounts, `account`, `day`, `score` and `tier`, through the tables of dates.
+
+    See `time_to_leaving`; `scored` has one row at least. A row whose date has no table is followed
+    to the later ones.
+    """
+    seen, later = presence(spec, tables)
+    for day in scored["day"].unique():
+        later.setdefault(day, sorted({d for days in later.values() for d in days if d > day}))
+    followed = gone_after(seen, scored).sort("day", "account")
+    accounts = followed["account"].rank("dense").to_numpy().astype(np.int64)
+    tiers = followed["tier"].to_numpy()
+    groups = [("tier", name, tiers == name) for name in spec.tier_names]
+    groups += [("score", name, inside) for name, inside in _fifths(followed["score"].to_numpy())]
+    bands = []
+    for days in HORIZONS:
+        looks, looked, why = _looks(followed, later, days)
+        rows = np.flatnonzero((looks != UNKNOWN).any(axis=1))
+        for by, band, inside in groups:
+            own = rows[inside[rows]]
+            if why is None:
+                gone = share_gone(looks[own], accounts[own], level=_LEVEL)
+            else:
+                gone = unknown(None, level=_LEVEL, accounts=0, reason=why)
+            followed_of = len(np.unique(accounts[own]))
+            bands.append(Leaving(by, band, days, looked, len(own), followed_of, gone))
+    order = {(by, band): number for number, (by, band, _) in enumerate(groups)}
+    bands.sort(key=lambda each: (order[each.by, each.band], each.days))
+    dates = followed["day"]
+    return TimeToLeaving(tuple(bands), (dates[0], dates[-1]))
+
+
+def _fifths(scores: np.ndarray[Any, np.dtype[np.float64]]) -> list[tuple[str, Any]]:
+    """Return bands of scores from the lowest up, about a fifth of the rows each, none empty."""
+    ordered = np.sort(scores)
+    # The lowest score of each band; many accounts of one score stay together.
+    at = np.arange(_FIFTHS) * len(ordered) // _FIFTHS
+    lows = np.unique(ordered[at])
+    number = np.searchsorted(lows, scores, side="right") - 1
+    found = []
+    for n in range(len(lows)):
+        inside = number == n
+        low, high = scores[inside].min(), scores[inside].max()
+        found.append((digits(low) if low == high else f"{digits(low)} to {digits(high)}", inside))
+    return found
+
+
+def _looks(
+    rows: pl.DataFrame, later: Mapping[date, Sequence[date]], days: int
+) -> tuple[np.ndarray[Any, np.dtype[np.int8]], tuple[int, int] | None, str | None]:
+    """Say what was known of rows at the looks up to some days after; the days of the last look.
+
+    The looks before are those of `HORIZONS` that every date has which reaches the last. A date that
+    doesn't reach it is followed as far as its looks are those.
+    """
+    nearest = {day: {h: _nearest(day, later[day], h) for h in HORIZONS} for day in later}
+    dates = rows["day"].unique().sort().to_list()
+    full = [day for day in dates if nearest[day][days] is not None]
+    empty = np.full((rows.height, 1), UNKNOWN, dtype=np.int8)
+    if not full:
+        return empty, None, _why(dates, later, days)
+    steps = [h for h in HORIZONS if h < days and all(nearest[day][h] for day in full)]
+    steps.append(days)
+    looks = np.full((rows.height, len(steps)), UNKNOWN, dtype=np.int8)
+    of, gone, known = (rows[name].to_numpy() for name in ("day", "gone", "known"))
+    for day in dates:
+        here = np.flatnonzero(of == np.datetime64(day))
+        for number, step in enumerate(steps):
+            look = nearest[day][step]
+            if look is None:
+                break
+            at = np.datetime64(look)
+            found = np.where(known[here] >= at, THERE, UNKNOWN)
+            looks[here, number] = np.where(gone[here] <= at, GONE, found)
+    # Not known to be there, and found gone at a later look: it was found then.
+    for number in range(len(steps) - 2, -1, -1):
+        late = (looks[:, number] == UNKNOWN) & (looks[:, number + 1] == GONE)
+        looks[late, number] = THERE
+    after = [(look - day).days for day in full if (look := nearest[day][days]) is not None]
+    return looks, (min(after), max(after)), None
+
+
+def _nearest(day: date, later: Sequence[date], days: int) -> date | None:
+    """Return the day of a look that is nearest to so many days after; None where none is near."""
+    off = {each: abs((each - day).days - days) for each in later}
+    near = [each for each in later if off[each] <= days * _NEAR]
+    return min(near, key=lambda each: off[each], default=None)
+
+
+def _why(dates: Sequence[date], later: Mapping[date, Sequence[date]], days: int) -> str:
+    """Say why no date has a look after so many days."""
+    longest = max(((later[day][-1] - day).days for day in dates if later[day]), default=0)
+    if not longest:
+        return "no later date says who is gone"
+    if longest < days * (1 - _NEAR):
+        return f"accounts could be followed for {longest} days at most"
+    return f"no date lies about {days} days after another: between dates nothing can be told"
+
+
+# ---- the share that is gone, where not everybody could be followed so long -----------------------
+
+#: What is known of a row at a look.
+THERE, GONE, UNKNOWN = 0, 1, -1
+
+
+def share_gone(
+    looks: NDArray[np.int8], whose: NDArray[np.integer[Any]], *, level: float
+) -> Interval:
+    """Estimate the share that is gone by the last look.
+
+    Parameters
+    ----------
+    looks
+        Shape (N, G): what was known of each row at each of G looks in the order of time: `THERE`,
+        `GONE`, or `UNKNOWN`, from which on the row is censored.
+    whose
+        Shape (N,): the account that a row is of. Accounts are independent, their rows aren't.
+    level
+        Of the interval, in (0, 1).
+
+    Returns
+    -------
+    Interval
+        In [0, 1]; `accounts` are those known of at the first look. Without a value where nobody is
+        at risk at a look.
+
+    Notes
+    -----
+    Discrete Kaplan-Meier: one minus the product over looks of the share of those at risk who were
+    not found gone. The standard error is Greenwood's, made of what each account's rows pull
+    together (Lin & Wei 1989), and the interval is Wilson's on as many independent accounts as have
+    that error (Korn & Graubard 1998), so that its ends stay in [0, 1] with no leaver at all too.
+    """
+    staying, stays = np.ones(len(looks), dtype=bool), 1.0
+    pulls, followed = np.zeros(len(looks)), (looks[:, 0] != UNKNOWN)
+    risk = followed
+    for look in looks.T:
+        if stays == 0:
+            break
+        risk = staying & (look != UNKNOWN)
+        rows = int(risk.sum())
+        if not rows:
+            reason = "nobody was followed so long"
+            return unknown(None, level=level, accounts=0, reason=reason)
+        found = risk & (look == GONE)
+        hazard = float(found.sum()) / rows
+        if hazard < 1:
+            pulls += np.where(risk, found - hazard, 0.0) / (rows * (1 - hazard))
+        stays *= 1 - hazard
+        staying = risk & ~found
+    accounts = len(np.unique(whose[followed]))
+    share = min(1.0, max(0.0, 1 - stays))
+    _, of = np.unique(whose, return_inverse=True)
+    together = np.bincount(of, weights=stays * pulls).astype(np.float64)
+    if 0 < share < 1:
+        size = effective_size(together, share, float(followed.sum()), level=level)
+    else:
+        size = float(len(np.unique(whose[risk])))
+    return from_proportion(share * accounts, accounts, level=level, effective=size)

@@ -12,9 +12,9 @@ from gtmar.errors import SpecError, UsageError
 from gtmar.journal.events import EventKind, clock_note, dated_ahead, write_event
 from gtmar.journal.lookup import decided_on, measured_as
 from gtmar.objective.objective import expected
+from gtmar.plain_data import PlainData
 from gtmar.runs.holdout import journal_if_there
 from gtmar.runs.inputs import TableOptions, refuse_unknown_options
-from gtmar.runs.results import PlainData
 from gtmar.runs.run import try_weights
 from gtmar.spec.encoders import unordered
 from gtmar.spec.ids import form_id
@@ -56,10 +56,6 @@ class WentLive(PlainData):
     decided_at: datetime | None = None
     #: Worth knowing: entries of the journal that are dated after this machine's clock.
     notes: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return vars(self) | {"measured": self.measured and self.measured.as_json()}
 
 
 def promote(

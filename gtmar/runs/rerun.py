@@ -21,15 +21,15 @@ from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.files import RunFiles
 from gtmar.journal.writer import RunWriter
 from gtmar.optimize.search_loop import Limits
-from gtmar.runs.by_date import signs_by_date
+from gtmar.plain_data import PlainData
 from gtmar.runs.inputs import refuse_unknown_options
 from gtmar.runs.plan import Engine, given_at_start
-from gtmar.runs.results import PlainData
 from gtmar.runs.session import ended_run, load_tables, open_run
+from gtmar.runs.side_by_side import signs_by_date
 from gtmar.spec.encoders import Bins
 from gtmar.spec.ids import fitted_features
-from gtmar.validation.null_answers import NullAnswers
 from gtmar.validation.repeated_search import (
+    NullAnswers,
     RepeatedSearch,
     WeightStability,
     gain_by_chance,
@@ -71,14 +71,8 @@ def resume(
 ) -> RunResult:
     """Go on with a run that was cut off, to the digest that the uninterrupted run would have.
 
-    Parameters
-    ----------
-    run_id, journal, data, holdout_file
-        As for `open_run`.
-    engine
-        Where to compute, and with how much memory; it may be another than before.
-    watch
-        Called after every batch.
+    It is opened as by `open_run`, which says what may differ; `engine` says where to compute and
+    with how much memory, and may be another than before; `watch` is called after every batch.
 
     Raises
     ------

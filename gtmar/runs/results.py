@@ -10,7 +10,7 @@ from gtmar import spec as specs
 from gtmar.autospec.first_spec import MOST_CLIPPED
 from gtmar.autospec.leakage import Leak, find_leaks
 from gtmar.data.matrix import MOST_SAMPLED, search_sample
-from gtmar.journal.sentences import old_customers
+from gtmar.journal.sentences import held_by_date, old_customers
 from gtmar.objective.guardrails import Guard
 from gtmar.objective.objective import missed_by
 from gtmar.plain_data import PlainData, digits
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Finding",
-    "PlainData",
     "Progress",
     "RunResult",
     "clipping",
@@ -62,6 +61,9 @@ class Progress:
 @dataclass(frozen=True)
 class RunResult(PlainData):
     """What a run found. `metrics` are of the search part; `holdout` is None without one."""
+
+    _left_out = ("higher_is_better", "spec", "sentences", "tied", "null", "resumed_from")
+    _beside = ("experiments_per_second",)
 
     run_id: str
     journal: str
@@ -132,6 +134,11 @@ class RunResult(PlainData):
         return bool(holdout["improved"])
 
     @property
+    def dates_held(self) -> list[str]:
+        """Say what it is on, and on how many dates its gain holds; nothing of a table of one."""
+        return held_by_date(self.by_date, improved=self.improved) if self.by_date else []
+
+    @property
     def row(self) -> dict[str, Any]:
         """What `journal.sentences` words a verdict from."""
         holdout = self.holdout or {}
@@ -149,13 +156,8 @@ class RunResult(PlainData):
         """Return everything as plain data."""
         return {
             "sentence": " ".join(self.sentences),
-            **self.values(
-                "run_id journal metric state baseline_value best_value experiments known wins "
-                "seconds experiments_per_second best_experiment weights metrics holdout digest "
-                "notes blocked broken basis resized reliability customers time_order by_date"
-            ),
+            **super().as_json(),
             "in_sample": self.holdout is None,
-            "findings": [finding.as_json() for finding in self.findings],
             "spec": json.loads(specs.to_json(self.spec)),
         }
 

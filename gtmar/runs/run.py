@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from gtmar.data.matrix import Accounts
     from gtmar.data.scan import Tabular
-    from gtmar.runs.inputs import TableOptions
+    from gtmar.runs.inputs import HoldoutOptions
     from gtmar.runs.results import Progress, RunResult
     from gtmar.spec.model import ScoringSpec
 
@@ -48,6 +48,7 @@ __all__ = [
     "refuse_out_of_range",
     "run",
     "said",
+    "spec_asked",
     "tried",
     "try_weights",
 ]
@@ -63,8 +64,6 @@ def run(
     seed: int = 0,
     journal: str | Path = "journal",
     holdout: float | None = None,
-    holdout_file: Tabular | None = None,
-    holdout_as_of: str | None = None,
     author: str | None = None,
     note: str | None = None,
     batch: int | None = None,
@@ -74,58 +73,32 @@ def run(
     engine: Engine | None = None,
     announce: Callable[[str], None] | None = None,
     watch: Callable[[Progress], None] | None = None,
-    **table_options: Unpack[TableOptions],
+    **table_options: Unpack[HoldoutOptions],
 ) -> RunResult:
     """Search for better weights, keep or revert, journal every experiment.
 
+    Parameters and errors are those of `gtmar.run`, but for these.
+
     Parameters
     ----------
-    data
-        The account table: anything that `data.scan.scan` takes.
-    spec
-        The scoring spec or its file; None detects features as ``gtmar init`` does.
-    metric
-        The objective; None takes the spec's, else AUC.
-    no_worse
-        Metrics in which nothing kept may be worse than the start, beside the spec's own.
     limits
         When to stop.
-    seed
-        With table, spec and limits it determines every experiment; in [0, 2^63).
-    journal
-        The journal's folder.
-    holdout
-        Share of accounts that the search never sees; None takes the spec's, 0 switches it off.
-    holdout_file
-        A later table that is the holdout, whole; all of `data` is then searched.
-    holdout_as_of
-        ISO date that `days_before` counts from in the holdout's table; None for that of `data`.
-    author, note
-        Who asked for the run, and why.
     batch
         Candidates evaluated ahead of their turn. Changes no result; None adapts.
-    proposer
-        Who proposes: one of `plan.PROPOSERS`.
-    start
-        Where to begin: one of `plan.STARTS`. With `logistic`, weights of a logistic regression of
-        retention over the accounts searched are the first experiments.
-    cold
-        Start without what earlier runs in the journal taught.
+    proposer, start
+        One of `plan.PROPOSERS`; one of `plan.STARTS`. With `logistic`, weights of a logistic
+        regression of retention over the accounts searched are the first experiments.
     engine
         Where to compute, and with how much memory. Changes no result; None for this process.
     announce
         Called with a sentence where cells were read as unknown or are none of the spec's
         categories, the journal knows this table, accounts stand in both, or machine code has to be
         compiled first.
-    watch
-        Called after every batch.
     table_options
-        `as_of`, `date_format`, `drop_unlabelled`, `set_aside`, `set_aside_to`: see `TableOptions`.
+        See `HoldoutOptions`: here a day is an ISO date.
 
     Raises
     ------
-    SpecError, AccountDataError, UsageError
-        Before anything is written.
     JournalError
         If the journal can't be written; what was written before stays.
     ResourceError
@@ -139,27 +112,14 @@ def run(
     table = scan(data)
     spec_file = spec if isinstance(spec, str | Path) else None
     if spec is None:
-        share = holdout if holdout_file is None else 0.0
+        share = holdout if table_options.get("holdout_file") is None else 0.0
         spec = first_spec(table, holdout=share, set_aside=table_options.get("set_aside")).spec
-    spec = specs.reading_dates(spec, table_options.get("date_format"))
-    if holdout_file is not None:
-        spec = whole(spec, share=holdout)
-    elif holdout is not None:
-        split = spec.split.model_copy(update={"holdout": holdout})
-        spec = spec.model_copy(update={"split": split})
+    spec = spec_asked(spec, table_options, holdout)
     if no_worse:
         held = dict.fromkeys((*spec.no_worse, *no_worse))
         spec = spec.model_copy(update={"no_worse": tuple(held)})
     judge = Judge.of(spec, metric)
-    accounts, aside = load(
-        table,
-        spec,
-        holdout_file=holdout_file,
-        holdout_as_of=holdout_as_of,
-        spec_file=spec_file,
-        memory=engine.memory,
-        **table_options,
-    )
+    accounts, aside = load(table, spec, spec_file=spec_file, memory=engine.memory, **table_options)
     announce = announce or _keep_quiet
     checked = accounts.checked
     # What is a warning stands beside the result.
@@ -180,7 +140,7 @@ def run(
         author=author,
         note=note,
         as_of=table_options.get("as_of"),
-        holdout_as_of=holdout_as_of,
+        holdout_as_of=table_options.get("holdout_as_of"),
     )
     with engine.evaluator(accounts.search, spec) as evaluator:
         search = Search(
@@ -190,6 +150,19 @@ def run(
         for sentence in warnings_of(f for f in search.findings if f.kind == "limit"):
             announce(sentence)
         return journaled(search, journal)
+
+
+def spec_asked(
+    spec: ScoringSpec | str | Path, table_options: HoldoutOptions, holdout: float | None = None
+) -> ScoringSpec:
+    """Return a spec, or that of a file, which reads dates and holds accounts out as asked."""
+    spec = specs.reading_dates(spec, table_options.get("date_format"))
+    if table_options.get("holdout_file") is not None:
+        return whole(spec, share=holdout)
+    if holdout is None:
+        return spec
+    split = spec.split.model_copy(update={"holdout": holdout})
+    return spec.model_copy(update={"split": split})
 
 
 def _keep_quiet(_sentence: str) -> None:
@@ -230,47 +203,24 @@ def try_weights(
     journal: str | Path = "journal",
     announce: Callable[[str], None] | None = None,
     kind: str = "human",
-    holdout_file: Tabular | None = None,
-    holdout_as_of: str | None = None,
-    **table_options: Unpack[TableOptions],
+    **table_options: Unpack[HoldoutOptions],
 ) -> RunResult:
     """Measure one change of weights against the spec that it starts from.
 
-    Parameters
-    ----------
-    data, metric, journal, announce, holdout_file, holdout_as_of, table_options
-        As for `run`; `announce` hears what was set aside, and who stands in both tables.
-    spec
-        The scoring spec to start from, or its file.
-    weights
-        New weight by term, within its bounds.
-    note, author
-        Why, and by whom; kept with the experiment.
-    kind
-        `human`, or `record` for a change made elsewhere.
+    Parameters and errors are those of `gtmar.try_weights`; `announce` hears what was set aside, and
+    who stands in both tables; `kind` is `human`, or `record` for a change made elsewhere.
 
     Returns
     -------
     RunResult
         Of a run with one experiment, or none where a recorded spec changes nothing. `wins` says
         whether the objective rose and no guardrail broke.
-
-    Errors are those of `run`.
     """
     spec_file = spec if isinstance(spec, str | Path) else None
-    spec = specs.reading_dates(spec, table_options.get("date_format"))
-    if holdout_file is not None:
-        spec = whole(spec)
+    spec = spec_asked(spec, table_options)
     after = changed_weights(spec, weights, kind=kind)
     judge = Judge.of(spec, metric)
-    accounts, aside = load(
-        scan(data),
-        spec,
-        holdout_file=holdout_file,
-        holdout_as_of=holdout_as_of,
-        spec_file=spec_file,
-        **table_options,
-    )
+    accounts, aside = load(scan(data), spec, spec_file=spec_file, **table_options)
     for sentence in (*aside, *shared_note(accounts)):
         (announce or _keep_quiet)(sentence)
     asked = Plan(
@@ -278,7 +228,7 @@ def try_weights(
         author=author,
         note=note,
         as_of=table_options.get("as_of"),
-        holdout_as_of=holdout_as_of,
+        holdout_as_of=table_options.get("holdout_as_of"),
     )
     return tried(accounts, spec, after, judge, asked, journal=journal)
 

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CARRIED",
+    "NewTable",
     "changed_since",
-    "refuse_table",
     "score",
     "scored",
     "stamped",
@@ -248,7 +248,6 @@ def changed_since(
     new: pl.DataFrame,
     spec: ScoringSpec,
     *,
-    identifier: str | None = None,
     least: float = 0.0,
     tier_only: bool = False,
 ) -> pl.DataFrame:
@@ -257,11 +256,10 @@ def changed_since(
     Parameters
     ----------
     old, new
-        What `score` gave before, anything that `scan` takes, and what it gives now.
+        What `score` gave before, anything that `scan` takes, and what it gives now, the account's
+        id in its first column.
     spec
         The spec of the new scores.
-    identifier
-        The account id's column; None for the first of `new`.
     least
         Points by which a score must have moved, where the tier is the same; 0 for any move.
     tier_only
@@ -280,7 +278,7 @@ def changed_since(
     UsageError
         If either table has no id, or the old one no score and tier, or an id twice.
     """
-    key = identifier or new.columns[0]
+    key = new.columns[0]
     table = scan(old)
     escaped = safe_text.safe_cell(key)
     table = table.with_text(key if key in table.columns else escaped)
@@ -374,47 +372,15 @@ _WRITERS = {
 }
 
 
-def refuse_table(
-    path: str | Path, *, inputs: Iterable[str | Path] = (), force: bool = False
-) -> None:
-    """Refuse, before any work, a place for a table that `write_table` would refuse."""
-    if is_target(str(path)):
-        refuse_target(str(path), inputs, force=force)
-    else:
-        _file(path, inputs, force=force)
-
-
-def _file(name: str | Path, inputs: Iterable[str | Path], *, force: bool) -> Output:
-    path = expanded(name)
-    refuse_remote(
-        path,
-        what="a table is written to a local file, to delta:FOLDER or to duckdb:///file.db?table=NAME",
-        hint="write a file here and copy it there, or give delta: and the URL of a folder",
-    )
-    if path.suffix.lower() not in _WRITERS:
-        raise UsageError(
-            f'"{path}": can\'t tell the format from the ending "{path.suffix}"',
-            hint=f"end it in {', '.join(_WRITERS)}",
-        )
-    return Output(path, tuple(inputs), force=force)
-
-
-def write_table(
-    frame: pl.DataFrame,
-    path: str | Path,
-    *,
-    inputs: Iterable[str | Path] = (),
-    force: bool = False,
-    spreadsheet_safe: bool = True,
-) -> str | Path:
-    """Write rows, whole or not at all, as Parquet, CSV or Arrow IPC by the ending, or to a table.
+class NewTable:
+    """A file or a table that is to be, refused before any work where it could not be written.
 
     Parameters
     ----------
-    frame, path
-        The rows, and a file or a table, ``delta:FOLDER`` or ``duckdb:///file.db?table=NAME``.
+    path
+        A file, or a table: ``delta:FOLDER`` or ``duckdb:///file.db?table=NAME``.
     inputs
-        Files, folders and globs that the rows came from, which are never written to.
+        Files, folders and globs that the rows come from, which are never written to.
     force
         Whether a file or table that is there is replaced. A Delta table keeps its old versions.
     spreadsheet_safe
@@ -423,15 +389,52 @@ def write_table(
     Raises
     ------
     UsageError
-        If the ending is none of these, it is an input or there already, or it can't be written.
+        If the ending is none of a table's, or it is an input or there already.
     """
-    if is_target(str(path)):
-        replace(frame, str(path), inputs, force=force)
-        return without_credentials(str(path))
-    output = _file(path, inputs, force=force)
-    if spreadsheet_safe and output.path.suffix.lower() == ".csv":
-        frame = safe_text.spreadsheet_safe(frame)
-    try:
-        return output.write(getattr(frame, _WRITERS[output.path.suffix.lower()]))
-    except PolarsError as err:
-        raise output.unwritable(err) from err
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        inputs: Iterable[str | Path] = (),
+        force: bool = False,
+        spreadsheet_safe: bool = True,
+    ) -> None:
+        self._target = str(path) if is_target(str(path)) else None
+        self._inputs, self._force, self._safe = tuple(inputs), force, spreadsheet_safe
+        if self._target is not None:
+            refuse_target(self._target, self._inputs, force=force)
+            return
+        local = expanded(path)
+        refuse_remote(
+            local,
+            what="a table is written to a local file, to delta:FOLDER or to duckdb:///file.db?table=NAME",
+            hint="write a file here and copy it there, or give delta: and the URL of a folder",
+        )
+        if local.suffix.lower() not in _WRITERS:
+            raise UsageError(
+                f'"{local}": can\'t tell the format from the ending "{local.suffix}"',
+                hint=f"end it in {', '.join(_WRITERS)}",
+            )
+        self._file = Output(local, self._inputs, force=force)
+
+    def write(self, frame: pl.DataFrame) -> str | Path:
+        """Write rows, whole or not at all, and return where: Parquet, CSV, Arrow IPC, or a table.
+
+        `UsageError` where they can't be written.
+        """
+        if self._target is not None:
+            replace(frame, self._target, self._inputs, force=self._force)
+            return without_credentials(self._target)
+        ending = self._file.path.suffix.lower()
+        if self._safe and ending == ".csv":
+            frame = safe_text.spreadsheet_safe(frame)
+        try:
+            return self._file.write(getattr(frame, _WRITERS[ending]))
+        except PolarsError as err:
+            raise self._file.unwritable(err) from err
+
+
+def write_table(frame: pl.DataFrame, path: str | Path, **options: Any) -> str | Path:
+    """Write rows; `path`, `options` and errors are those of `NewTable`."""
+    return NewTable(path, **options).write(frame)

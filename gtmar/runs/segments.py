@@ -15,7 +15,7 @@ from gtmar.objective.guardrails import SMALLEST_SEGMENT, Guard, gap_of
 from gtmar.plain_data import PlainData
 from gtmar.runs.holdout import looks_at
 from gtmar.runs.session import ended_run
-from gtmar.runs.tier_table import objectives
+from gtmar.runs.side_by_side import objectives
 from gtmar.stats.interval import level_of, reading_of, unknown
 from gtmar.validation.gates import LARGE_SEGMENT
 from gtmar.validation.intervals import OVERALL, paired, panel_of, uncertainty
@@ -42,6 +42,7 @@ __all__ = [
     "by_segment",
     "few_valued",
     "large_segments",
+    "only_segments",
     "segment_objectives",
     "segment_panels",
     "segment_part",
@@ -273,13 +274,14 @@ def segmented(
             # Of a run from before copies were drawn together: another split.
             again = load_accounts(table, other, copies_together=False, **options)
         return again
+    holdout = None if accounts.holdout is None else only_segments(accounts.holdout, columns)
+    return replace(accounts, search=only_segments(accounts.search, columns), holdout=holdout)
 
-    def only(matrix: AccountMatrix) -> AccountMatrix:
-        own = {each.column: each for each in matrix.segments}
-        return replace(matrix, segments=tuple(own[name] for name in columns))
 
-    holdout = None if accounts.holdout is None else only(accounts.holdout)
-    return replace(accounts, search=only(accounts.search), holdout=holdout)
+def only_segments(matrix: AccountMatrix, columns: Sequence[str]) -> AccountMatrix:
+    """Return a matrix with some of its segment columns."""
+    own = {each.column: each for each in matrix.segments}
+    return replace(matrix, segments=tuple(own[name] for name in columns))
 
 
 def few_valued(accounts: Accounts, spec: ScoringSpec) -> list[str]:

@@ -173,32 +173,29 @@ def load_tables(
     """
     parameters = dict(start["parameters"])
     spec = specs.parse(start["spec"], source=f"spec of run {start['run_id']}")
-    known = Source.of_record(start["source"], parameters)
+    own = tables_of(start)
+    known, later = own["data"], own["holdout_file"]
     if data is None and known.location == "frame":
         raise AccountDataError(
             f"run {start['run_id']} was over a frame, to which no record leads back",
             hint="give the table: data=frame in Python, --data TABLE on the command line",
         )
     table = scan(data if data is not None else known, at=known.at)
-    later = later_source(parameters)
     if later is None and holdout_file is not None:
         raise UsageError(
             f"run {start['run_id']} held out accounts of its own table: it has no later table for "
             "another to stand for",
             hint="gtmar refresh searches one table and decides on a later one",
         )
-    share = parameters.get("set_aside")
     options: dict[str, Any] = {
-        "as_of": parameters.get("as_of"),
-        "drop_unlabelled": parameters.get("drop_unlabelled") == "True",
-        "set_aside": None if share is None else float(share),
+        **{name: own[name] for name in ("as_of", "drop_unlabelled", "set_aside")},
         "memory": memory,
         "copies_together": "copies_together" in parameters,
     }
     if later is None or not untouched:
         return spec, load_accounts(table, spec, **options, coded=coded)
     holdout = scan(holdout_file if holdout_file is not None else later, at=later.at)
-    options["later_as_of"] = parameters.get("holdout_as_of")
+    options["later_as_of"] = own["holdout_as_of"]
     return spec, load_with_holdout(table, holdout, spec, **options)
 
 

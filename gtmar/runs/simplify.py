@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from gtmar import spec as specs
-from gtmar.autospec.refit_encoders import EncoderRefit, columns_of
+from gtmar.autospec import refit_encoders
+from gtmar.autospec.refit_encoders import EncoderRefit
 from gtmar.data.outcomes import Movement
 from gtmar.data.scan import scan
 from gtmar.engine.equal_sizes import tier_sizes, with_edges
 from gtmar.errors import UsageError, culprits
 from gtmar.optimize.search_loop import Limits
+from gtmar.plain_data import PlainData, plain
+from gtmar.runs.backtest import columns_of
 from gtmar.runs.holdout import whole
-from gtmar.runs.inputs import TableOptions, load
+from gtmar.runs.inputs import HoldoutOptions, load
 from gtmar.runs.rerun import knows_outcomes
-from gtmar.runs.results import PlainData
 from gtmar.runs.run import run
 from gtmar.spec.ids import fitted_features
 from gtmar.stats.logistic import every_so_many
@@ -42,6 +44,9 @@ __all__ = ["Simplified", "simplify"]
 @dataclass(frozen=True)
 class Simplified(PlainData):
     """The curve over the number of features, and the search over the spec with fewer of them."""
+
+    _left_out = ("curve", "result")
+    _beside = ("sentence",)
 
     curve: Parsimony
     #: Accounts searched whose outcome is known.
@@ -74,14 +79,8 @@ class Simplified(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {
-            "sentence": self.sentence,
-            "accounts": self.accounts,
-            "sizes": [vars(size) for size in self.curve.sizes],
-            "kept": self.kept,
-            "dropped": self.dropped,
-            "run": None if self.result is None else self.result.as_json(),
-        }
+        sizes = [vars(size) for size in self.curve.sizes]
+        return super().as_json() | {"sizes": sizes, "run": plain(self.result)}
 
 
 def simplify(
@@ -91,19 +90,17 @@ def simplify(
     most: int | None = None,
     limits: Limits | None = None,
     journal: str | Path = "journal",
-    holdout_file: Tabular | None = None,
-    holdout_as_of: str | None = None,
     author: str | None = None,
     note: str | None = None,
     announce: Callable[[str], None] | None = None,
     watch: Callable[[Progress], None] | None = None,
-    **table_options: Unpack[TableOptions],
+    **table_options: Unpack[HoldoutOptions],
 ) -> Simplified:
     """Find how many features do, search their weights anew, and journal that search.
 
     Parameters
     ----------
-    data, spec, journal, holdout_file, holdout_as_of, author, note, announce, watch, table_options
+    data, spec, journal, author, note, announce, watch, table_options
         As for `run`; the accounts held out choose no feature.
     most
         Features to leave at most, 1 or more; None for the fewest whose AUC is within one standard
@@ -125,14 +122,9 @@ def simplify(
             hint="drop constraints from the spec, and state them again for fewer features",
         )
     table = scan(data)
-    tables: dict[str, Any] = {
-        "holdout_file": holdout_file,
-        "holdout_as_of": holdout_as_of,
-        **table_options,
-    }
-    full = spec if holdout_file is None else whole(spec)
+    full = spec if table_options.get("holdout_file") is None else whole(spec)
     names = fitted_features(spec)
-    accounts, _ = load(table, full, **tables, coded=columns_of(spec, names))
+    accounts, _ = load(table, full, **table_options, coded=refit_encoders.columns_of(spec, names))
     coded = accounts.search
     refit = EncoderRefit.of(accounts.table, spec, names)
     matrix = refit.encoded(coded)
@@ -167,7 +159,7 @@ def simplify(
         note=why,
         announce=announce,
         watch=watch,
-        **tables,
+        **table_options,
     )
     return Simplified(curve, counted, kept, dropped, result)
 
@@ -218,13 +210,7 @@ def _reduced(spec: ScoringSpec, kept: tuple[str, ...], matrix: AccountMatrix) ->
         "calibration": None,
     }
     reduced = spec.model_copy(update=changes)
-    names = [term.name for term in spec.terms]
-    own = [names.index(term.name) for term in reduced.terms]
-    narrow = replace(
-        matrix,
-        names=tuple(names[i] for i in own),
-        columns=tuple(matrix.columns[i] for i in own),
-    )
+    narrow = columns_of(matrix, reduced)
     if spec.has_rule:
         return with_edges(reduced, narrow)
     sizes = tier_sizes(matrix, spec, [term.weight for term in spec.terms])

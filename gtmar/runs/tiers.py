@@ -64,6 +64,8 @@ class TierLine(PlainData):
 class Tiers(PlainData):
     """A spec's tiers over a table, and what setting their edges anew did."""
 
+    _left_out = ("spec", "lines")
+
     spec: ScoringSpec
     source: str
     accounts: int
@@ -79,8 +81,7 @@ class Tiers(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {
-            **self.values("source accounts before moved experiment newest"),
+        return super().as_json() | {
             "tiers": plain(self.lines),
             "spec_id": specs.spec_id(self.spec),
         }
@@ -100,25 +101,8 @@ def tiers_of(
 ) -> Tiers:
     """Set the edges of a spec's tiers on all accounts of a table, and measure each tier.
 
-    Parameters
-    ----------
-    data
-        The account table. Of several dates the newest is taken whose outcomes are over: a capacity
-        is that of one day.
-    spec
-        The scoring spec, or its file; its weights stay.
-    rule, sizes
-        How edges are set, and a number for each tier from the highest scores down: its share, how
-        many accounts it takes, or how often they leave. Of `accounts` and `lift` one tier is left
-        out, which takes the rest. None keeps the spec's own rule, or its edges.
-    like
-        Another spec, whose tiers' sizes on this table are taken.
-    journal
-        Where the change is put on record, as one by a person; None for nowhere.
-    author, note
-        Who made it, and why.
-    table_options
-        As for `run`.
+    Parameters are those of `gtmar.tiers`. Of several dates the newest is taken whose outcomes are
+    over: a capacity is that of one day.
 
     Returns
     -------

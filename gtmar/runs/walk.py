@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -30,12 +31,18 @@ from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.lookup import checkout
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
+from gtmar.plain_data import PlainData
 from gtmar.runs.backtest import columns_of, spec_of_column
-from gtmar.runs.dated_tables import outcome_end, outcomes_known, tables_by_date
 from gtmar.runs.holdout import journal_if_there, whole
-from gtmar.runs.inputs import TableOptions, load, refuse_unknown_options
+from gtmar.runs.inputs import (
+    TableOptions,
+    load,
+    outcome_end,
+    outcomes_known,
+    refuse_unknown_options,
+    tables_by_date,
+)
 from gtmar.runs.plan import given_at_start
-from gtmar.runs.results import PlainData
 from gtmar.runs.run import run
 from gtmar.spec.model import stated_date
 from gtmar.stats.interval import Interval, from_groups
@@ -83,6 +90,8 @@ class WalkStep:
 @dataclass(frozen=True)
 class Walked(PlainData):
     """What walking forward found."""
+
+    _beside = ("verdict", "sentence")
 
     walk_id: str
     source: str
@@ -155,12 +164,7 @@ class Walked(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {
-            **vars(self),
-            "verdict": self.verdict,
-            "sentence": self.sentence,
-            "steps": [vars(step) for step in self.steps],
-            "gains": {name: gain.as_json() for name, gain in self.gains.items()},
+        return super().as_json() | {
             "wins": {name: self.wins(name) for name in self.gains},
             "left_out": [{"day": day, "why": why} for day, why in self.left_out],
         }
@@ -182,29 +186,13 @@ def walk(
 ) -> Walked:
     """Search what was known by each date, judge on the next, and say whether re-tuning pays.
 
-    Parameters
-    ----------
-    data
-        Account tables of several dates, as ``gtmar snapshot`` writes them.
-    spec
-        The scoring spec whose weights are left alone or re-tuned, or its file.
-    score_column
-        A column with the team's own score, to hold re-tuning against; None for none.
-    metric, limits, seed, author, journal, announce, watch, table_options
-        As for `run`, of each step's search.
+    Parameters and errors are those of `gtmar.walk`, where `limits` are of each step's search.
 
     Returns
     -------
     Walked
         Also written to the journal as an event, once: the same walk again reads its steps there,
         and one that was cut off goes on.
-
-    Raises
-    ------
-    AccountDataError
-        If no date can be judged: none begins after another's outcomes were over.
-    UsageError, SpecError
-        As for `run`.
 
     Notes
     -----
@@ -511,11 +499,11 @@ def _mean_gain(values: Sequence[Mapping[str, float | None]], other: str) -> floa
 
 @dataclass(frozen=True)
 class _Sides:
-    """The scores of one date: each a matrix of its columns, a spec and weights."""
+    """The scores of one date: each a spec, whose columns the matrix has, and weights."""
 
     judge: Judge
     matrix: AccountMatrix
-    scores: Mapping[str, tuple[tuple[str, ...], ScoringSpec, tuple[int, ...]]]
+    scores: Mapping[str, tuple[ScoringSpec, tuple[int, ...]]]
 
     @classmethod
     def of(
@@ -528,11 +516,9 @@ class _Sides:
     ) -> _Sides:
         """Collect the scores of a date, all with the tiers of the spec."""
         spec = with_edges(spec, columns_of(matrix, spec))
-        names = tuple(term.name for term in spec.terms)
-        scores = {k: (names, spec, v) for k, v in vectors.items() if v is not None}
+        scores = {name: (spec, vector) for name, vector in vectors.items() if vector is not None}
         if column is not None:
-            own = tuple(term.name for term in column.terms)
-            scores["column"] = (own, column, _vector(column))
+            scores["column"] = column, _vector(column)
         return cls(judge, matrix, scores)
 
     def without(self, group: int) -> _Sides:
@@ -549,23 +535,22 @@ class _Sides:
         found: dict[str, float | None] = {}
         if not self.judge.metric.by_tier:
             # Scores of one spec are evaluated together, in a fraction of the time.
-            together: dict[tuple[str, ...], list[str]] = {}
-            for name, (columns, *_) in self.scores.items():
-                together.setdefault(columns, []).append(name)
-            for columns, names in together.items():
-                evaluator = LocalEvaluator(_only(self.matrix, columns), self.scores[names[0]][1])
-                sums = evaluator.frame([self.scores[name][2] for name in names])
+            for _, together in groupby(self.scores, key=lambda name: id(self.scores[name][0])):
+                names = list(together)
+                spec = self.scores[names[0]][0]
+                evaluator = LocalEvaluator(columns_of(self.matrix, spec), spec)
+                sums = evaluator.frame([self.scores[name][1] for name in names])
                 found.update(zip(names, self.judge.values(sums), strict=True))
             return found
         sizes = None
-        for name, (terms, spec, weights) in self._ordered():
-            matrix = _only(self.matrix, terms)
+        for name, (spec, weights) in self._ordered():
+            matrix = columns_of(self.matrix, spec)
             sizes = sizes or tier_sizes(matrix, spec, weights)
-            tiers = self.scores["alone"][1].tier_names
+            tiers = self.scores["alone"][0].tier_names
             found[name] = self.judge.decide(sums_at_sizes(matrix, spec, weights, sizes, tiers))[0]
         return found
 
-    def _ordered(self) -> list[tuple[str, tuple[tuple[str, ...], ScoringSpec, tuple[int, ...]]]]:
+    def _ordered(self) -> list[tuple[str, tuple[ScoringSpec, tuple[int, ...]]]]:
         return sorted(self.scores.items(), key=lambda each: each[0] != "alone")
 
     def caught(self) -> dict[str, tuple[float, float]]:
@@ -574,21 +559,15 @@ class _Sides:
         found = {}
         movement = self.matrix.codes // ACTIVATION_STATES
         lost = (movement == Movement.LOST_NONPAYING) | (movement == Movement.LOST_PAYING)
-        for name, (columns, spec, weights) in self._ordered():
-            evaluator = LocalEvaluator(_only(self.matrix, columns), spec)
+        for name, (spec, weights) in self._ordered():
+            evaluator = LocalEvaluator(columns_of(self.matrix, spec), spec)
             places = evaluator.scores(weights).astype(np.intp)
             if first is None:
                 edges = TierEdges.of(spec)
                 scored = first = Scored(places, edges.tiers_of(places), edges.tiers, edges.risk)
             else:
-                alike = spec.orientation == self.scores["alone"][1].orientation
+                alike = spec.orientation == self.scores["alone"][0].orientation
                 scored = at_sizes_of(first, places if alike else -places)
             worst = 0 if first.risk else len(first.tier_names) - 1
             found[name] = (float(scored.inside(worst)[lost].sum()), float(lost.sum()))
         return found
-
-
-def _only(matrix: AccountMatrix, names: tuple[str, ...]) -> AccountMatrix:
-    """Return a matrix with some of its columns."""
-    columns = tuple(matrix.columns[matrix.names.index(name)] for name in names)
-    return replace(matrix, names=names, columns=columns)

@@ -21,14 +21,18 @@ from gtmar.errors import UsageError, ViolationsError, culprits
 from gtmar.html import sentence as html_sentence
 from gtmar.html import table as html_table
 from gtmar.plain_data import PlainData, plain
-from gtmar.runs.dated_tables import outcome_end, outcomes_known, tables_by_date
 from gtmar.runs.holdout import journal_if_there
-from gtmar.runs.inputs import TableOptions, local_inputs, refuse_unknown_options
-from gtmar.runs.leaving import before_leaving
-from gtmar.runs.measurement import Live, measure, measurements
+from gtmar.runs.inputs import (
+    TableOptions,
+    local_inputs,
+    outcome_end,
+    outcomes_known,
+    refuse_unknown_options,
+    tables_by_date,
+)
+from gtmar.runs.kept_scores import Live, measure, measurements, score_store
+from gtmar.runs.leaving import before_leaving, leaving_of
 from gtmar.runs.score import score
-from gtmar.runs.score_store import score_store
-from gtmar.runs.time_to_leaving import leaving_of
 from gtmar.spec.model import Guardrail
 from gtmar.validation.psi import shift_of_numbers
 
@@ -36,9 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gtmar.data.scan import AccountTable, Tabular
-    from gtmar.runs.measurement import Measurement
-    from gtmar.runs.score_store import KeptScores, ScoreStore, TableStore
-    from gtmar.runs.time_to_leaving import TimeToLeaving
+    from gtmar.runs.kept_scores import KeptScores, Measurement, ScoreStore, TableStore
+    from gtmar.runs.leaving import TimeToLeaving
     from gtmar.spec.model import ScoringSpec
 
 __all__ = ["MOST_SHADOWS", "Watched", "live_history", "watch"]
@@ -51,6 +54,9 @@ _LIVE = "live"
 @dataclass(frozen=True)
 class Watched(PlainData):
     """What a look at the live score found."""
+
+    _left_out = ("leaving",)
+    _beside = ("verdict", "sentence", "drift")
 
     model: str
     live: Live
@@ -110,12 +116,7 @@ class Watched(PlainData):
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        names = (
-            "model verdict sentence live history measurements new before_leaving drift forgotten "
-            "notes"
-        )
-        return {
-            **{name: plain(value) for name, value in self.values(names).items()},
+        return super().as_json() | {
             "kept": [
                 dict(zip(("day", "role", "accounts"), each, strict=True)) for each in self.kept
             ],
@@ -139,30 +140,13 @@ def watch(
 ) -> Watched:
     """Score the newest date by what is live, and measure the dates whose window is over.
 
-    Parameters
-    ----------
-    data
-        Account tables of several dates, as ``gtmar snapshot`` writes them.
-    model
-        Which of the live models; None where there is one.
-    shadows
-        Candidates that are scored and measured beside it, three at most.
-    grace
-        Days after a window's end until its outcomes count as known.
-    forget_before
-        Remove kept scores of dates before this day; what was measured stays in the journal.
-    scores, journal
-        Where scores are kept, a folder or a Delta or DuckDB table, and the journal's folder.
-    today
-        The day that windows must be over by; None for the clock's, in UTC.
-    table_options
-        As for `run`.
+    Parameters are those of `gtmar.watch`; `scores` may be a Delta or DuckDB table, too.
 
     Raises
     ------
     UsageError
-        If nothing is live, or several models are and none is named; more than three shadows, or
-        one of another model; or another process watches.
+        If nothing is live, or several models are and none is named; more than three shadows, or one
+        of another model; or another process watches.
     AccountDataError
         If the tables have no dates or ids, or break the contract.
     """

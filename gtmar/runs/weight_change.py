@@ -27,10 +27,9 @@ from gtmar.metrics.registry import (
 from gtmar.objective.guardrails import SMALLEST_SEGMENT
 from gtmar.objective.objective import better
 from gtmar.optimize.hill_climb import Outcome
-from gtmar.plain_data import digits
-from gtmar.runs.results import PlainData
+from gtmar.plain_data import PlainData, digits
 from gtmar.runs.segments import segment_objectives
-from gtmar.runs.tier_table import one_side
+from gtmar.runs.side_by_side import one_side
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.validation.reliability import calibrated
 
@@ -112,6 +111,8 @@ class TierChange(PlainData):
 class MeasuredWeights(PlainData):
     """A weight vector beside the incumbent's on the accounts searched; nothing of the holdout."""
 
+    _beside = ("kept", "sentence", "got_worse")
+
     #: All weights, and those that differ from the incumbent's: before and after.
     weights: dict[str, int]
     changes: dict[str, tuple[int, int]]
@@ -149,10 +150,6 @@ class MeasuredWeights(PlainData):
     def got_worse(self) -> tuple[str, ...]:
         """Names of the metrics that got worse."""
         return tuple(each.name for each in self.metrics if each.reading == "worse")
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return {**super().as_json(), **self.values("kept sentence got_worse")}
 
 
 @dataclass(frozen=True)
@@ -195,6 +192,8 @@ class SegmentChange(PlainData):
 class MeasuredDetails(PlainData):
     """The slower part: tiers at equal sizes, who moves, probabilities, segments."""
 
+    _beside = ("sentence",)
+
     weights: dict[str, int]
     #: All that `MeasuredWeights.sentences` says, and what tiers hold at the incumbent's sizes.
     sentences: tuple[str, ...]
@@ -218,15 +217,6 @@ class MeasuredDetails(PlainData):
     def sentence(self) -> str:
         """The sentences in one text."""
         return " ".join(self.sentences)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        tables = self.calibration
-        fitted = tables and [each.model_dump(mode="json", by_alias=True) for each in tables]
-        return {**replace(self, calibration=None)._plain(), "calibration": fitted}
-
-    def _plain(self) -> dict[str, Any]:
-        return {**super().as_json(), "sentence": self.sentence}
 
 
 def metric_changes(

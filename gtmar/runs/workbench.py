@@ -10,33 +10,40 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from gtmar import spec as specs
 from gtmar.data.contract import id_column
 from gtmar.data.scan import AccountTable, Tabular, collect, scan
 from gtmar.engine.equal_sizes import with_edges
+from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.engine.local import LocalEvaluator
 from gtmar.errors import AccountDataError, SpecError, UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
+from gtmar.journal.front import Front, front
 from gtmar.journal.lookup import WeightTrials, checkout, weight_trials
 from gtmar.objective.objective import Judge, expected
 from gtmar.optimize.search_loop import Limits
+from gtmar.plain_data import PlainData
 from gtmar.runs.explain import Explanation, explained, row_of
-from gtmar.runs.holdout import journal_if_there, shared_note, whole
-from gtmar.runs.holdout_look import HoldoutLook, Looks, look_at_holdout, looks_so_far
-from gtmar.runs.inputs import TableOptions, file_stamps, load, newest_date
+from gtmar.runs.holdout import journal_if_there, shared_note
+from gtmar.runs.inputs import HoldoutOptions, file_stamps, load, newest_date
 from gtmar.runs.journaled_search import Search
-from gtmar.runs.plan import Plan, constraints_of, search_space_of
+from gtmar.runs.plan import Plan, constraints_of, pinned, refuse_unfit, search_space_of, vector_of
 from gtmar.runs.promote import WentLive, promote
-from gtmar.runs.results import PlainData
-from gtmar.runs.run import changed_weights, journaled, recall, refuse_out_of_range, tried
+from gtmar.runs.run import (
+    changed_weights,
+    journaled,
+    recall,
+    refuse_out_of_range,
+    spec_asked,
+    tried,
+)
 from gtmar.runs.score import scored
-from gtmar.runs.trade_front import trade_front
+from gtmar.runs.two_specs import HoldoutLook, Looks, look_at_holdout, looks_so_far
 from gtmar.runs.watch import live_history
 from gtmar.runs.weight_change import Incumbent
-from gtmar.runs.weight_vectors import pinned, refuse_unfit, vector_of
 from gtmar.spec.ids import form_id
 
 if TYPE_CHECKING:
@@ -44,11 +51,101 @@ if TYPE_CHECKING:
 
     from gtmar.data.matrix import Accounts
     from gtmar.runs.results import Progress, RunResult
-    from gtmar.runs.trade_front import TradeFront
     from gtmar.runs.weight_change import MeasuredDetails, MeasuredWeights
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["WeightLine", "Workbench"]
+__all__ = ["FrontPoint", "TradeFront", "WeightLine", "Workbench", "trade_front"]
+
+
+@dataclass(frozen=True)
+class FrontPoint(PlainData):
+    """One of the best compromises that a journal has of this table, with its weights."""
+
+    #: ``RUN/EXP``.
+    experiment: str
+    #: Values of the objective and of the other metric.
+    value: float
+    metric_value: float
+    outcome: str
+    weights: dict[str, int]
+    #: Why it can't be taken up here; None where it can.
+    refusal: str | None
+
+
+@dataclass(frozen=True)
+class TradeFront(PlainData):
+    """The best compromises of the objective and another metric, the best objective first."""
+
+    front: Front
+    points: tuple[FrontPoint, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        points = [point.as_json() for point in self.points]
+        return {**self.front.as_json(), "points": points}
+
+
+def trade_front(
+    journal: Journal,
+    outcomes_fingerprint: str,
+    spec: ScoringSpec,
+    objective: str,
+    *,
+    by: str | None = None,
+) -> TradeFront | None:
+    """Find the best compromises of all runs over a table; None where there is no run of it.
+
+    Parameters
+    ----------
+    journal, outcomes_fingerprint
+        The journal, and what it knows the table by.
+    spec, objective
+        Whose tiers, and which objective; a point of other features can't be taken up by the spec.
+    by
+        The other metric, as for `front`, whose errors there are.
+    """
+    runs = journal.query(
+        "select run_id from runs where outcomes_fingerprint = getvariable('outcomes') "
+        "and objective = getvariable('objective') and tiers_id = getvariable('tiers') "
+        "and evaluator_version = getvariable('version') "
+        "order by kind = 'search' desc, started_at desc limit 1",
+        columns=(),
+        outcomes=outcomes_fingerprint,
+        objective=objective,
+        tiers=specs.tiers_id(spec),
+        version=EVALUATOR_VERSION,
+    )
+    if runs.is_empty():
+        return None
+    found = front(journal, runs["run_id"].item(), by=by, whole_table=True)
+    named = [point["experiment"] for point in found.points]
+    rows = journal.query(
+        "select experiments.run_id || '/' || experiment_id as experiment, weights, spec "
+        "from experiments join runs on runs.run_id = experiments.run_id "
+        "where list_contains(getvariable('named'), runs.run_id || '/' || experiment_id)",
+        among=sorted({name.partition("/")[0] for name in named}),
+        columns=("run_id", "experiment_id", "weights"),
+        named=named,
+    ).rows_by_key("experiment", named=True, unique=True)
+    points = []
+    for point in found.points:
+        row = rows[point["experiment"]]
+        own = {n: point[n] for n in ("experiment", "value", "metric_value", "outcome")}
+        weights = dict(row["weights"])
+        points.append(FrontPoint(**own, weights=weights, refusal=_refusal(spec, row, weights)))
+    return TradeFront(found, tuple(points))
+
+
+def _refusal(spec: ScoringSpec, row: Mapping[str, Any], weights: dict[str, int]) -> str | None:
+    """Say why a spec can't take the weights of an experiment; None where it can."""
+    try:
+        if row["spec"] is None or form_id(specs.parse(row["spec"])) != form_id(spec):
+            return "it has other features, encoders or tiers"
+        vector_of(spec, weights)
+    except SpecError as err:
+        return err.message
+    return None
+
 
 #: Accounts from which on machine code counts, as soon as it is there; below, numpy is fast enough.
 _COMPILED_FROM = 100_000
@@ -120,55 +217,21 @@ class Workbench:
         model: str | None = None,
         metric: str | None = None,
         holdout: float | None = None,
-        holdout_file: Tabular | None = None,
-        holdout_as_of: str | None = None,
         seed: int = 0,
         announce: Callable[[str], None] | None = None,
-        **table_options: Unpack[TableOptions],
+        **table_options: Unpack[HoldoutOptions],
     ) -> Self:
-        """Load a table once and keep it.
-
-        Parameters
-        ----------
-        data
-            The account table, with outcomes: anything that `data.scan.scan` takes.
-        spec
-            The incumbent, or its file; None takes what is live by the journal.
-        journal
-            The journal's folder, which need not be there yet.
-        model
-            Which of the live models; None where there is one, or a spec is given.
-        metric, holdout, holdout_file, holdout_as_of, seed, announce, table_options
-            As for `run`.
-
-        Raises
-        ------
-        UsageError
-            If no spec is given and none is live, or several models are.
-        SpecError, AccountDataError
-            As of `try_weights`, which would refuse the same.
-        """
+        """Load a table once and keep it; parameters and errors are those of `gtmar.workbench`."""
         refuse_out_of_range(Limits(), seed=seed, holdout=holdout)
         if spec is None:
             spec = _live_spec(Path(journal), model)
         spec_file = spec if isinstance(spec, str | Path) else None
-        spec = specs.reading_dates(spec, table_options.get("date_format"))
-        if holdout_file is not None:
-            spec = whole(spec, share=holdout)
-        elif holdout is not None:
-            split = spec.split.model_copy(update={"holdout": holdout})
-            spec = spec.model_copy(update={"split": split})
+        spec = spec_asked(spec, table_options, holdout)
         judge = Judge.of(spec, metric)
-        sources = (data, holdout_file)
+        sources = (data, table_options.get("holdout_file"))
         stamps = file_stamps(*sources)
         accounts, aside = load(
-            scan(data),
-            spec,
-            holdout_file=holdout_file,
-            holdout_as_of=holdout_as_of,
-            spec_file=spec_file,
-            keep_ids=True,
-            **table_options,
+            scan(data), spec, spec_file=spec_file, keep_ids=True, **table_options
         )
         for sentence in (*aside, *shared_note(accounts)):
             if announce is not None:
@@ -178,7 +241,11 @@ class Workbench:
         evaluator = LocalEvaluator(
             accounts.search, edged, compiled=compiled, expected=_EXPECTED, by_rule=True
         )
-        plan = Plan(kind="human", as_of=table_options.get("as_of"), holdout_as_of=holdout_as_of)
+        plan = Plan(
+            kind="human",
+            as_of=table_options.get("as_of"),
+            holdout_as_of=table_options.get("holdout_as_of"),
+        )
         search = Search(accounts, spec, judge, plan, evaluator=evaluator)
         return cls(
             accounts, search, journal=Path(journal), seed=seed, sources=sources, stamps=stamps

@@ -21,8 +21,7 @@ from gtmar.objective.guardrails import SMALLEST_SEGMENT
 from gtmar.objective.objective import held_metric
 from gtmar.optimize.proposers import RandomProposer, SearchSpace
 from gtmar.plain_data import PlainData, digits
-from gtmar.validation.intervals import REPLICATES, panel_of, uncertainty
-from gtmar.validation.trade_offs import CHANCE_LEVEL, upside_down
+from gtmar.validation.intervals import CHANCE_LEVEL, REPLICATES, panel_of, uncertainty, upside_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -15,7 +15,7 @@ import sys
 
 import numpy as np
 
-from gtmar.validation.life_table import GONE, THERE, UNKNOWN, share_gone
+from gtmar.runs.leaving import GONE, THERE, UNKNOWN, share_gone
 
 MONTHS, FOLLOWED, DATES = 11, 3, 8
 

@@ -25,7 +25,7 @@ from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import tier_sum
 from gtmar.errors import ShapeError
 from gtmar.metrics.registry import all_metrics, measure, metric_column
-from gtmar.runs.tier_table import at_equal_sizes, measured_at_sizes
+from gtmar.runs.side_by_side import at_equal_sizes, measured_at_sizes
 from gtmar.validation.intervals import panel_of, uncertainty
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from report.conftest import Searched, search
 from gtmar import runs
 from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import scan
-from gtmar.report.encoder_pictures import encoder_pictures
+from gtmar.report.account_table import encoder_pictures
 
 if TYPE_CHECKING:
     from pathlib import Path

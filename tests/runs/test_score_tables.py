@@ -20,7 +20,7 @@ from gtmar.errors import UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.verify import verify
 from gtmar.runs import Watched, promote, watch
-from gtmar.runs.score_store import ScoreStore, score_store
+from gtmar.runs.kept_scores import ScoreStore, score_store
 
 #: Of a date: what is asked here doesn't depend on how many they are.
 FEW = 200
@@ -179,8 +179,8 @@ BEFORE = (
     "tables_by_date.append_new = lambda *_, **__: os.kill(os.getpid(), 9)"
 )
 UNMEASURED = (
-    "from gtmar.runs import measurement\n"
-    "measurement.write_event = lambda *_, **__: os.kill(os.getpid(), 9)"
+    "from gtmar.runs import kept_scores\n"
+    "kept_scores.write_event = lambda *_, **__: os.kill(os.getpid(), 9)"
 )
 #: When rows are forgotten and older versions still have them.
 UNSWEPT = "import deltalake\ndeltalake.DeltaTable.vacuum = lambda *_, **__: os.kill(os.getpid(), 9)"

@@ -18,7 +18,7 @@ from gtmar.errors import UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.verify import verify
 from gtmar.runs import Limits, Watched, promote, run, watch
-from gtmar.runs.score_store import ScoreStore
+from gtmar.runs.kept_scores import ScoreStore
 
 FIRST, SECOND, THIRD = date(2026, 1, 1), date(2026, 4, 1), date(2026, 7, 1)
 SPEC = specs.ScoringSpec.model_validate(

@@ -36,8 +36,8 @@ from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
 from gtmar.runs.plan import Plan, given_at_start
 from gtmar.spec.encoders import RangeEncoder
-from gtmar.validation.null_answers import NullAnswers
 from gtmar.validation.repeated_search import (
+    NullAnswers,
     RepeatedSearch,
     gain_by_chance,
     searched_again,

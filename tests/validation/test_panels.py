@@ -15,12 +15,10 @@ from scipy import stats
 from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import scan
 from gtmar.stats.interval import effective_size, wilson
-from gtmar.validation.concentration import TierMoney, concentration
-from gtmar.validation.delong import auc_gain, auc_interval
 from gtmar.validation.intervals import panel_of, uncertainty
-from gtmar.validation.ratios import RATIOS, gathered_by_account
+from gtmar.validation.ranking import BOUNDARIES, auc_gain, auc_interval, drawn_shares
+from gtmar.validation.ratios import RATIOS, TierMoney, concentration, gathered_by_account
 from gtmar.validation.reliability import calibrated, reliability
-from gtmar.validation.top_share import BOUNDARIES, drawn_shares
 
 if TYPE_CHECKING:
     from gtmar.validation.paired_scores import Panel

@@ -19,9 +19,9 @@ from gtmar.metrics import measure
 from gtmar.metrics.registry import measure_exact
 from gtmar.stats.interval import freedom, from_proportion, from_students, student_quantile
 from gtmar.stats.paired_auc import placements
-from gtmar.validation.delong import auc_gain, auc_interval
 from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty
 from gtmar.validation.paired_scores import weights
+from gtmar.validation.ranking import auc_gain, auc_interval
 from gtmar.validation.ratios import RATIOS, _difference, gathered
 from gtmar.validation.resampling import repeated
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from gtmar import spec as specs
 from gtmar.cli.app import app
-from gtmar.runs.time_to_leaving import TimeToLeaving, time_to_leaving
+from gtmar.runs.leaving import TimeToLeaving, time_to_leaving
 
 SPEC = specs.ScoringSpec.model_validate(
     {

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from lifelines import KaplanMeierFitter
 
+from gtmar.runs.leaving import GONE, THERE, UNKNOWN, share_gone
 from gtmar.stats.interval import wilson
-from gtmar.validation.life_table import GONE, THERE, UNKNOWN, share_gone
 
 LEVEL = 0.95
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from gtmar.stats.interval import Interval
-from gtmar.validation.intervals import Uncertainty
-from gtmar.validation.trade_offs import costs_of, upside_down
+from gtmar.validation.intervals import Uncertainty, costs_of, upside_down
 
 
 def interval(value: float, reach: float = 0.01) -> Interval:

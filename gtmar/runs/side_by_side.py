@@ -1,0 +1,335 @@
+"""Two scores of the same accounts side by side: by tier, date by date, old and new customers apart.
+
+Tiers have the sizes that the first score's have, so that like is compared with like. What a score
+does for the customers that it was searched on, half a year later, and what it does for new ones are
+two questions; one number over both answers neither.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from gtmar.data.matrix import load_accounts
+from gtmar.data.outcomes import CENTS
+from gtmar.data.rules import OWN
+from gtmar.data.split import key_expression
+from gtmar.engine.equal_sizes import sums_at_sizes, tier_sizes
+from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.sum_names import tier_sum
+from gtmar.metrics.registry import CONCENTRATION_KEYS, all_metrics, measure, measure_exact
+from gtmar.objective.guardrails import SMALLEST_SEGMENT
+from gtmar.plain_data import PlainData
+from gtmar.runs.holdout import ids_in_both
+from gtmar.stats.interval import reading_of, unknown
+from gtmar.validation.intervals import paired, panel_of, uncertainty
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import date
+    from fractions import Fraction
+
+    from gtmar.data.matrix import AccountMatrix, Accounts
+    from gtmar.data.outcomes import OutcomeColumns
+    from gtmar.objective.objective import Judge
+    from gtmar.spec.model import ScoringSpec
+    from gtmar.stats.interval import Interval
+
+    _Scored = tuple[AccountMatrix, ScoringSpec, Sequence[int]]
+
+__all__ = [
+    "Customers",
+    "at_equal_sizes",
+    "by_date",
+    "by_day",
+    "customers_apart",
+    "measured_at_sizes",
+    "objectives",
+    "one_side",
+    "side_by_side",
+    "signs_by_date",
+]
+
+
+def measured_at_sizes(
+    matrix: AccountMatrix,
+    spec: ScoringSpec,
+    weights: Sequence[int],
+    sizes: Sequence[int],
+    outcomes: OutcomeColumns,
+) -> dict[str, float | None]:
+    """Return all metrics but counts, tiers having given sizes; by-tier ones as ``key.tier``."""
+    return measure_exact(sums_at_sizes(matrix, spec, weights, sizes), spec.tier_names, outcomes)
+
+
+def at_equal_sizes(
+    matrix: AccountMatrix, spec: ScoringSpec, best: Sequence[int], outcomes: OutcomeColumns
+) -> dict[str, Any]:
+    """Measure a spec and other weights by tier, at the sizes that the spec's tiers have.
+
+    Returns
+    -------
+    dict
+        `tiers` from the highest scores down, `sizes` of them, `start` and `best`: the by-tier
+        metrics as ``key.tier``, and HHI, null without their columns; how many accounts of each tier
+        have a label, `labelled_start` and `labelled_best`; and its MRR of the start that is gone,
+        `churned_mrr_start` and `churned_mrr_best`, null without MRR.
+    """
+    return side_by_side(
+        (matrix, spec, [t.weight for t in spec.terms]), (matrix, spec, best), outcomes
+    )
+
+
+def side_by_side(one: _Scored, two: _Scored, outcomes: OutcomeColumns) -> dict[str, Any]:
+    """Measure two scores of the same accounts by tier, at the sizes that the first one's have.
+
+    Each score is a matrix, a spec and weights; the tiers are called as the first one's. Returns
+    what `at_equal_sizes` does.
+    """
+    spec = one[1]
+    sizes, tiers = tier_sizes(*one), spec.tier_names
+    sides: dict[str, Any] = {}
+    for name, (matrix, own, weights) in (("start", one), ("best", two)):
+        sides |= one_side(name, sums_at_sizes(matrix, own, weights, sizes, tiers), tiers, outcomes)
+    return {"tiers": list(tiers), "sizes": list(sizes), **sides}
+
+
+def one_side(
+    name: str,
+    known: Mapping[str, Sequence[int | Fraction]],
+    tiers: Sequence[str],
+    outcomes: OutcomeColumns,
+) -> dict[str, Any]:
+    """Return the part of `side_by_side` that is of one score, by its sums at the sizes."""
+    has_mrr = outcomes.missing_reason(all_metrics()["grr_by_tier"].needs) is None
+    values = measure_exact(known, tiers, outcomes)
+    labelled = (known[tier_sum("labelled", tier)][0] for tier in tiers)
+    gone = [float(known[tier_sum("churned", tier)][0]) / CENTS for tier in tiers]
+    return {
+        name: {k: v for k, v in values.items() if "." in k or k in CONCENTRATION_KEYS},
+        f"labelled_{name}": list(map(float, labelled)),
+        f"churned_mrr_{name}": gone if has_mrr else None,
+    }
+
+
+def objectives(
+    judge: Judge,
+    matrix: AccountMatrix,
+    spec: ScoringSpec,
+    before: Sequence[int],
+    after: Sequence[int],
+) -> tuple[float | None, float | None]:
+    """Return the objective of two weight vectors; of a tier at the sizes of the first one's."""
+    if not judge.metric.by_tier:
+        one, two = judge.values(LocalEvaluator(matrix, spec).frame([before, after]))
+        return one, two
+    sizes = tier_sizes(matrix, spec, before)
+    one, two = (
+        judge.decide(sums_at_sizes(matrix, spec, each, sizes))[0] for each in (before, after)
+    )
+    return one, two
+
+
+# ---- date by date --------------------------------------------------------------------------------
+
+
+def _parts(matrix: AccountMatrix) -> list[AccountMatrix]:
+    """Return the rows of each date, in the order of dates."""
+    assert matrix.date_of is not None  # a table of several dates has it
+    return [
+        matrix.take(np.flatnonzero(matrix.date_of == number)) for number in range(len(matrix.dates))
+    ]
+
+
+def by_day(matrix: AccountMatrix) -> list[tuple[date, AccountMatrix]]:
+    """Return each date of a table of several that has rows, and these; nothing of one date."""
+    parts = _parts(matrix) if matrix.dates else []
+    return [(day, part) for day, part in zip(matrix.dates, parts, strict=True) if part.accounts]
+
+
+def by_date(
+    matrix: AccountMatrix,
+    spec: ScoringSpec,
+    judge: Judge,
+    before: Sequence[int],
+    after: Sequence[int],
+) -> dict[str, Any] | None:
+    """Measure two weight vectors on each date of a table of several.
+
+    Returns
+    -------
+    dict or None
+        None of a table of one date. `accounts` and `rows` in all; and a list each, an entry a date:
+        `dates`, `rows_by_date`, the objective `before` and `after`, null where it has none, whether
+        it `gained`, null where that isn't known, and all metrics of the whole score of either,
+        `metrics_before` and `metrics_after`. The objective of a tier is taken at the first vector's
+        sizes.
+    """
+    if not matrix.dates:
+        return None
+    whole = [key for key, metric in all_metrics().items() if not metric.by_tier]
+    found: dict[str, Any] = {"accounts": matrix.distinct, "rows": matrix.accounts}
+    lists: dict[str, list[Any]] = {}
+    for day, part in zip(matrix.dates, _parts(matrix), strict=True):
+        one = two = None
+        rows = [dict.fromkeys(whole)] * 2
+        if part.accounts:
+            one, two = objectives(judge, part, spec, before, after)
+            frame = LocalEvaluator(part, spec).frame([before, after])
+            measured = measure(frame, spec.tier_names, part.outcomes)
+            rows = [{key: measured.row(n).get(key) for key in whole} for n in (0, 1)]
+        each = {
+            "dates": str(day),
+            "rows_by_date": part.accounts,
+            "before": one,
+            "after": two,
+            "gained": None if one is None or two is None else judge.gain(two, one),
+            "metrics_before": rows[0],
+            "metrics_after": rows[1],
+        }
+        for name, value in each.items():
+            lists.setdefault(name, []).append(value)
+    return found | lists
+
+
+def signs_by_date(
+    matrix: AccountMatrix, spec: ScoringSpec, judge: Judge, weights: Sequence[int]
+) -> dict[str, list[bool | None]]:
+    """Say of each weight other than 0, date by date, whether its sign holds there.
+
+    It does where the objective is better with the weight than with 0 in its place, all other
+    weights as they are; null where the objective has no value. Cost: two evaluations of a date's
+    rows a weight.
+    """
+    parts = _parts(matrix)
+    found: dict[str, list[bool | None]] = {}
+    for index, term in enumerate(spec.terms):
+        if not weights[index]:
+            continue
+        without = [*weights[:index], 0, *weights[index + 1 :]]
+        signs: list[bool | None] = []
+        for part in parts:
+            ends = objectives(judge, part, spec, without, weights) if part.accounts else (None,)
+            signs.append(None if None in ends else judge.gain(ends[-1], ends[0]))
+        found[term.name] = signs
+    return found
+
+
+# ---- old customers and new ones of a later table -------------------------------------------------
+
+_OLD, _NEW = "old", "new"
+
+
+@dataclass(frozen=True)
+class Customers(PlainData):
+    """One of the two groups under incumbent and candidate."""
+
+    _beside = ("reading", "sentence")
+
+    #: `old`, who stood in the table searched as well, or `new`.
+    group: str
+    accounts: int
+    objective: str
+    higher_is_better: bool
+    #: The objective of the incumbent, of the candidate, and the latter less the former, accounts
+    #: paired; without a value below `SMALLEST_SEGMENT` accounts.
+    before: Interval
+    after: Interval
+    gain: Interval
+
+    @property
+    def reading(self) -> str:
+        """Say what the gain is: `better`, `worse`, `no proven change` or `unknown`."""
+        return reading_of(self.gain, "higher" if self.higher_is_better else "lower")
+
+    @property
+    def sentence(self) -> str:
+        """Say it in words."""
+        some = f"{self.group.capitalize()} customers ({self.accounts:,})"
+        before, after, gain = self.before.value, self.after.value, self.gain
+        if self.reading == "unknown" or before is None or after is None:
+            return f"{some}: unknown, {gain.reason}."
+        return (
+            f"{some}: {self.objective} {before:.4f} -> {after:.4f}, {self.reading} "
+            f"({gain.value:+.4f}, from {gain.low:+.4f} to {gain.high:+.4f})."
+        )
+
+
+def customers_apart(
+    accounts: Accounts,
+    spec: ScoringSpec,
+    judge: Judge,
+    before: Sequence[int],
+    after: Sequence[int],
+    *,
+    as_of: str | None,
+    level: float = 0.95,
+) -> tuple[Customers, ...]:
+    """Measure two weight vectors of F each on old customers and on new ones.
+
+    Parameters
+    ----------
+    accounts
+        A table, and the later one that is its holdout.
+    as_of
+        ISO date that `days_before` counts from in the later table.
+    level
+        That of the intervals, in (0, 1).
+
+    Returns
+    -------
+    tuple of Customers
+        Old and new; nothing where the holdout is no table of its own, or no id stands in both.
+
+    Notes
+    -----
+    Tiers of a by-tier objective have the incumbent's sizes in each group. Cost: the later table is
+    loaded once more, and an interval for each group.
+    """
+    later = accounts.later
+    again = None if later is None else ids_in_both(accounts, later)
+    if later is None or again is None or again.is_empty():
+        return ()
+    column, table = f"{OWN}customers", later.table
+    key = key_expression(str(later.checked.id_column), table.schema)
+    group = pl.when(key.is_in(again.implode())).then(pl.lit(_OLD)).otherwise(pl.lit(_NEW))
+    frame = table.frame.with_columns(group.alias(column))
+    loaded = load_accounts(
+        # As it was read: to read its text once more would lose the column.
+        replace(table, frame=frame, schema=frame.collect_schema(), texts=None, requery=None),
+        spec.model_copy(update={"segments": (column,)}),
+        as_of=as_of,
+        drop_unlabelled=later.checked.dropped > 0,
+    ).search
+    [known] = loaded.segments
+    rows = {value: known.rows(number) for number, value in enumerate(known.values)}
+    nobody = np.empty(0, dtype=np.intp)
+    return tuple(
+        _measured(name, loaded.take(rows.get(name, nobody)), spec, judge, before, after, level)
+        for name in (_OLD, _NEW)
+    )
+
+
+def _measured(
+    group: str,
+    matrix: AccountMatrix,
+    spec: ScoringSpec,
+    judge: Judge,
+    before: Sequence[int],
+    after: Sequence[int],
+    level: float,
+) -> Customers:
+    count = matrix.distinct
+    few = f"too few: {count:,} accounts, {SMALLEST_SEGMENT} needed"
+    nothing = unknown(None, level=level, accounts=count, reason=few)
+    three = (nothing, nothing, nothing)
+    if count >= SMALLEST_SEGMENT:
+        metrics = {judge.name.partition(".")[0]}
+        found = uncertainty(panel_of(matrix, spec, before, after), level=level, metrics=metrics)
+        lacking = replace(nothing, reason="the metric has no interval")
+        one, two = objectives(judge, matrix, spec, before, after)
+        three = paired(found, judge.name, one, two, lacking)
+    return Customers(group, count, judge.name, judge.sign > 0, *three)
