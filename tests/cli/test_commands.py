@@ -437,6 +437,13 @@ def test_an_answer_imports_no_more_than_it_uses(folder: Path) -> None:
     answered_without(UNASKED, questions, folder / "journal")
 
 
+@pytest.mark.slow
+def test_a_version_comes_back_without_pandas(folder: Path, tmp_path: Path) -> None:
+    run = min(path.name.partition("=")[2] for path in folder.glob("journal/runs/*"))
+    checkout = ["checkout", f"{run}/best", "-o", str(tmp_path / "best.yaml")]
+    answered_without({"pandas"}, [checkout], folder / "journal")
+
+
 #: What no answer needs whose rows are kept: frames, and what reads files.
 KEPT = {*UNASKED, "polars", "pyarrow", "numpy", "gtmar.journal.schema"}
 

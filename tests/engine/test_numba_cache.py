@@ -250,22 +250,21 @@ def all_but_one(cache: Path) -> None:
 
     To compile all of it takes more than a minute, and shows no more than one function does.
     """
-    from numba.core.caching import UserProvidedCacheLocator
+    from numba.core import caching
 
     from gtmar.engine import numba_kernel
+
+    locator: Any = caching.UserProvidedCacheLocator
 
     spec = specs.load(SPEC)
     matrix = tables.loaded(generate("health_score", accounts=300, seed=4), spec).search
     evaluator = LocalEvaluator(matrix, spec, compiled=True)
     evaluator.sums([[term.weight for term in spec.terms]])
     surrogate.MACHINE_CODE.compile()
-    functions = surrogate.machine_code()
-    assert functions is not None
-    for source, function in (
-        (numba_kernel.__file__, numba_kernel.move),
-        (surrogate.__file__, functions[0]),
-    ):
-        kept = cache / UserProvidedCacheLocator.get_suitable_cache_subpath(source)
+    functions: Any = surrogate.machine_code()
+    kernel: Any = numba_kernel
+    for source, function in ((kernel.__file__, kernel.move), (surrogate.__file__, functions[0])):
+        kept = cache / locator.get_suitable_cache_subpath(source)
         kept.mkdir(parents=True, exist_ok=True)
         for file in Path(function.stats.cache_path).glob("*.nb[ic]"):
             if ".move-" not in file.name:

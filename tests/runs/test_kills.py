@@ -43,7 +43,7 @@ FLUSH_ROWS, MEASURED, BATCH = 12, 12, 12
 NURSERY = f"""
 import json, os, signal, sys
 from pathlib import Path
-import pyarrow.parquet as pq
+import pandas, pyarrow.parquet as pq
 import gtmar.runs
 import gtmar.journal.catalog
 from gtmar.journal import writer
