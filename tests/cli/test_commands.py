@@ -370,10 +370,11 @@ def test_every_help_text_ends_with_an_example(command: list[str]) -> None:
     ("given", "found"), [(None, "muzzy_decay_ms:0"), ("narenas:1", "narenas:1")]
 )
 def test_the_allocator_is_told_to_give_memory_back_unless_somebody_said_otherwise(
-    given: str | None, found: str
+    given: str | None, found: str, tmp_path: Path
 ) -> None:
+    words = ["gtmar", "generate", "health_score", "--accounts", "50", "-o", str(tmp_path / "a.csv")]
     code = (
-        "import sys, runpy, os; sys.argv = ['gtmar', 'bench', '--accounts', '50', '--n', '1']\n"
+        f"import sys, runpy, os; sys.argv = {words}\n"
         "try: runpy.run_module('gtmar', run_name='__main__')\n"
         "except SystemExit: pass\n"
         "assert 'polars' in sys.modules\n"
