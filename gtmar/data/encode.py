@@ -92,16 +92,29 @@ def as_text(column: str, dtype: pl.DataType) -> pl.Expr:
 
 def category(column: str, dtype: pl.DataType, listed: Collection[str]) -> pl.Expr:
     """Return each cell's category: as the spec lists it, or the cell's text where it lists none."""
+    text = as_text(column, dtype)
     bare = {name.strip(" "): name for name in listed}
-    text = as_text(column, dtype).replace({b: n for b, n in bare.items() if b not in listed})
+    # Each replacement is a step of its own in the query plan, and dozens of them cost a second
+    # however few rows there are: one stands only where it changes something.
+    if blanks := {b: n for b, n in bare.items() if b not in listed}:
+        text = text.replace(blanks)
     forms = value_forms(listed)
     if not forms:
         return text
-    lowered = text.str.to_lowercase()
-    form = pl.when(lowered.is_in(["true", "false"])).then(lowered).otherwise(_trimmed(text))
-    same = form.replace_strict(forms, default=None, return_dtype=pl.String)
-    named = pl.when(text.is_in(list(listed))).then(text).otherwise(pl.coalesce(same, text))
-    return named.alias(column)
+    form = text
+    # Numbers and flags are written in their form already.
+    if not (dtype.is_numeric() or dtype == pl.Boolean):
+        lowered = text.str.to_lowercase()
+        form = pl.when(lowered.is_in(["true", "false"])).then(lowered).otherwise(_trimmed(text))
+    other = {form: name for form, name in forms.items() if form != name}
+    named: Any = pl.when(text.is_in(list(listed))).then(text)
+    if len(other) < len(forms):
+        named = named.when(form.is_in([name for name in forms if name not in other])).then(form)
+    if other:
+        same = form.replace_strict(other, default=None, return_dtype=pl.String)
+        text = pl.coalesce(same, text)
+    cell: pl.Expr = named.otherwise(text)
+    return cell.alias(column)
 
 
 def _trimmed(text: pl.Expr) -> pl.Expr:

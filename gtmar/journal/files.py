@@ -20,6 +20,7 @@ import stat
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, cast
@@ -53,6 +54,7 @@ __all__ = [
     "open_lock",
     "parquet_files",
     "place_file",
+    "plain_rows",
     "read_rows",
     "refuse_journal_elsewhere",
     "replaced_names",
@@ -155,6 +157,7 @@ def replaced_names(file: str, listed: Iterable[str]) -> set[str]:
 
 Looked = TypeVar("Looked")
 Row: TypeAlias = "dict[str, Any]"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _PARTS = "experiments"
 _MAGIC = b"PAR1"
@@ -418,10 +421,31 @@ class JournalFile:
 
         table = self.table(columns) if self.is_whole else None
         try:
-            rows: list[Row] = [] if table is None else table.to_pylist()
+            rows = [] if table is None else plain_rows(table)
         except (pa.ArrowException, ValueError):
             rows = []
         return rows[0] if rows else None
+
+
+def plain_rows(table: pa.Table) -> list[Row]:
+    """Return a table's rows as Python values.
+
+    Moments are made of their microseconds: Arrow would import pandas for them.
+    """
+    import pyarrow as pa
+
+    moment = pa.timestamp("us", tz="UTC")
+    moments = {field.name for field in table.schema if field.type == moment}
+    fields = [f.with_type(pa.int64()) if f.type == moment else f for f in table.schema]
+    rows: list[Row] = table.cast(pa.schema(fields)).to_pylist()
+    for row in rows:
+        for name in moments:
+            if isinstance(row[name], int):
+                try:
+                    row[name] = _EPOCH + timedelta(microseconds=row[name])
+                except OverflowError as err:
+                    raise ValueError("a moment beyond all years") from err
+    return rows
 
 
 @cache

@@ -44,6 +44,7 @@ from gtmar.journal.files import (
     is_own,
     matching,
     parquet_files,
+    plain_rows,
     read_rows,
     refuse_journal_elsewhere,
     replaced_names,
@@ -403,7 +404,7 @@ def _are_in_order(links: list[Link]) -> bool:
 def _row_of(record: pa.Table) -> dict[str, Any]:
     """Return a record's row; an empty one where it was taken out or can't be read."""
     try:
-        rows: list[dict[str, Any]] = record.to_pylist()
+        rows = plain_rows(record)
     except (pa.ArrowException, ValueError):
         rows = []
     return rows[0] if rows else {}

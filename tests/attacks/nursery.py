@@ -33,7 +33,7 @@ PATIENCE = 120
 
 _SOURCE = """
 import json, os, signal, sys
-import duckdb, numpy, polars, pyarrow.parquet
+import deltalake, duckdb, numpy, pandas, polars, pyarrow.parquet, typer.rich_utils
 import gtmar.cli.app, gtmar.runs, gtmar.journal.catalog
 
 

@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.skipif(not strace_works(), reason="strace is not installed or may not trace here"),
 ]
 
-KILLS = int(os.environ.get("GTMAR_KILLS", "4"))
+KILLS = int(os.environ.get("GTMAR_KILLS", "3"))
 
 
 @pytest.fixture(scope="module")

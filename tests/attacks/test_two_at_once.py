@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,7 +135,7 @@ PAIRS: dict[str, tuple[list[str], Callable[[Path], None], set[int]]] = {
 
 
 @pytest.mark.parametrize("name", PAIRS)
-@pytest.mark.parametrize("attempt", range(2))
+@pytest.mark.parametrize("attempt", range(int(os.environ.get("GTMAR_KILLS", "1"))))
 def test_at_once(nursery: Nursery, folder: Path, name: str, attempt: int) -> None:
     commands, holds, codes = PAIRS[name]
     ended = nursery.together(folder, [command.split(" ") for command in commands])

@@ -165,7 +165,9 @@ def smallest(seed: int, *, n: int, dates: int) -> float:
     return (found.high - found.low) / 2 / 1.959964
 
 
-def null_p(seed: int, *, n: int = ACCOUNTS, by_rows: bool = False) -> tuple[float, float]:
+def null_p(
+    seed: int, *, n: int = ACCOUNTS, by_rows: bool = False, searches: int = 19
+) -> tuple[float, float]:
     """Return both p-values of a null search on a panel of which the start knows all there is.
 
     The first asks whether the score knows anything, of outcomes that nothing tells; the second
@@ -184,7 +186,7 @@ def null_p(seed: int, *, n: int = ACCOUNTS, by_rows: bool = False) -> tuple[floa
         search = RepeatedSearch(own, judge, proposer, plan.limits)
         best = search.over(matrix)
         value = best.value if question is value_by_chance else best.gain(1)
-        chance = question(search, matrix, value or 0.0, searches=19, seed=seed)
+        chance = question(search, matrix, value or 0.0, searches=searches, seed=seed)
         found.append(chance.p_value)
     return found[0], found[1]
 

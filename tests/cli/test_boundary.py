@@ -231,9 +231,5 @@ def fuzzed(draws: int, seed: int) -> None:
 
 @pytest.mark.slow
 def test_hostile_values_end_in_a_worded_line() -> None:
-    fuzzed(60, seed=1)
-
-
-@pytest.mark.slow
-def test_many_hostile_values_end_in_a_worded_line() -> None:
-    fuzzed(200, seed=2)
+    """`GTMAR_DRAWS=1000` tries as many commands."""
+    fuzzed(int(os.environ.get("GTMAR_DRAWS", "80")), seed=1)

@@ -370,10 +370,11 @@ def test_every_help_text_ends_with_an_example(command: list[str]) -> None:
     ("given", "found"), [(None, "muzzy_decay_ms:0"), ("narenas:1", "narenas:1")]
 )
 def test_the_allocator_is_told_to_give_memory_back_unless_somebody_said_otherwise(
-    given: str | None, found: str
+    given: str | None, found: str, tmp_path: Path
 ) -> None:
+    words = ["gtmar", "generate", "health_score", "--accounts", "50", "-o", str(tmp_path / "a.csv")]
     code = (
-        "import sys, runpy, os; sys.argv = ['gtmar', 'bench', '--accounts', '50', '--n', '1']\n"
+        f"import sys, runpy, os; sys.argv = {words}\n"
         "try: runpy.run_module('gtmar', run_name='__main__')\n"
         "except SystemExit: pass\n"
         "assert 'polars' in sys.modules\n"
@@ -435,6 +436,13 @@ def test_an_answer_imports_no_more_than_it_uses(folder: Path) -> None:
     runs = sorted(path.name.partition("=")[2] for path in folder.glob("journal/runs/*"))
     questions[3] += runs
     answered_without(UNASKED, questions, folder / "journal")
+
+
+@pytest.mark.slow
+def test_a_version_comes_back_without_pandas(folder: Path, tmp_path: Path) -> None:
+    run = min(path.name.partition("=")[2] for path in folder.glob("journal/runs/*"))
+    checkout = ["checkout", f"{run}/best", "-o", str(tmp_path / "best.yaml")]
+    answered_without({"pandas"}, [checkout], folder / "journal")
 
 
 #: What no answer needs whose rows are kept: frames, and what reads files.

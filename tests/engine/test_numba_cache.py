@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,14 +18,18 @@ import numpy as np
 import pytest
 import tables
 
+from gtmar import spec as specs
+from gtmar.data.synthetic import generate
 from gtmar.engine import numba_cache, numba_table
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.numba_cache import LOCK, CodePart, _compile_beside, _kept_alone, compiler_runs
+from gtmar.optimize import surrogate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
+SPEC = ROOT / "tests" / "golden" / "fixed_edges.yaml"
 #: Stands in for the compiler: says who it is, and works until somebody ends it.
 _STAND_IN = (
     "import json, os, time; "
@@ -173,13 +178,13 @@ print(run(table, sys.argv[1], journal=sys.argv[2], limits=limits, announce=print
 
 @pytest.mark.slow
 def test_where_nothing_can_be_written_or_compiled_numpy_counts(tmp_path: Path) -> None:
-    spec, found = str(ROOT / "tests" / "golden" / "fixed_edges.yaml"), []
+    found = []
     for name, changes in {
         "nowhere to write": {"NUMBA_CACHE_DIR": "/proc/nowhere", "HOME": "/proc/nowhere"},
         "empty": {"NUMBA_CACHE_DIR": str(tmp_path / "cache")},
     }.items():
         done = subprocess.run(
-            [sys.executable, "-c", _SHORT, spec, str(tmp_path / name)],
+            [sys.executable, "-c", _SHORT, str(SPEC), str(tmp_path / name)],
             check=True,
             capture_output=True,
             text=True,
@@ -240,18 +245,44 @@ print(json.dumps({
 """
 
 
+def all_but_one(cache: Path) -> None:
+    """Copy the machine code of this installation into a cache folder, one function left out.
+
+    To compile all of it takes more than a minute, and shows no more than one function does.
+    """
+    from numba.core import caching
+
+    from gtmar.engine import numba_kernel
+
+    locator: Any = caching.UserProvidedCacheLocator
+
+    spec = specs.load(SPEC)
+    matrix = tables.loaded(generate("health_score", accounts=300, seed=4), spec).search
+    evaluator = LocalEvaluator(matrix, spec, compiled=True)
+    evaluator.sums([[term.weight for term in spec.terms]])
+    surrogate.MACHINE_CODE.compile()
+    functions: Any = surrogate.machine_code()
+    kernel: Any = numba_kernel
+    for source, function in ((kernel.__file__, kernel.move), (surrogate.__file__, functions[0])):
+        kept = cache / locator.get_suitable_cache_subpath(source)
+        kept.mkdir(parents=True, exist_ok=True)
+        for file in Path(function.stats.cache_path).glob("*.nb[ic]"):
+            if ".move-" not in file.name:
+                shutil.copy(file, kept)
+
+
 @pytest.mark.slow
 def test_two_searches_at_once_start_one_compiler_and_the_next_compiles_nothing(
     tmp_path: Path,
 ) -> None:
+    all_but_one(tmp_path / "cache")
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join((str(ROOT), *sys.path)),
         "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
     }
 
     def search(number: int) -> subprocess.Popen[str]:
-        spec = str(ROOT / "tests" / "golden" / "fixed_edges.yaml")
-        command = [sys.executable, "-c", _SEARCH, spec, str(tmp_path / str(number)), "60"]
+        command = [sys.executable, "-c", _SEARCH, str(SPEC), str(tmp_path / str(number)), "60"]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
     def ended(process: subprocess.Popen[str]) -> dict[str, Any]:

@@ -223,6 +223,8 @@ def spark() -> Iterator[Spark | None]:
             "spark.sql.optimizer.excludedRules",
             "org.apache.spark.sql.catalyst.optimizer.CollapseProject",
         )
+        # Each statement runs once: to compile for speed would take longer than it saves.
+        .config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
         .config("spark.log.level", "ERROR")
         .getOrCreate()
     )

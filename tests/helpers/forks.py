@@ -26,6 +26,8 @@ __all__ = ["Ended", "Fork", "gtmar", "plain_environment", "script", "start"]
 
 _IMPORTED = [
     *("pytest", "duckdb", "numpy", "polars", "pyarrow.parquet", "pyarrow.compute", "deltalake"),
+    # Arrow brings it wherever it makes arrays of Python's values.
+    "pandas",
     *("rich.console", "rich.live", "typer.rich_utils", "gtmar.cli.app", "gtmar.runs"),
     *("gtmar.cli.data", "gtmar.cli.search", "gtmar.journal.catalog", "gtmar.snapshots.build"),
     *("gtmar.optimize.surrogate_proposer", "gtmar.integrations.tables_by_date", "forks"),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FIRST = date(2023, 1, 1)
 #: Snapshot dates, and days that rows often lie on: leap days, ends of months, days on which clocks
-#: By how many times more histories are drawn than each test asks for: `GTMAR_HISTORIES=10`.
+#: By how many times more histories are drawn than each test asks for: `GTMAR_HISTORIES=20`.
 MORE = int(os.environ.get("GTMAR_HISTORIES", "1"))
 #: change in New York or Berlin.
 DAYS = (

@@ -1,5 +1,6 @@
 """The exported SELECT against `gtmar score`, on engines that gtmar did not write."""
 
+import os
 import random
 from collections.abc import Iterator
 
@@ -16,7 +17,8 @@ from gtmar.runs import grid, score
 from gtmar.spec import ScoringSpec
 
 SPECS = 20
-ACCOUNTS = 100_000
+#: By each spec; each value at an edge is drawn hundreds of times. `GTMAR_ACCOUNTS` draws more.
+ACCOUNTS = int(os.environ.get("GTMAR_ACCOUNTS", "10000"))
 
 #: One engine after the other, so that only one is running at a time.
 NAMES = ("duckdb", "postgres", "spark")
@@ -60,12 +62,14 @@ def test_no_score_differs_from_what_gtmar_gives(engine: Engine, accounts: pl.Dat
     engine.load("accounts", accounts)
     kinds = column_kinds(accounts.schema)
     compared = 0
-    for seed in range(SPECS):
+    # Spark plans a statement for longer than it runs: by default it gets one spec of four.
+    step = 4 if engine.dialect == "spark" and "GTMAR_ACCOUNTS" not in os.environ else 1
+    for seed in range(0, SPECS, step):
         spec = draw_spec(seed)
         text = select(spec, "accounts", dialect=engine.dialect, kinds=kinds)
         assert differing(engine.ask(text), score(accounts, spec)) == 0, f"spec {seed}"
         compared += accounts.height
-    assert compared == SPECS * ACCOUNTS
+    assert compared == SPECS // step * ACCOUNTS
 
 
 @pytest.mark.slow
@@ -73,7 +77,7 @@ def test_without_knowing_the_columns_too(engine: Engine) -> None:
     accounts = draw_accounts(2_000, seed=1)
     engine.load("few accounts", accounts)
     quote = "`" if engine.dialect == "spark" else '"'
-    for seed in range(100, 105):
+    for seed in range(100, 102 if engine.dialect == "spark" else 105):
         spec = draw_spec(seed)
         text = select(spec, f"{quote}few accounts{quote}", dialect=engine.dialect)
         assert differing(engine.ask(text), score(accounts, spec)) == 0, f"spec {seed}"
@@ -86,8 +90,8 @@ def test_groups_shared_weights_fading_and_vetoes_are_the_same_in_duckdb() -> Non
 
 @pytest.mark.slow
 def test_groups_shared_weights_fading_and_vetoes_are_the_same(engine: Engine) -> None:
-    specs = 2 if engine.dialect == "spark" else 12
-    combined(engine, seeds=range(6, 6 + specs), accounts=10_000)
+    specs = 2 if engine.dialect == "spark" else 6
+    combined(engine, seeds=range(6, 6 + specs), accounts=ACCOUNTS // 4)
 
 
 def combined(engine: Engine, *, seeds: range, accounts: int) -> set[str]:

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from raw_tables import MORE
 
 from gtmar import spec as specs
 from gtmar.data.matrix import load_accounts
@@ -253,7 +254,7 @@ QUICKLY = settings(deadline=None, phases=[Phase.generate], suppress_health_check
 
 
 @pytest.mark.slow
-@settings(QUICKLY, max_examples=5)
+@settings(QUICKLY, max_examples=3 * MORE)
 @given(tables())
 def test_the_same_accounts_however_they_come(frame: pl.DataFrame) -> None:
     all_ways_agree(frame, WAYS)

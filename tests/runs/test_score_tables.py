@@ -230,7 +230,7 @@ def test_killed_at_any_moment_nothing_is_lost_or_comes_twice(place: str) -> None
         # A little later each time, until one ends by itself, however fast the machine is.
         for number in range(60):
             process = forks.start(*words)
-            if process.wait(0.05 * 1.25**number) is None:
+            if process.wait(0.05 * 1.5**number) is None:
                 process.kill()
             kills += process.wait() == -signal.SIGKILL
             if process.wait() == 0:

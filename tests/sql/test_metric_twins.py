@@ -217,7 +217,7 @@ def tables(draw: st.DrawFn) -> tuple[list[Row], list[str]]:
 
 @pytest.mark.slow
 @given(table=tables(), orientation=st.sampled_from(ORIENTATIONS))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_twins_equal_reference_on_random_tables(
     bench: Bench, table: tuple[list[Row], list[str]], orientation: str
 ) -> None:
