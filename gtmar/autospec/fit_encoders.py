@@ -218,23 +218,18 @@ def _bends(known: Doubles, most: int) -> Doubles:
 
 
 def _places(x: Doubles) -> list[float]:
-    """Return the values at which a line may step, ascending: it is another one from there on.
+    """Return the values from which on a line may be another one, ascending: at most so many, about.
 
-    All of few; else about as many accounts lie between two, fewer towards the ends.
+    They are the accounts' own: all of few, else those that many accounts have and those behind
+    them, of the others some at equal shares.
     """
     ordered = np.sort(x[~np.isnan(x)])
-    values, accounts = np.unique(ordered, return_counts=True)
-    if len(values) > _MOST_PLACES:
-        apart = len(ordered) / _MOST_PLACES
-        inner = apart * np.arange(1, _MOST_PLACES)
-        outer = apart / 2 ** np.arange(1, max(1, np.log2(apart / _ON_EITHER_SIDE)) + 1)
-        ranks = np.concatenate([inner, outer, len(ordered) - outer]).astype(np.intp)
-        # Behind a value that many accounts have there may be a step as well.
-        behind = 1 + np.flatnonzero(accounts[:-1] >= apart)
-        values = np.union1d(ordered[ranks], values[behind])
-    below = np.searchsorted(ordered, values)
-    enough = np.minimum(below, len(ordered) - below) >= _ON_EITHER_SIDE
-    return [float(value) for value in values[enough]]
+    looked_at = _bends(ordered, _MOST_PLACES)
+    first, behind = (np.searchsorted(ordered, looked_at, side=side) for side in ("left", "right"))
+    usual = (behind - first) * _MOST_PLACES >= len(ordered)
+    ranks = np.union1d(first, behind[usual])
+    enough = np.minimum(ranks, len(ordered) - ranks) >= _ON_EITHER_SIDE
+    return [float(value) for value in np.unique(ordered[ranks[enough]])]
 
 
 def _stepped(

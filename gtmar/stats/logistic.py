@@ -423,16 +423,14 @@ def _steps(
     tables at most (Bonferroni). Rao's score test, beside all parts and the steps proven before.
     """
     reached = {n: part.reached[known] for n, part in enumerate(parts) if part.places}
-    tried = sum(len(part.places) for part in parts)
-    if not tried:
+    if not reached:
         return {}
-    enough = repeats * NormalDist().inv_cdf(1 - _BY_CHANCE / tried / 2) ** 2
     logit = tamed.fit.place[0] + tamed.table @ tamed.fit.place[1:]
     chance = 1 / (1 + np.exp(-np.clip(logit, -_MOST_LOGIT, _MOST_LOGIT)))
     spread, rest = chance * (1 - chance), outcome - chance
     weighted = np.ascontiguousarray(tamed.table.T) * spread
     mean = weighted.sum(axis=1) / spread.sum()
-    candidates = {}
+    candidates, tried = {}, 0
     for where, own in reached.items():
         count = 1 + len(parts[where].places)
         sums = np.stack([np.bincount(own, each, count) for each in (rest, spread, *weighted)])
@@ -441,6 +439,8 @@ def _steps(
         apart = np.stack(cross) - np.outer(mean, size)
         left = size - size**2 / spread.sum() - (apart * (tamed.fit.covariance @ apart)).sum(axis=0)
         candidates[where] = int(_squares(pull, left).argmax())
+        tried += int((left > _LEAST_INFORMATION).sum())
+    enough = repeats * NormalDist().inv_cdf(1 - _BY_CHANCE / max(1, tried) / 2) ** 2
     # One after the other, each beside those before it.
     table = np.stack([reached[n] > place for n, place in candidates.items()], axis=1).astype(float)
     pull, size = rest @ table, spread @ table
