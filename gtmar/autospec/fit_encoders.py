@@ -8,7 +8,8 @@ features' bins fitted together, and neighbours that get the same points are one 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +130,8 @@ _MOST_KNOTS, _KNOTS_IN_ALL, _MOST_POINTS = 16, 900, 12
 _INNER = (0.02, 0.98)
 #: Points of a line that change it by less than this share of its variance aren't written.
 _FLAT = 0.002
+#: Where a line may step: at about so many values at most, with so many accounts on either side.
+_MOST_PLACES, _ON_EITHER_SIDE = 100, 20
 #: From one level to the next, in log-odds.
 _LEAST_SLOPE = 1e-6
 
@@ -174,7 +177,9 @@ def fit_shapes(
         if name in cuts:
             shapes[name] = _binned(each, cuts[name], own, unknowns, points=points, bound=bound)
         else:
-            shapes[name] = _shape(each, marks[name], part, own, unknowns)
+            at, stepped = _stepped(frame[name], marks[name], own)
+            written_as = _part(frame[name], each, at) if own.steps else part
+            shapes[name] = _shape(each, at, written_as, stepped, unknowns)
     return shapes
 
 
@@ -212,11 +217,56 @@ def _bends(known: Doubles, most: int) -> Doubles:
     return np.concatenate([usual, np.quantile(rest, np.linspace(0, 1, max(2, most - len(usual))))])
 
 
+def _places(x: Doubles) -> list[float]:
+    """Return the values from which on a line may be another one, ascending: at most so many, about.
+
+    They are the accounts' own: all of few, else those that many accounts have and those behind
+    them, of the others some at equal shares.
+    """
+    ordered = np.sort(x[~np.isnan(x)])
+    looked_at = _bends(ordered, _MOST_PLACES)
+    first, behind = (np.searchsorted(ordered, looked_at, side=side) for side in ("left", "right"))
+    usual = (behind - first) * _MOST_PLACES >= len(ordered)
+    ranks = np.union1d(first, behind[usual])
+    enough = np.minimum(ranks, len(ordered) - ranks) >= _ON_EITHER_SIDE
+    return [float(value) for value in np.unique(ordered[ranks[enough]])]
+
+
+def _stepped(
+    column: pl.Series, marks: tuple[Any, ...], fit: Levels
+) -> tuple[tuple[Any, ...], Levels]:
+    """Return a line's knots and levels with two more knots for each step: below it and at it."""
+    if not fit.steps:
+        return marks, fit
+    known = column.cast(pl.Float64).drop_nulls().drop_nans().to_numpy()
+    ends = [(float(known[known < place].max()), place) for place in fit.steps]
+    # By knot the value whose level it has; between two values of a step there are no accounts.
+    value_at = {knot: knot for knot in marks if not any(low < knot < high for low, high in ends)}
+    for low, high in ends:
+        value_at |= dict(zip(_between(low, high), (low, high), strict=True))
+    knots = sorted(value_at)
+    values = np.array([value_at[knot] for knot in knots])
+    levels = np.interp(values, marks, fit.levels[: len(marks)])
+    for place, height in fit.steps.items():
+        levels += height * (values >= place)
+    return tuple(knots), replace(fit, levels=np.append(levels, fit.levels[len(marks) :]))
+
+
+def _between(low: float, high: float) -> tuple[float, float]:
+    """Return two different numbers between these or at them, short as a person would write them."""
+    for digits in range(4, 17):
+        short = [float(f"{each:.{digits}g}") for each in (low, high)]
+        if low <= short[0] < short[1] <= high:
+            return short[0], short[1]
+    return low, high
+
+
 def _part(column: pl.Series, fitted: Fitted, marks: tuple[Any, ...]) -> Part:
     if fitted.kind == "flag":
         return Part.of_flag(column.cast(pl.Float64).to_numpy())
     if fitted.kind == "number":
-        return Part.of_line(column.cast(pl.Float64).to_numpy(), np.array(marks))
+        x = column.cast(pl.Float64).to_numpy()
+        return Part.of_line(x, np.array(marks), _places(x))
     text = column.cast(pl.String)
     return Part.of_groups([*_members(text, marks), text.is_null().to_numpy()])
 
@@ -243,12 +293,14 @@ def _shape(fitted: Fitted, marks: tuple[Any, ...], part: Part, fit: Levels, unkn
 
     values = [scaled(level) for level in listed]
     if fitted.kind == "number":
-        encode = _line(marks, values, sizes[:count])
+        ends = [bisect_right(marks, place) - 1 for place in fit.steps]
+        encode = _line(marks, values, sizes[:count], {*ends, *(end - 1 for end in ends)})
         if fitted.rising is not None:
             encode["monotone"] = _direction(encode)
         given = _at(encode, marks).tolist()
         points = len(encode.get("points", ()))
         form = f"{points} points" if points else "a line"
+        form += "".join(f", a step at {place:g}" for place in sorted(fit.steps))
     else:
         # Whoever is in no listed category: their own level where there are any.
         rest = levels[count] if sizes[count] else np.average(listed, weights=sizes[:count])
@@ -289,8 +341,13 @@ def _flag_shape(fitted: Fitted, part: Part, fit: Levels, unknowns: int) -> Shape
     return Shape(encode, missing, _said(fitted, fit, "flag", unknowns))
 
 
-def _line(knots: tuple[float, ...], values: list[float], accounts: Doubles) -> dict[str, Any]:
-    """Write a number's shape, without the knots that make next to no difference to its accounts."""
+def _line(
+    knots: tuple[float, ...], values: list[float], accounts: Doubles, steps: set[int]
+) -> dict[str, Any]:
+    """Write a number's shape, without the knots that make next to no difference to its accounts.
+
+    Those numbered in `steps` make one.
+    """
     at, drawn, shares = np.array(knots), np.array(values), accounts / accounts.sum()
     spread = float(shares @ (drawn - shares @ drawn) ** 2)
 
@@ -298,12 +355,12 @@ def _line(knots: tuple[float, ...], values: list[float], accounts: Doubles) -> d
         return float(shares @ (np.interp(at, at[kept], drawn[kept]) - drawn) ** 2)
 
     kept, outer = list(range(len(knots))), [0, len(knots) - 1]
-    if np.ptp(drawn[outer]) == np.ptp(drawn) and lost(outer) <= _FLAT * spread:
+    if not steps and np.ptp(drawn[outer]) == np.ptp(drawn) and lost(outer) <= _FLAT * spread:
         kept = outer
-    while inner := [place for place in kept[1:-1] if values[place] not in (0, 1)]:
+    while inner := [n for n in kept[1:-1] if values[n] not in (0, 1) and n not in steps]:
         least = min(inner, key=lambda place: lost([other for other in kept if other != place]))
         fewer = [place for place in kept if place != least]
-        if lost(fewer) > _FLAT * spread and len(kept) <= _MOST_POINTS:
+        if lost(fewer) > _FLAT * spread and len(kept) <= _MOST_POINTS + len(steps):
             break
         kept = fewer
     ends = values[0], values[-1]

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 
-from gtmar.autospec.fit_encoders import Fitted, Shape, fit_shapes
+from gtmar.autospec.fit_encoders import Fitted, Shape, _between, _line, fit_shapes
 from gtmar.stats.logistic import Part, correlation, fit_levels
 
 N = 6_000
@@ -157,7 +157,10 @@ def test_noise_bends_and_matters_in_a_twentieth_of_cases_and_its_comment_says_so
         found += fit_shapes(pl.DataFrame(noise), fitted, y).values()
     curved = sum(shape.encode["kind"] == "curve" for shape in found)
     proven = sum("; proves nothing beside the others; " not in shape.comment for shape in found)
+    stepped = {at // 5 for at, shape in enumerate(found) if ", a step at " in shape.comment}
     assert binomtest(curved, 60, 0.05, "greater").pvalue > 0.01
+    # Of tables, that is, however many places they have.
+    assert binomtest(len(stepped), 12, 0.05, "greater").pvalue > 0.01
     # Either test may prove what is none.
     assert binomtest(proven, 60, 0.1, "greater").pvalue > 0.01
     real = shapes(outcome(0.4 * X - 2), x=X)["x"]
@@ -203,3 +206,36 @@ def test_a_straight_part_is_the_line_that_a_fit_of_lines_alone_gives() -> None:
     # A feature is turned as it goes with the outcome alone.
     assert np.abs(slopes) == pytest.approx(np.abs(theirs), rel=0.01)
     assert all(np.ptp(np.diff(fit.levels)) < 1e-5 for fit in fit_levels(parts, y))
+
+
+def test_a_step_where_few_accounts_are_is_two_points_next_to_each_other() -> None:
+    """Bends that share one stiffness would make a slope of it."""
+    age = np.floor(X * 8)
+    found = shapes(outcome(1.5 * (age >= 74) - 0.02 * age - 1), age=age, z=Z)
+    points = dict(found["age"].encode["points"])
+    assert points[74] - points[73] > 0.6
+    assert "points, a step at 74; " in found["age"].comment
+    assert found["z"].encode["kind"] == "range"
+
+
+def test_a_step_stays_however_few_accounts_are_beyond_it() -> None:
+    knots, values = (0.0, 5.0, 5.1, 10.0), [0.0, 0.5, 0.52, 1.0]
+    assert _line(knots, values, np.ones(4), {1, 2})["points"] == [
+        [knot, value] for knot, value in zip(knots, values, strict=True)
+    ]
+    assert _line(knots, values, np.ones(4), set())["kind"] == "range"
+
+
+def test_of_two_columns_that_say_the_same_one_steps() -> None:
+    same = X + 1e-3 * Z
+    found = shapes(outcome(1.5 * (X >= 8) - 1), x=X, same=same)
+    assert sum(", a step at " in shape.comment for shape in found.values()) == 1
+
+
+def test_a_step_is_written_shortly_and_no_account_is_between() -> None:
+    assert _between(59, 60) == (59, 60)
+    assert _between(2 / 3, 0.7) == (0.6667, 0.7)
+    assert _between(1234.4, 1234.6) == (1234.4, 1234.6)
+    assert _between(1234.56781, 1234.56789) == (1234.56781, 1234.56789)
+    low, high = 0.1, float(np.nextafter(0.1, 1))
+    assert _between(low, high) == (low, high)

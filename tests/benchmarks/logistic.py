@@ -11,8 +11,8 @@ as many pairs as the score has rules; optbinning's scorecard; FasterRisk's score
 
 The last three are asked for only here, and are left out where they aren't installed:
 ``pip install interpret-core optbinning requests`` and ``pip install --no-deps fasterrisk``; so are
-those that ``--leave-out`` names. With ``--bins`` the spec is that of `init --bins`, and *curves*
-has its very bins.
+those that ``--leave-out`` names, *score* (no search) and *rules* among them. With ``--bins`` the
+spec is that of `init --bins`, and *curves* has its very bins.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from gtmar.data.scan import scan
 from gtmar.engine.processes import Processes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from gtmar.spec.model import ScoringSpec
 
@@ -183,17 +183,23 @@ def one(
         made = Path(folder) / "accounts.parquet"
         table.write_parquet(made)
         for rules, suffix in ((0, ""), (3, ", rules")):
+            if rules and "rules" in left_out:
+                continue
             spec = first_spec(scan(made), bins=bins, rules=rules).spec
+            weights: Mapping[str, float] = spec.weights
+            row |= {f"curves{suffix}": over_terms(table, spec)}
+            if "score" in left_out:
+                continue
             journal = Path(folder) / f"journal_{rules}"
             found = runs.run(made, spec, limits=runs.Limits(n), journal=journal, start=start)
             held = found.holdout or {}
+            weights = found.weights
             row |= {f"start{suffix}": held["baseline_value"], f"score{suffix}": held["best_value"]}
-            row |= {f"curves{suffix}": over_terms(table, spec)}
             row |= {} if rules else {"searched": found.best_value or 0.0}
     columns = sorted({c for name, each in spec.features.items() for c in each.reads(name)})
     count = sum(each.rule is not None for each in spec.features.values())
     row |= others(table, columns, count, left_out)
-    points = [weight for weight in found.weights.values() if weight]
+    points = [weight for weight in weights.values() if weight]
     return {**row, "columns": len(columns), "rules": count, "weights": len(points)}
 
 
@@ -219,7 +225,7 @@ def main() -> None:
         with Processes(None) as processes:
             rows = processes.each(partial(one, path, **how), range(arguments.splits))
         mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-        told = (f"{mean[key]:.{1 if key in SIZES else 4}f}" for key in SHOWN)
+        told = (f"{mean.get(key, np.nan):.{1 if key in SIZES else 4}f}" for key in SHOWN)
         print(f"| {' | '.join((path.stem, *told))} |".replace("nan", "-"), flush=True)
 
 

@@ -64,3 +64,15 @@ def test_a_line_bends_where_that_is_found_out_slowly() -> None:
     fits = fit_levels(list(map(Part.of_line, values, knots)), y)
     slopes = [np.diff(fit.levels) / np.diff(at) for fit, at in zip(fits, knots, strict=True)]
     assert [bool(np.ptp(each) > 1e-4) for each in slopes] == [False, True, False]
+
+
+def test_a_line_steps_by_as_much_as_was_planted_and_no_other() -> None:
+    rng = np.random.default_rng(6)
+    x, z = rng.random((2, 5_000))
+    y = (rng.random(5_000) < 1 / (1 + np.exp(1 - x - 1.2 * (x >= 0.9)))).astype(float)
+    knots, places = np.linspace(0, 1, 16), [0.1, 0.5, 0.9, 0.95]
+    one, other = fit_levels([Part.of_line(each, knots, places) for each in (x, z)], y)
+    assert list(one.steps) == [0.9]
+    assert one.steps[0.9] == pytest.approx(1.2, abs=0.35)
+    assert not other.steps
+    assert len(one.levels) == len(knots)
