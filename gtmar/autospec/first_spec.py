@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,11 +63,12 @@ from gtmar.spec.tier_rule import TierRule
 from gtmar.stats.logistic import every_so_many
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from gtmar.data.split import Copies
+    from gtmar.spec.rule import Rule
 
 __all__ = ["FIRST_SPEC", "MOST_CLIPPED", "FirstSpec", "first_spec", "window_of"]
 
@@ -612,9 +613,8 @@ def _features_of(
 ) -> tuple[dict[str, Any], dict[str, str], int]:
     """Return features as plain data, comments by name, and how many rules are proven.
 
-    Those of the rules that pay are among the features. The encoders of columns that these read are
-    fitted anew beside them: what a column says by itself is another thing once a rule says what it
-    says with another one.
+    Those of the rules that pay are among the features. Encoders are fitted anew beside them: what a
+    column says by itself is another thing once a rule says what it says with another one.
     """
     apart = every_so_many(len(frame), len(fitted))
     weight, bound = _weight_and_bound(len(fitted))
@@ -626,15 +626,25 @@ def _features_of(
     comments = {name: shape.comment for name, shape in shapes.items()}
     if not most_rules:
         return features, comments, 0
-    alone = _encoded(features, frame)[1] / VALUE_UNITS
-    proven = find_rules(frame, fitted, alone, y, most=most_rules, groups=groups)
-    names = rule_names([each.rule for each in proven], frame.columns)
+
+    @cache
+    def beside(rules: tuple[Rule, ...]) -> Mapping[str, Shape]:
+        """Return shapes fitted beside rules."""
+        if not rules:
+            return shapes
+        holds = some.select(_holding(rules, frame))
+        flags = {name: fit_flag(holds[name], own) for name in holds.columns}
+        anew = fit(some.hstack(holds), {**fitted, **flags}, own)
+        return {name: anew[name] for name in fitted}
+
+    def encoded(rules: tuple[Rule, ...]) -> NDArray[np.float64]:
+        return _encoded(_features(beside(rules)), frame)[1] / VALUE_UNITS
+
+    proven = find_rules(frame, fitted, encoded, y, most=most_rules, groups=groups)
+    rules = tuple(each.rule for each in proven)
     if not proven:
         return features, comments, 0
-    holds = frame.select(
-        rule_holds(each.rule, frame.schema).alias(name)
-        for name, each in zip(names, proven, strict=True)
-    )
+    holds = frame.select(_holding(rules, frame))
 
     def fitted_to(part: NDArray[np.bool_]) -> NDArray[np.float64]:
         rows = some.filter(pl.Series(part))
@@ -645,29 +655,33 @@ def _features_of(
     paying = rules_that_pay(fitted_to, holds.to_numpy()[::apart], own, alike)
     if not paying:
         return features, comments, len(proven)
-    holds = holds.select(names[:paying])
-    flags = {name: fit_flag(holds[name], y) for name in holds.columns}
-    beside = fit(some.hstack(holds.gather_every(apart)), {**fitted, **flags}, own)
-    read = {column for each in proven[:paying] for column in each.rule.columns}
-    shapes = {name: (beside if name in read else shapes)[name] for name in fitted}
-    features = _features(shapes)
-    comments = {name: shape.comment for name, shape in shapes.items()}
-    spec, encoded = _encoded(features, frame)
+    anew = beside(rules[:paying])
+    features = _features(anew)
+    comments = {name: shape.comment for name, shape in anew.items()}
+    spec = _encoded(features, frame[:1])[0]
     weighted = weigh_rules(
         proven[:paying],
-        holds.to_numpy(),
-        encoded / VALUE_UNITS,
+        holds.to_numpy()[:, :paying],
+        encoded(rules[:paying]),
         y,
-        alone=alone,
+        alone=encoded(()),
         weights=np.array(list(spec.weights.values()), dtype=np.float64),
         bound=max(_LEAST_BOUND, weight),
         oriented=oriented,
     )
-    for name, each, given in zip(names, proven, weighted, strict=False):
+    for name, each, given in zip(holds.columns, proven, weighted, strict=False):
         limits = {"weight": given.weight, "min": -bound, "max": bound}
         features[name] = {"rule": str(each.rule), **limits}
         comments[name] = given.comment
     return features, comments, len(proven)
+
+
+def _holding(rules: Sequence[Rule], frame: pl.DataFrame) -> list[pl.Expr]:
+    """Return for each rule whom it holds for, by the name that it gets beside a table's columns."""
+    names = rule_names(rules, frame.columns)
+    return [
+        rule_holds(each, frame.schema).alias(name) for name, each in zip(names, rules, strict=True)
+    ]
 
 
 def _features(shapes: Mapping[str, Shape]) -> dict[str, Any]:

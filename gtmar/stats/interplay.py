@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Corner", "LevelColumns", "Predicted", "proven_corners"]
 
-#: Random outcomes are drawn so often. A corner is proven where its score is above all but so many
-#: of the best scores that these give: by chance in 2 % of tables.
-_DRAWS, _ABOVE = 149, 3
+#: Random outcomes are drawn so often.
+_DRAWS = 149
 #: How much a level of a column is drawn to nothing.
 _RIDGE = 0.1
 #: A corner with less information than this, in accounts x chance x (1 - chance), says nothing.
@@ -111,7 +110,9 @@ class Predicted:
         return np.concatenate([off[None], drawn])
 
 
-def proven_corners(columns: Sequence[LevelColumns], model: Predicted, least: float) -> list[Corner]:
+def proven_corners(
+    columns: Sequence[LevelColumns], model: Predicted, least: float, *, above: int
+) -> list[Corner]:
     """Return the corners whose score chance doesn't reach, the best first; none for most tables.
 
     Parameters
@@ -122,6 +123,9 @@ def proven_corners(columns: Sequence[LevelColumns], model: Predicted, least: flo
         Holds what each column says by itself, so that what is left is theirs together.
     least
         A corner has at least so many accounts, and so have those outside of it.
+    above
+        A corner's score is above all but less than so many of the best scores that 149 tables
+        without interplay give: 3 for one table in fifty by chance.
 
     Notes
     -----
@@ -145,7 +149,7 @@ def proven_corners(columns: Sequence[LevelColumns], model: Predicted, least: flo
                 found = _scores(one, columns[j], table, least)
                 best = np.maximum(best, np.abs(found[1:]).max(axis=(1, 2)))
                 own.append(((i, j), found[0]))
-    bar = np.sort(best)[-_ABOVE]
+    bar = np.sort(best)[-above]
     proven = [
         Corner(
             pair, (int(a), int(b)), score, float((1 + (best >= abs(score)).sum()) / (1 + _DRAWS))

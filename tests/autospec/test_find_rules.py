@@ -22,7 +22,7 @@ from gtmar.autospec.find_rules import (
 from gtmar.autospec.first_spec import FirstSpec, first_spec
 from gtmar.data.scan import scan
 from gtmar.spec.rule import Rule
-from gtmar.stats.interplay import LevelColumns, Predicted, proven_corners
+from gtmar.stats.interplay import Corner, LevelColumns, Predicted, proven_corners
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -169,6 +169,37 @@ def test_an_amount_has_rules_by_its_rank() -> None:
     assert re.search(r"holds for [\d,]+ of 2,\d+ accounts: LTV rank 0\.\d\d, others", found.text)
 
 
+@pytest.mark.slow
+def test_each_rule_is_sought_beside_encoders_that_know_of_those_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(12)
+    frame = pl.DataFrame({name: rng.normal(size=N) for name in "abcdef"})
+    a, b, c, d, e, f = frame.to_numpy().T
+    one, two, three = (a > 0) & (b > 0), (c < 0) & (d < 0), (e < 0) & (f < 0)
+    y = outcome(rng, 2.0 * two - 3.0 * one + 1.5 * three).astype(float)
+    asked: list[tuple[Rule, ...]] = []
+    bars: list[int] = []
+
+    def proven(*given: Any, above: int) -> list[Corner]:
+        bars.append(above)
+        return proven_corners(*given, above=above)
+
+    monkeypatch.setattr("gtmar.autospec.find_rules.proven_corners", proven)
+
+    def encoded(rules: tuple[Rule, ...]) -> NDArray[np.float64]:
+        asked.append(rules)
+        # Beside the first rule, they say what the second would have been.
+        return np.column_stack([frame.to_numpy() / 8, two & bool(rules)])
+
+    fitted = {name: _number() for name in frame.columns}
+    [best, *others] = find_rules(frame, fitted, encoded, y, most=2)
+    assert asked == [(), (best.rule,)]
+    assert bars == [3, 7]
+    assert {*best.rule.columns} == {"a", "b"}
+    assert {*others[0].rule.columns} == {"e", "f"}
+
+
 # ---- not found -----------------------------------------------------------------------------------
 
 
@@ -205,7 +236,9 @@ def test_copies_of_accounts_prove_nothing() -> None:
         fitted = {name: _number() for name in frame.columns}
         encoded = (frame.to_numpy() + 4) / 8
         for number, same in enumerate((None, groups)):
-            proven[number] += len(find_rules(frame, fitted, encoded, y, most=1, groups=same))
+            proven[number] += len(
+                find_rules(frame, fitted, lambda _, own=encoded: own, y, most=1, groups=same)  # type: ignore[misc] # bound at once
+            )
     # One in fifty by chance.
     assert proven[0] == 6
     assert proven[1] <= 1
@@ -252,7 +285,7 @@ def test_what_is_proven_and_pays_nothing_is_left_out(monkeypatch: pytest.MonkeyP
 def test_an_outcome_that_never_varies_has_no_rule() -> None:
     frame = pl.DataFrame({"a": np.arange(100.0), "b": np.arange(100.0)[::-1]})
     fitted = {name: _number() for name in frame.columns}
-    assert find_rules(frame, fitted, frame.to_numpy() / 100, np.ones(100), most=3) == []
+    assert find_rules(frame, fitted, lambda _: frame.to_numpy() / 100, np.ones(100), most=3) == []
 
 
 def _mean(column: pl.Series) -> float:
@@ -310,12 +343,37 @@ def test_a_corners_score_is_what_a_likelihood_ratio_says() -> None:
     height, chance = fitted(table)
     constant = np.column_stack([np.ones(N), table])
     penalty = np.array([0.0, *np.full(table.shape[1], 0.1)])
-    [best, *_] = proven_corners(columns, Predicted(constant, penalty, chance, y), 20)
+    [best, *_] = proven_corners(columns, Predicted(constant, penalty, chance, y), 20, above=3)
     assert best.columns == (0, 1)
     assert best.p == 1 / 150
     corner = columns[0].members(best.sides[0]) * columns[1].members(best.sides[1])
     ratio = 2 * (fitted(np.column_stack([table, corner]))[0] - height)
     assert abs(best.score) == pytest.approx(np.sqrt(ratio), rel=0.05)
+
+
+@pytest.mark.slow
+def test_a_later_rule_is_proven_at_five_in_a_hundred() -> None:
+    """Corners between the two bars are none for a first rule, and some for the next."""
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        codes = rng.integers(0, 3, (2, 400))
+        y = outcome(rng, 0.6 * ((codes[0] < 1) & (codes[1] < 1))).astype(float)
+        sides = np.array([[1.0, 0, 0], [0, 1, 1], [1, 1, 0], [0, 0, 1]])
+        columns = [LevelColumns(each, sides) for each in codes]
+        table = np.concatenate([each.indicators() for each in columns], axis=1)
+        model = Predicted(
+            np.column_stack([np.ones(400), table]),
+            np.array([0.0, *np.full(6, 0.1)]),
+            np.full(400, y.mean()),
+            y,
+        )
+        first_bar, later = (proven_corners(columns, model, 20, above=n) for n in (3, 7))
+        assert {*first_bar} <= {*later}
+        assert all(each.p <= 3 / 150 for each in first_bar)
+        assert all(each.p <= 7 / 150 for each in later)
+        if len(later) > len(first_bar):
+            return
+    pytest.fail("no corner between the bars")
 
 
 def test_a_rules_points_are_its_slope_on_the_scale_of_the_spec() -> None:
