@@ -10,7 +10,7 @@ a name in the tables of `cohorts`, or a field in `numba_layout`, changes a line 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numba import carray, njit, types  # type: ignore[attr-defined]  # numba lists no exports
@@ -21,6 +21,8 @@ from gtmar.engine.cohorts import CASH_FLOWS
 from gtmar.engine.sum_names import SCALAR_SUMS, TIER_SUMS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from gtmar.engine.numba_layout import AccountRows, Order, PartialCounts, Recipe, Workspace
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     Int32s = NDArray[np.int32]
     Integers = NDArray[np.integer]
     Bins = NDArray[np.uint16]
+
+_Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 __all__ = ["conclude", "count_tiers", "evaluate", "gather", "move", "tabulate"]
 
@@ -66,6 +70,13 @@ _EXPANSION, _CONTRACTION = map(_tier, ("expansion", "contraction"))
 _DAYS_KNOWN, _DAYS_DOUBLED = map(_tier, ("days_known", "days_doubled"))
 
 _compiled = njit(nogil=True, cache=True, error_model="numpy")
+_NO_WAY_IN: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+def _inner(function: _Function) -> _Function:
+    """Compile what machine code alone calls: it needs no way in from Python."""
+    compiled: _Function = njit(nogil=True, cache=True, error_model="numpy", **_NO_WAY_IN)(function)
+    return compiled
 
 
 @intrinsic
@@ -78,11 +89,14 @@ def _pointer(_context: Any, address: Any) -> Any:
     return types.voidptr(address), generate
 
 
-@_compiled
+@_inner
 def _score(rows: AccountRows, change: Int32s, raw: Integers, first: int, made: Int32s) -> None:
     """Write raw scores from row `first` on: the incumbent's, plus changes x columns."""
     size = len(made)
-    made[:] = raw[first : first + size]
+    # Loops in place of slices that are assigned: for those numba compiles the texts of errors.
+    own = raw[first : first + size]
+    for row in range(size):
+        made[row] = own[row]
     for feature in range(len(change)):
         step, width = change[feature], rows.widths[feature]
         if step == 0:
@@ -103,7 +117,7 @@ def _score(rows: AccountRows, change: Int32s, raw: Integers, first: int, made: I
                 made[row] += step * word[row]
 
 
-@_compiled
+@_inner
 def _score_bins(made: Int32s, top: int, bins: Bins, partial: PartialCounts, k: int) -> None:
     """Round half up to 1/100 of a point and clip; note who was clipped, extent and moments.
 
@@ -133,14 +147,14 @@ def _score_bins(made: Int32s, top: int, bins: Bins, partial: PartialCounts, k: i
     extent[1] = max(extent[1], np.int64(highest) + 1)
 
 
-@_compiled
+@_inner
 def _count(bins: Bins, counted: Integers) -> None:
     """Count accounts by score bin."""
     for index in bins:
         counted[index] += 1
 
 
-@_compiled
+@_inner
 def _count_tiers(bins: Bins, lows: Int64s, counted: Int64s) -> None:
     """Count accounts of one code by tier: those who reach a tier, less those who reach a higher."""
     before = np.int64(0)
@@ -157,7 +171,7 @@ def _count_tiers(bins: Bins, lows: Int64s, counted: Int64s) -> None:
     counted[len(lows) - 1] += len(bins) - before
 
 
-@_compiled
+@_inner
 def _tier_of(index: int, lows: Int64s) -> int:
     """Return the tier of a bin, 0 the highest."""
     tier = 0
@@ -166,7 +180,7 @@ def _tier_of(index: int, lows: Int64s) -> int:
     return tier
 
 
-@_compiled
+@_inner
 def _count_block(rows: AccountRows, bins: Bins, first: int, room: Workspace, k: int) -> None:
     """Count the accounts of a block of rows from `first` on, whose bins are made."""
     counts, last = room.counts[k], first + len(bins)
@@ -189,7 +203,7 @@ def _count_block(rows: AccountRows, bins: Bins, first: int, room: Workspace, k: 
             room.dated[k, entry] = bins[rows.dated[entry] - first]
 
 
-@_compiled
+@_inner
 def _add_run(cents: Integers, start: int, first: int, bins: Bins, histogram: Int64s) -> None:
     """Add a run's cents up by score bin, as far as they belong to the rows from `first` on."""
     begin = max(first, start)
@@ -237,7 +251,7 @@ def tabulate(
                         _add_run(rows.cents[kind], start, begin, own, histogram)
 
 
-@_compiled
+@_inner
 def _reach(bins: Bins, cents: Integers, cut: int) -> np.int64:
     """Add up the cents of the rows whose bins are a cut or above it."""
     least, total = np.uint16(cut), np.int64(0)
@@ -246,7 +260,7 @@ def _reach(bins: Bins, cents: Integers, cut: int) -> np.int64:
     return total
 
 
-@_compiled
+@_inner
 def _around(bins: Bins, cents: Integers, cut: int, sides: Int64s) -> None:
     """Add the cents of the rows above a boundary's bin to `sides[0]`, of those in it to the next.
 
@@ -262,7 +276,7 @@ def _around(bins: Bins, cents: Integers, cut: int, sides: Int64s) -> None:
     sides[1] += reach - above
 
 
-@_compiled
+@_inner
 def _weigh(
     rows: AccountRows,
     order: Order,
@@ -301,7 +315,7 @@ def _weigh(
     ltv[other] = rows.totals[_LTV] - ltv[other] - ltv[other + 1]
 
 
-@_compiled
+@_inner
 def _place(rows: AccountRows, bins: Bins, lows: Int64s, by_code: Int64s, by_days: Int64s) -> None:
     """Count all rows by tier: by code, and by days where these are known."""
     for run in range(len(rows.runs)):
@@ -318,10 +332,12 @@ def move(rows: AccountRows, change: Int32s, raw: Integers, first: int, last: int
     for begin in range(first, last, _BLOCK):
         scores = made[: min(_BLOCK, last - begin)]
         _score(rows, change, raw, begin, scores)
-        raw[begin : begin + len(scores)] = scores
+        own = raw[begin : begin + len(scores)]
+        for row in range(len(scores)):
+            own[row] = scores[row]
 
 
-@_compiled
+@_inner
 def _rank(order: Order, negatives: Integers, positives: Integers) -> int:
     """Return the sum, over positives, of twice the accounts before and those in their bin."""
     most = len(negatives)
@@ -335,7 +351,7 @@ def _rank(order: Order, negatives: Integers, positives: Integers) -> int:
     return rank
 
 
-@_compiled
+@_inner
 def _boundary(order: Order, counted: Integers, least: int, end: Int64s) -> int:
     """Find the first bin up to which more than `least` accounts lie; -1 if there is none.
 
@@ -361,14 +377,14 @@ def _boundary(order: Order, counted: Integers, least: int, end: Int64s) -> int:
     return -1
 
 
-@_compiled
+@_inner
 def _others(everyone: Integers, counted: Integers) -> None:
     """Turn counts of some accounts into counts of all others."""
     for index in range(len(counted)):
         counted[index] = everyone[index] - counted[index]
 
 
-@_compiled
+@_inner
 def _locate(
     order: Order, counts: Integers, low: int, high: int, partial: PartialCounts, k: int
 ) -> tuple[int, int, int]:
@@ -402,7 +418,8 @@ def _set_lows(order: Order, counts: Integers, low: int, high: int, lows: Int64s)
     """
     last = len(lows) - 1
     if not order.by_rule:
-        lows[:] = order.lows
+        for tier in range(last + 1):
+            lows[tier] = order.lows[tier]
         return
     if low >= high:
         for tier in range(last + 1):
@@ -421,7 +438,7 @@ def _set_lows(order: Order, counts: Integers, low: int, high: int, lows: Int64s)
         lows[tier] = max(edge, last - tier)
 
 
-@_compiled
+@_inner
 def _edges_by_size(order: Order, everyone: Integers, lows: Int64s) -> None:
     """Write the edge nearest to each goal; of two as near the one with fewer above."""
     total, last, size = np.int64(0), len(lows) - 1, len(everyone)
@@ -455,13 +472,13 @@ def _edges_by_size(order: Order, everyone: Integers, lows: Int64s) -> None:
         above += stretch
 
 
-@_compiled
+@_inner
 def _goal(order: Order, tier: int, total: np.int64, before: np.int64) -> np.int64:
     wanted = order.goals[tier, 0] * total + order.goals[tier, 1]
     return np.int64(min(max(wanted, before), total * _MILLION))
 
 
-@_compiled
+@_inner
 def _edges_by_lift(
     order: Order, everyone: Integers, positives: Integers, rest: Integers, lows: Int64s
 ) -> None:
@@ -485,7 +502,7 @@ def _edges_by_lift(
         lows[tier] = stop
 
 
-@_compiled
+@_inner
 def _divide(histogram: Int64s, index: int) -> tuple[int, int, int]:
     """Add up the cents below a bin, in it and above it; all are above -1."""
     below, above = 0, 0
@@ -496,7 +513,7 @@ def _divide(histogram: Int64s, index: int) -> tuple[int, int, int]:
     return below, histogram[index] if index >= 0 else 0, above
 
 
-@_compiled
+@_inner
 def _by_tier(histogram: Integers, lows: Int64s, low: int, high: int, added: Int64s) -> None:
     """Add up by tier what lies in the bins of [low, high)."""
     stop = high
@@ -509,7 +526,7 @@ def _by_tier(histogram: Integers, lows: Int64s, low: int, high: int, added: Int6
         stop = start
 
 
-@_compiled
+@_inner
 def _cut(
     order: Order,
     cuts: tuple[int, int, int],
@@ -531,7 +548,7 @@ def _cut(
     partial.ltv[k, 2], partial.ltv[k, 3] = above if order.risk else below, on
 
 
-@_compiled
+@_inner
 def _assemble(order: Order, recipe: Recipe, partial: PartialCounts, k: int, sums: Int64s) -> None:
     """Write a candidate's sums, which are 0 before, in the order of `tally.TierEdges.names`."""
     groups = recipe.groups.shape[1]
@@ -576,7 +593,7 @@ def _assemble(order: Order, recipe: Recipe, partial: PartialCounts, k: int, sums
     sums[_WORST_FIT] = valued - 4 * (ends[2, 0] - ends[2, 1])
 
 
-@_compiled
+@_inner
 def _median_doubled(histogram: Int64s, values: Int64s) -> tuple[int, int]:
     """Return how many there are and twice their median, 0 of none."""
     known = histogram.sum()
@@ -590,14 +607,14 @@ def _median_doubled(histogram: Int64s, values: Int64s) -> tuple[int, int]:
     return known, values[low] + values[high]
 
 
-@_compiled
+@_inner
 def _clear(rows: Integers, low: int, high: int) -> None:
     """Leave counts or histograms as they were: zero."""
     for row in range(len(rows)):
         rows[row, low:high] = 0
 
 
-@_compiled
+@_inner
 def _forget(partial: PartialCounts, k: int) -> None:
     """Leave the partial counts of a candidate as it was: zero."""
     partial.extent[k] = 0
@@ -611,7 +628,7 @@ def _forget(partial: PartialCounts, k: int) -> None:
     partial.ltv[k] = 0
 
 
-@_compiled
+@_inner
 def _occupied(order: Order, partial: PartialCounts, k: int) -> tuple[int, int]:
     """Return the bins between which all accounts of a slot lie: the first, and after the last."""
     return order.bins - partial.extent[k, 0], partial.extent[k, 1]
@@ -680,7 +697,7 @@ def gather(
         _forget(more, k)
 
 
-@_compiled
+@_inner
 def _by_code_and_days(
     rows: AccountRows,
     room: Workspace,

@@ -47,6 +47,10 @@ class Outcome(StrEnum):
     KNOWN = "known"
 
 
+# Asked for of the class, a member costs a quarter of a microsecond, and a step asks four times.
+_WIN, _LOSE, _BLOCKED, _KNOWN = Outcome.WIN, Outcome.LOSE, Outcome.BLOCKED, Outcome.KNOWN
+
+
 @dataclass(frozen=True)
 class Known:
     """The result of a vector that an earlier run evaluated."""
@@ -240,11 +244,11 @@ class Climb:
     ) -> None:
         self.number += 1
         # All proposals since the last fresh one were known or repeated.
-        known = outcome is Outcome.KNOWN
+        known = outcome is _KNOWN
         self._known_in_row = self._known_in_row + proposal - self.proposals if known else 0
         self.proposals = proposal
         self._seen.add(weights)
-        won = outcome is Outcome.WIN
+        won = outcome is _WIN
         result = Result(proposal, self.weights, weights, self.value, value, won=won)
         self._proposer.learn(result)
         if not known:
@@ -323,13 +327,13 @@ class Climb:
         for candidate in batch.candidates:
             broken: tuple[str, ...] = ()
             if candidate.taken_over and candidate.known is not None:
-                outcome, value = Outcome.KNOWN, candidate.known.value
+                outcome, value = _KNOWN, candidate.known.value
             else:
                 number, (_, value) = next(evaluated)
-                outcome = Outcome.LOSE
+                outcome = _LOSE
                 if self._better(value, self.value):
                     broken = breaches(number)
-                    outcome = Outcome.BLOCKED if broken else Outcome.WIN
+                    outcome = _BLOCKED if broken else _WIN
             steps.append(
                 Step(
                     number=self.number + 1,
@@ -343,7 +347,7 @@ class Climb:
                 )
             )
             self._take_in(candidate.proposal, candidate.weights, value, outcome)
-            if outcome is Outcome.WIN:
+            if outcome is _WIN:
                 return steps
         self.proposals = batch.last_proposal
         self._known_in_row = batch.trailing_known

@@ -11,7 +11,8 @@ logarithms differ in their last digits from build to build, and a search would g
 The mathematics is written once, in the part of numpy that numba compiles too. Where numba is
 loaded, the functions of `_Code` are machine code, in which `total`, `product`, `solved` and a few
 others are the loops at the end of this module: the same operations in the same order, so every bit
-is the same.
+is the same. Compiled functions keep to those few, to arrays of one shape and to rows in one piece:
+an array that numba spreads over another is compiled for every way in which it might be.
 All that numba compiles is in this one module, since it looks for changes in no other.
 """
 
@@ -20,6 +21,8 @@ from __future__ import annotations
 import math
 import sys
 from functools import cache
+from itertools import accumulate, pairwise
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -220,49 +223,44 @@ def options(
     -----
     Cost: a tenth of a millisecond in machine code, with a dozen weights; ten times that with numpy.
     """
-    code = machine_code() or _NUMPY
+    return _options(machine_code() or _NUMPY, known, raw, here, bounds, ranked)
+
+
+def _options(
+    code: _Code, known: Knowledge, raw: Raw, here: Integers, bounds: Bounds, ranked: Integers
+) -> Options:
+    width, results, fenced = len(here), known.results, known.fenced
     moves, used = code.moves(raw, here, bounds)
-    frame, surface, used = code.surface(known, here, raw, used)
-    fence, used = code.fence(known, frame, raw, used)
-    steps = code.steps(frame, surface, fence, raw[used:], known.radius, bounds)
-    heights = code.heights(frame, surface, fence, moves[: TUNING.ranked], ranked)
-    return Options(moves, steps, heights)
+    vectors = np.concatenate((known.vectors[:, :results], moves[: TUNING.ranked].T), axis=1)
+    frame = frame_at(here)
+    placed = code.coordinates(frame, vectors)
+    points, values = code.nearby(placed, results, known.values, int(known.told), known.level)
+
+    blocked = fenced > 0 and bool((known.kept[:fenced] < 0).any())
+    rows = [width, len(values), *([width + 1, fenced + 1] if blocked else [])]
+    ends = [0, *accumulate(rows)]
+    drawn, used = raw[used : used + ends[-1] * TUNING.block], used + ends[-1] * TUNING.block
+    normal = code.normal(drawn).reshape(-1, TUNING.block)
+    slopes, noise, *others = [normal[first:last] for first, last in pairwise(ends)]
+    surface = code.surface(points, values, slopes, noise)
+    fence = Fence(np.empty(0), np.empty((width, 0)))
+    if blocked:
+        fence = code.fence(*_labels(known, frame), *others)
+
+    uniform = code.uniform(raw[used : used + TUNING.block])
+    tops = code.tops(frame, surface, fence, uniform, known.radius)
+    steps = code.within(tops, bounds).T
+    if not blocked:
+        slopes = np.ascontiguousarray(surface.slopes[:, ranked])
+        return Options(moves, steps, code.heights(slopes, surface.curvature, placed, results))
+    heights = code.heights(surface.slopes, surface.curvature, placed, results)
+    return Options(moves, steps, code.fenced(heights, frame, fence, vectors, results)[ranked])
 
 
 def chance(raw: Raw, here: Integers, bounds: Bounds) -> Options:
     """Return random moves alone, for a block that makes no use of what is known."""
     moves, _ = (machine_code() or _NUMPY).moves(raw, here, bounds)
     return Options(moves, np.empty((0, len(here)), dtype=np.int64), np.empty((0, 0)))
-
-
-def _surface_at(
-    known: Knowledge, here: Integers, raw: Raw, used: int
-) -> tuple[Frame, Surface, int]:
-    """Fit a surface round the incumbent, by raw numbers from `used` on; return how many are."""
-    frame = frame_at(here.astype(np.float64))
-    points, values = _results(known, frame)
-    slopes, used = _normal(raw, used, len(here))
-    noise, used = _normal(raw, used, len(values))
-    return frame, fit_surface(points, values, slopes, noise), used
-
-
-def _fence_at(known: Knowledge, frame: Frame, raw: Raw, used: int) -> tuple[Fence, int]:
-    """Fit a fence where something was blocked, by raw numbers from `used` on."""
-    width = len(frame.center)
-    if not (known.kept[: known.fenced] < 0).any():
-        return Fence(np.empty(0), np.empty((width, 0))), used
-    points, kept = _labels(known, frame)
-    slopes, used = _normal(raw, used, width + 1)
-    noise, used = _normal(raw, used, len(kept))
-    return fit_fence(points, kept, slopes, noise), used
-
-
-def _steps(
-    frame: Frame, surface: Surface, fence: Fence, raw: Raw, radius: float, bounds: Bounds
-) -> Integers:
-    """Return the tops of samples within radius and bounds, (B, F)."""
-    uniform = _uniform(raw[: TUNING.block])
-    return _within(surface_tops(frame, surface, fence, uniform, radius), bounds)
 
 
 # ---- random numbers -------------------------------------------------------------------------
@@ -281,13 +279,11 @@ def _uniform(raw: Raw) -> Doubles:
     return (raw >> _FRACTION).astype(np.float64) * 2.0**-53
 
 
-def _normal(raw: Raw, used: int, rows: int) -> tuple[Doubles, int]:
-    """Return about standard normal numbers, (rows, B), from `used` on, and how many are used."""
-    end = used + rows * TUNING.block
-    low = (raw[used:end] & _QUARTERS) + ((raw[used:end] >> _QUARTER) & _QUARTERS)
+def _normal(raw: Raw) -> Doubles:
+    """Return about standard normal numbers."""
+    low = (raw & _QUARTERS) + ((raw >> _QUARTER) & _QUARTERS)
     sums = (low & _LOW) + (low >> _HALF)
-    scaled = (sums.astype(np.float64) - _NORMAL_MEAN) / _NORMAL_DEVIATION
-    return scaled.reshape(rows, TUNING.block), end
+    return (sums.astype(np.float64) - _NORMAL_MEAN) / _NORMAL_DEVIATION
 
 
 def _below(raw: Raw, ends: Raw) -> Integers:
@@ -313,8 +309,7 @@ def random_moves(raw: Raw, here: Integers, bounds: Bounds) -> tuple[Integers, in
     reach = np.maximum(1, -(-3 * np.abs(here) // 10))
     down = np.minimum(reach, here - bounds.lows)
     span = down + np.minimum(reach, bounds.highs - here)
-    moves = np.empty((count, width), dtype=np.int64)
-    moves[:] = here
+    moves = here + np.zeros((count, 1), dtype=np.int64)
     flat = moves.reshape(count * width)
     for order in range(_MOST_CHANGES):
         rows = np.flatnonzero(sizes > order)
@@ -324,6 +319,31 @@ def random_moves(raw: Raw, here: Integers, bounds: Bounds) -> tuple[Integers, in
         at = rows * width + index
         add_at(flat, at, step - down[index] + (step >= down[index]))
     return moves, used
+
+
+def outer(one: Doubles, two: Doubles) -> Doubles:
+    """Return what each of one times each of the other is, shape (A, B)."""
+    return product(one.reshape(1, -1), two.reshape(1, -1))
+
+
+def by_rows(matrix: Doubles, factors: Doubles) -> Doubles:
+    """Multiply each row by a factor of its own."""
+    return matrix * factors[:, None]
+
+
+def by_columns(matrix: Doubles, factors: Doubles) -> Doubles:
+    """Multiply each column by a factor of its own."""
+    return matrix * factors
+
+
+def raised(matrix: Doubles, more: Doubles) -> Doubles:
+    """Add to each row a number of its own."""
+    return matrix + more[:, None]
+
+
+def put(target: Doubles, values: Doubles) -> None:
+    """Copy an array of two dimensions; where numba assigns slices, it compiles texts of errors."""
+    target[:] = values
 
 
 def add_at(values: Integers, index: Integers, more: Integers) -> None:
@@ -373,10 +393,6 @@ def solved(matrix: Doubles, right: Doubles) -> tuple[bool, Doubles]:
     return True, work[size:]
 
 
-def _dot(one: Doubles, two: Doubles) -> float:
-    return total((one * two).reshape(len(one), 1))[0]  # type: ignore[no-any-return]  # a double
-
-
 def _length(columns: Doubles) -> Doubles:
     """Return the Euclidean length of each column, shape (A, B)."""
     return np.sqrt(total(columns * columns))
@@ -385,24 +401,25 @@ def _length(columns: Doubles) -> Doubles:
 # ---- coordinates ----------------------------------------------------------------------------
 
 
-def frame_at(weights: Doubles) -> Frame:
+def frame_at(here: Integers) -> Frame:
     """Take an incumbent as the origin."""
-    size = max(math.sqrt(_dot(weights, weights)), TUNING.shortest)
-    return Frame(weights, size, weights / size)
+    # Squares of integers add up exactly, in any order.
+    size = max(math.sqrt(here @ here), TUNING.shortest)
+    return Frame(here.astype(np.float64), size, here / size)
 
 
 def coordinates(frame: Frame, vectors: Doubles) -> Doubles:
     """Return where vectors lie, both of shape (F, K)."""
     center, size, unit = frame
     sizes = np.maximum(_length(vectors), 1e-9)
-    moved = (vectors * (size / sizes) - center[:, None]) / size
-    return moved + (TUNING.scale_share * (sizes - size) / size) * unit[:, None]
+    moved = raised(by_columns(vectors, size / sizes), -center) / size
+    return moved + outer(unit, TUNING.scale_share * (sizes - size) / size)
 
 
 def _softened(unit: Doubles, slopes: Doubles) -> Doubles:
     """Turn slopes in coordinates of a frame into slopes per step of weights, shape (F, K)."""
-    along = total(unit[:, None] * slopes)
-    return slopes - (1 - TUNING.scale_share) * unit[:, None] * along
+    along = product(unit.reshape(-1, 1), slopes)[0]
+    return slopes - outer((1 - TUNING.scale_share) * unit, along)
 
 
 # ---- the surface ----------------------------------------------------------------------------
@@ -419,16 +436,20 @@ def nearest(reach: Doubles, most: int) -> Integers:
     return np.flatnonzero(chosen)
 
 
-def _results(known: Knowledge, frame: Frame) -> tuple[Doubles, Doubles]:
-    """Return the results nearest to the incumbent, itself first: coordinates (F, K), values."""
-    told = 1 if known.told else 0
-    vectors = coordinates(frame, known.vectors[:, : known.results].copy())
+def _nearby(
+    placed: Doubles, results: int, values: Doubles, known: int, level: float
+) -> tuple[Doubles, Doubles]:
+    """Return the results nearest to the incumbent, itself first: coordinates (F, K), values.
+
+    They are the first of what is placed; `known` is 1 where the incumbent's value is known, else 0.
+    """
+    vectors = placed[:, :results]
     near = nearest(total(vectors * vectors), TUNING.fitted - 1)
-    points, values = np.zeros((len(vectors), told + len(near))), np.empty(told + len(near))
-    points[:, told:] = vectors[:, near]
-    values[:told] = known.level
-    values[told:] = known.values[near]
-    return points, values
+    points, chosen = np.zeros((len(vectors), known + len(near))), np.empty(known + len(near))
+    put(points[:, known:], vectors[:, near])
+    chosen[:known] = level
+    put(chosen[known:].reshape(1, -1), values[near].reshape(1, -1))
+    return points, chosen
 
 
 def fit_surface(points: Doubles, values: Doubles, slopes: Doubles, noise: Doubles) -> Surface:
@@ -441,26 +462,36 @@ def fit_surface(points: Doubles, values: Doubles, slopes: Doubles, noise: Double
     kernel = kernel + TUNING.own_curvature / 4 * quartic + np.diag(error)
 
     slopes = slopes * TUNING.boldness
+    noise = by_rows(noise * TUNING.boldness, np.sqrt(error))
+    goal = values - (values[reach.argmin()] if len(values) else 0.0)
+    bent = -0.5 * TUNING.expected * reach
     right = np.empty((2 + slopes.shape[1], len(values)))
-    right[0] = values - (values[reach.argmin()] if len(values) else 0.0)
-    right[1] = -0.5 * TUNING.expected * reach
-    noise = noise * TUNING.boldness * np.sqrt(error)[:, None]
-    right[2:] = (product(points, slopes) + noise).T
+    put(right[:1], goal.reshape(1, -1))
+    put(right[1:2], bent.reshape(1, -1))
+    put(right[2:], (product(points, slopes) + noise).T)
     # The errors on the diagonal keep every pivot above zero.
     _, parts = solved(kernel, right)
-    mean = parts[0] / _amplitude(right[0], right[1], parts) - parts[1]
+    mean = parts[0] / _amplitude(right, parts) - parts[1]
     across = np.ascontiguousarray(points.T)
-    weighed = across * mean[:, None]
-    slopes = slopes + TUNING.slope * product(across, (mean - parts[2:]).T)
-    own = TUNING.own_curvature / 2 * total(squares.T * mean[:, None]) - TUNING.expected
-    return Surface(slopes, TUNING.curvature * product(weighed, across) + np.diag(own))
+    lacking = raised(np.ascontiguousarray(-parts[2:].T), mean)
+    slopes = slopes + TUNING.slope * product(across, lacking)
+    bends = TUNING.curvature * product(by_rows(across, mean), across)
+    own = (
+        TUNING.own_curvature / 2 * product(mean.reshape(-1, 1), across * across)[0]
+        - TUNING.expected
+    )
+    return Surface(slopes, bends + np.diag(own))
 
 
-def _amplitude(values: Doubles, expected: Doubles, parts: Doubles) -> float:
-    """Return the unit in which values are measured: the likeliest, given the prior."""
-    count = len(values)
-    own, mixed = _dot(values, parts[0]), _dot(values, parts[1])
-    room = max(count - _dot(expected, parts[1]), count / 4)
+def _amplitude(right: Doubles, parts: Doubles) -> float:
+    """Return the unit in which values are measured: the likeliest, given the prior.
+
+    The first of the right sides are the values, the second what is expected.
+    """
+    count = right.shape[1]
+    both = product(np.ascontiguousarray(right[:2].T), np.ascontiguousarray(parts[:2].T))
+    own, mixed = both[0, 0], both[0, 1]
+    room = max(count - both[1, 1], count / 4)
     if room == 0:
         return 1.0
     amplitude = (math.sqrt(max(mixed * mixed + room * own, 0.0)) - mixed) / room
@@ -472,9 +503,11 @@ def _amplitude(values: Doubles, expected: Doubles, parts: Doubles) -> float:
 
 def _labels(known: Knowledge, frame: Frame) -> tuple[Doubles, Doubles]:
     """Return what a fence is fitted to, the incumbent first, since it is inside."""
-    points, kept = np.zeros((len(frame.center), 1 + known.fenced)), np.ones(1 + known.fenced)
-    points[:, 1:] = (known.better[:, : known.fenced] - frame.center[:, None]) / frame.size
-    kept[1:] = known.kept[: known.fenced]
+    count = known.fenced
+    points, kept = np.zeros((len(frame.center), 1 + count)), np.ones(1 + count)
+    np.subtract(known.better[:, :count], frame.center[:, None], out=points[:, 1:])
+    points /= frame.size
+    kept[1:] = known.kept[:count]
     return points, kept
 
 
@@ -485,24 +518,25 @@ def fit_fence(points: Doubles, kept: Doubles, slopes: Doubles, noise: Doubles) -
     -1 where guardrails blocked it.
     """
     rows = np.ones((len(kept), 1 + len(points)))
-    rows[:, 1:] = points.T
+    put(rows[:, 1:], points.T)
     prior, goal = np.full(rows.shape[1], 1 / TUNING.fence_slope**2), np.zeros(rows.shape[1])
     prior[0] = goal[0] = 1.0
     error, near = TUNING.fence_error**2, np.ones(len(kept))
     # Candidates well on their own side say no more about the fence.
+    across = np.ascontiguousarray(rows.T)
     for _ in range(TUNING.fence_rounds):
-        system = product(rows * (near / error)[:, None], rows) + np.diag(prior)
-        right = total(rows * (near * kept / error)[:, None]) + goal
-        _, line = solved(system, right.reshape(1, len(right)))
-        closer = (kept * total((rows * line[0]).T) < 1).astype(np.float64)
+        system = product(by_rows(rows, near / error), rows) + np.diag(prior)
+        right = product((near * kept / error).reshape(-1, 1), rows) + goal
+        _, line = solved(system, right)
+        closer = (kept * product(across, line[0].reshape(-1, 1))[:, 0] < 1).astype(np.float64)
         if (closer == near).all():
             break
         near = closer
-    weighed = rows * (near / error)[:, None]
-    noise = kept[:, None] + TUNING.fence_boldness * TUNING.fence_error * noise
-    slopes = TUNING.fence_boldness * np.sqrt(prior)[:, None] * slopes
-    right = product(weighed, noise) + goal[:, None] + slopes
-    _, lines = solved(product(weighed, rows) + np.diag(prior), right.T)
+    weighed = by_rows(rows, near / error)
+    noise = raised(TUNING.fence_boldness * TUNING.fence_error * noise, kept)
+    slopes = by_rows(slopes, TUNING.fence_boldness * np.sqrt(prior))
+    right = raised(product(weighed, noise), goal) + slopes
+    _, lines = solved(product(weighed, rows) + np.diag(prior), np.ascontiguousarray(right.T))
     return Fence(lines[:, 0].copy(), np.ascontiguousarray(lines[:, 1:].T))
 
 
@@ -516,20 +550,20 @@ def surface_tops(
     size, unit = frame.size, frame.unit
     slopes = _softened(unit, surface.slopes)
     curvature = _softened(unit, np.ascontiguousarray(_softened(unit, surface.curvature).T))
-    right = np.concatenate((slopes, fence.slopes), axis=1).T
+    right = np.ascontiguousarray(np.concatenate((slopes, fence.slopes), axis=1).T)
     solution = _damped(curvature, right, radius)
     steps = np.ascontiguousarray(solution[: TUNING.block].T)
     cap = radius * (0.5 + uniform)
-    steps = steps * np.minimum(1, cap / np.maximum(_length(steps), 1e-12))
+    steps = by_columns(steps, np.minimum(1, cap / np.maximum(_length(steps), 1e-12)))
     if len(fence.levels):
         toward = np.ascontiguousarray(solution[TUNING.block :].T)
         lacking = TUNING.margin - fence.levels - total(fence.slopes * steps)
         gain = np.maximum(total(fence.slopes * toward), 1e-9)
-        steps = steps + toward * np.maximum(lacking / gain, 0)
-    along = total(unit[:, None] * steps)
-    turned = unit[:, None] * (1 - along) + steps
+        steps = steps + by_columns(toward, np.maximum(lacking / gain, 0))
+    along = product(unit.reshape(-1, 1), steps)[0]
+    turned = outer(unit, 1 - along) + steps
     scaling = 1 + np.minimum(np.maximum(along, -TUNING.most_scaling), TUNING.most_scaling)
-    return turned * (size * scaling / np.maximum(_length(turned), 1e-9))
+    return by_columns(turned, size * scaling / np.maximum(_length(turned), 1e-9))
 
 
 def middle(values: Doubles) -> float:
@@ -545,13 +579,13 @@ def _damped(curvature: Doubles, right: Doubles, radius: float) -> Doubles:
         trial += 1
         definite, solution = solved(damping * np.eye(len(curvature)) - curvature, right)
         if definite:
-            typical = middle(_length(solution[: TUNING.block].T))
+            typical = middle(_length(np.ascontiguousarray(solution[: TUNING.block].T)))
             if typical <= TUNING.over_radius * radius or trial >= most:
                 return solution
 
 
 def _within(vectors: Doubles, bounds: Bounds) -> Integers:
-    """Bring vectors, (F, B), within bounds, if possible by one factor, and round; (B, F)."""
+    """Bring vectors, (F, B), within bounds, if possible by one factor, and round."""
     factor = np.ones(vectors.shape[1])
     for row in range(len(vectors)):
         low, high = float(bounds.lows[row]), float(bounds.highs[row])
@@ -560,93 +594,110 @@ def _within(vectors: Doubles, bounds: Bounds) -> Integers:
         if low < 0:
             factor = np.minimum(factor, low / np.minimum(vectors[row], low))
     factor = np.maximum(factor, TUNING.least_fit)
-    fitted = np.empty((vectors.shape[1], vectors.shape[0]), dtype=np.int64)
+    fitted = np.empty(vectors.shape)
     for row in range(len(vectors)):
         rounded = np.floor(vectors[row] * factor + 0.5)
         low, high = float(bounds.lows[row]), float(bounds.highs[row])
-        fitted[:, row] = np.minimum(np.maximum(rounded, low), high).astype(np.int64)
-    return fitted
+        put(fitted[row : row + 1], np.minimum(np.maximum(rounded, low), high).reshape(1, -1))
+    return fitted.astype(np.int64)
 
 
-def _heights(
-    frame: Frame, surface: Surface, fence: Fence, moves: Integers, ranked: Integers
+def _heights(slopes: Doubles, curvature: Doubles, placed: Doubles, results: int) -> Doubles:
+    """Value what is placed after the results by samples of a surface, (F, R): shape (R, K)."""
+    points = np.ascontiguousarray(placed[:, results:])
+    bent = 0.5 * total(points * product(np.ascontiguousarray(curvature.T), points))
+    return product(slopes, points) + bent
+
+
+def _fenced(
+    heights: Doubles, frame: Frame, fence: Fence, vectors: Doubles, results: int
 ) -> Doubles:
-    """Value moves, (K, F), by the samples asked for, those outside the fence last; shape (R, K)."""
-    vectors = np.ascontiguousarray(moves.T).astype(np.float64)
-    points = coordinates(frame, vectors)
-    bent = 0.5 * total(points * product(np.ascontiguousarray(surface.curvature.T), points))
-    if not len(fence.levels):
-        return product(surface.slopes[:, ranked], points) + bent
-    heights = product(surface.slopes, points) + bent
-    apart = (vectors - frame.center[:, None]) / frame.size
-    inside = product(fence.slopes, apart) + fence.levels[:, None] - TUNING.margin
-    return np.where(inside < 0, heights.min() - 1 + inside, heights)[ranked]
+    """Lower the heights, (R, K), of vectors outside the fence below all others."""
+    apart = raised(np.ascontiguousarray(vectors[:, results:]), -frame.center) / frame.size
+    inside = raised(product(fence.slopes, apart), fence.levels) - TUNING.margin
+    return lowered(heights, inside, heights.min() - 1)
+
+
+def lowered(heights: Doubles, inside: Doubles, lowest: float) -> Doubles:
+    """Set the heights of what isn't inside below the lowest, the lower the farther outside."""
+    return np.where(inside < 0, lowest + inside, heights)
 
 
 # ---- machine code ---------------------------------------------------------------------------
 
 
 #: How numba compiles: dividing by 0 as numpy does, and no operation changed for speed.
-SETTINGS: Any = {"error_model": "numpy", "fastmath": False}
+SETTINGS: Any = {"error_model": "numpy", "fastmath": False, "nogil": True}
 
 
 class _Code(NamedTuple):
     """What makes a block: functions of their own, since what one calls is compiled again in it."""
 
     moves: Callable[..., tuple[Integers, int]]
-    surface: Callable[..., tuple[Frame, Surface, int]]
-    fence: Callable[..., tuple[Fence, int]]
-    steps: Callable[..., Integers]
+    coordinates: Callable[..., Doubles]
+    nearby: Callable[..., tuple[Doubles, Doubles]]
+    normal: Callable[..., Doubles]
+    surface: Callable[..., Surface]
+    fence: Callable[..., Fence]
+    uniform: Callable[..., Doubles]
+    tops: Callable[..., Doubles]
+    within: Callable[..., Integers]
     heights: Callable[..., Doubles]
+    fenced: Callable[..., Doubles]
 
 
-_NUMPY = _Code(random_moves, _surface_at, _fence_at, _steps, _heights)
+_NUMPY = _Code(
+    *(random_moves, coordinates, _nearby, _normal, fit_surface, fit_fence, _uniform),
+    *(surface_tops, _within, _heights, _fenced),
+)
 
 
-def _always(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *_: function
+#: What machine code alone calls needs no way in from Python.
+_INNER: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+@cache
+def machine_names() -> dict[str, Any]:
+    """Return this module's names, those of its arithmetic standing for machine code.
+
+    Functions are made anew, so that they find machine code under the names that they call. What
+    numba's `overload` puts in a function's place is compiled again for each kind of caller.
+    """
+    from numba import njit
+
+    names = dict(globals())
+
+    def add(name: str, function: Any, **settings: Any) -> None:
+        own = FunctionType(function.__code__, names)
+        names[name] = njit(**SETTINGS, **settings)(own)
+
+    # What numba has for these takes long to compile.
+    for name in ("total", "product", "solved", "by_rows", "by_columns", "raised"):
+        add(name, names[f"_{name}_loops"], **_INNER)
+    for name in ("put", "add_at", "nearest", "middle", "lowered"):
+        add(name, names[f"_{name}_loops"], **_INNER)
+    for name in ("_halve", "_below", "outer", "_length", "_softened", "_amplitude", "_damped"):
+        add(name, names[name], **_INNER)
+    for function in _NUMPY:
+        add(function.__name__, function, cache=True)
+    return names
 
 
 @cache
 def _compiled() -> _Code:
-    from numba import njit
-    from numba.extending import overload, register_jitable
-
-    loops: dict[Any, Any] = {total: _total_loops, product: _product_loops, solved: _solved_loops}
-    # What numba has for these takes long to compile.
-    loops |= {nearest: _nearest_loops, middle: _middle_loops, add_at: _add_at_loops}
-    for plain, loop in loops.items():
-        overload(plain, jit_options=SETTINGS, strict=False)(_always(loop))
-    for function in (
-        *(_halve, _product_rows, _eliminate, _uniform, _normal, _below, _dot, _length, frame_at),
-        *(coordinates, _softened, _results, fit_surface, _amplitude, _labels, fit_fence),
-        *(surface_tops, _damped, _within),
-    ):
-        register_jitable(**SETTINGS)(function)
-    return _Code(*map(njit(nogil=True, cache=True, **SETTINGS), _NUMPY))
+    return _Code(*(machine_names()[function.__name__] for function in _NUMPY))
 
 
 def _rehearse() -> None:
-    """Make a block from next to nothing by all that makes larger ones."""
-    code, width = _compiled(), 1
+    """Make blocks from next to nothing by all that makes larger ones."""
+    one, width = np.ones((1, 1)), 1
     here = np.ones(width, dtype=np.int64)
-    known = Knowledge(
-        vectors=np.ones((width, 1)),
-        values=np.ones(1),
-        results=1,
-        told=True,
-        level=1.0,
-        better=np.ones((width, 1)),
-        kept=np.ones(1),
-        fenced=1,
-        radius=1.0,
-    )
-    raw, bounds = np.zeros(most_draws(known, width), dtype=np.uint64), Bounds(0 * here, 2 * here)
-    moves, used = code.moves(raw, here, bounds)
-    frame, surface, used = code.surface(known, here, raw, used)
-    fence, used = code.fence(known, frame, raw, used)
-    code.steps(frame, surface, fence, raw[used:], known.radius, bounds)
-    code.heights(frame, surface, fence, moves, 0 * here)
+    for kept in (-one[0], one[0]):
+        known = Knowledge(
+            *(one, one[0], 1), told=True, level=1.0, better=one, kept=kept, fenced=1, radius=1.0
+        )
+        raw = np.zeros(most_draws(known, width), dtype=np.uint64)
+        _options(_compiled(), known, raw, here, Bounds(0 * here, 2 * here), 0 * here)
 
 
 MACHINE_CODE = CodePart("proposer", _rehearse)
@@ -655,6 +706,45 @@ MACHINE_CODE = CodePart("proposer", _rehearse)
 def _add_at_loops(values: Integers, index: Integers, more: Integers) -> None:
     for row in range(len(index)):
         values[index[row]] += more[row]
+
+
+def _by_rows_loops(matrix: Doubles, factors: Doubles) -> Doubles:
+    result = matrix.copy()
+    for row in range(len(matrix)):
+        for column in range(matrix.shape[1]):
+            result[row, column] *= factors[row]
+    return result
+
+
+def _by_columns_loops(matrix: Doubles, factors: Doubles) -> Doubles:
+    result = matrix.copy()
+    for row in range(len(matrix)):
+        for column in range(matrix.shape[1]):
+            result[row, column] *= factors[column]
+    return result
+
+
+def _raised_loops(matrix: Doubles, more: Doubles) -> Doubles:
+    result = matrix.copy()
+    for row in range(len(matrix)):
+        for column in range(matrix.shape[1]):
+            result[row, column] += more[row]
+    return result
+
+
+def _put_loops(target: Doubles, values: Doubles) -> None:
+    for row in range(values.shape[0]):
+        for column in range(values.shape[1]):
+            target[row, column] = values[row, column]
+
+
+def _lowered_loops(heights: Doubles, inside: Doubles, lowest: float) -> Doubles:
+    result = heights.copy()
+    for row in range(len(heights)):
+        for column in range(heights.shape[1]):
+            if inside[row, column] < 0:
+                result[row, column] = lowest + inside[row, column]
+    return result
 
 
 def _middle_loops(values: Doubles) -> float:
@@ -714,18 +804,12 @@ def _total_loops(values: Doubles) -> Doubles:
     width = values.shape[1]
     if not len(values):
         return np.zeros(width)
-    work = np.empty(values.shape)
-    work[:] = values
-    flat = work.reshape(work.size)
+    flat = values.copy().reshape(values.size)
     _halve(flat, np.uintp(len(values)), np.uintp(width))
     return flat[:width]
 
 
 def _product_loops(left: Doubles, right: Doubles) -> Doubles:
-    return _product_rows(np.ascontiguousarray(left), np.ascontiguousarray(right))
-
-
-def _product_rows(left: Doubles, right: Doubles) -> Doubles:
     """See `product`; as many rows at once as stay in the cache, by eights for the processor."""
     inner, rows, width = np.uintp(len(right)), np.uintp(left.shape[1]), np.uintp(right.shape[1])
     half, result = inner >> _ONE, np.empty((left.shape[1], right.shape[1]))
@@ -758,10 +842,6 @@ def _product_rows(left: Doubles, right: Doubles) -> Doubles:
 
 
 def _solved_loops(matrix: Doubles, right: Doubles) -> tuple[bool, Doubles]:
-    return _eliminate(np.ascontiguousarray(matrix), np.ascontiguousarray(right))
-
-
-def _eliminate(matrix: Doubles, right: Doubles) -> tuple[bool, Doubles]:
     """See `solved`. Pivots go in pairs, so that each number is read and written once for both."""
     count, samples = len(matrix), len(right)
     # An odd pivot gets a partner that changes nothing.
@@ -769,8 +849,8 @@ def _eliminate(matrix: Doubles, right: Doubles) -> tuple[bool, Doubles]:
     work = np.zeros((even + samples, even))
     if count % 2:
         work[count, count] = 1.0
-    work[:count, :count] = matrix
-    work[even:, :count] = right
+    put(work[:count, :count], matrix)
+    put(work[even:, :count], right)
     size, rows, smallest = np.uintp(even), np.uintp(even + samples), TUNING.smallest_pivot
     for step in range(_ZERO, size, _TWO):
         following = step + _ONE
