@@ -158,9 +158,9 @@ def test_fences_have_the_same_bits(width: int, count: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("width", SIZES)
 def test_coordinates_have_the_same_bits(width: int) -> None:
-    vectors = np.random.default_rng(width).integers(-20, 30, (width, 40)).astype(np.float64)
-    vectors[:, 0] = 0.0
-    frame = surrogate.frame_at(vectors[:, 1].copy())
+    whole = np.random.default_rng(width).integers(-20, 30, (width, 40))
+    whole[:, 0] = 0
+    frame, vectors = surrogate.frame_at(whole[:, 1].copy()), whole.astype(np.float64)
     expected = surrogate.coordinates(frame, vectors)
     assert_same_bits(compiled("coordinates")(frame, vectors), expected)
 
@@ -172,7 +172,7 @@ def test_coordinates_have_the_same_bits(width: int) -> None:
 def test_steps_have_the_same_bits_before_they_are_rounded(
     width: int, *, fenced: bool, radius: float
 ) -> None:
-    here = np.random.default_rng(width).integers(-20, 30, width).astype(np.float64)
+    here = np.random.default_rng(width).integers(-20, 30, width)
     curvature = drawn(width, width)
     curvature = (curvature + curvature.T) / 1e3 - np.eye(width)
     top = Surface(drawn(width, TUNING.block, seed=1) / 10, curvature)
