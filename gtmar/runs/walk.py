@@ -145,13 +145,30 @@ class Walked(PlainData):
             if round(100 * old) == round(100 * new):
                 caught = f"; the worst tier holds {new:.0%} of those who left either way"
         if self.verdict == "pays":
-            return f"Re-tuning on each date would have paid, on {dates}: {measured}{caught}."
+            return (
+                f"Re-tuning on each date would have paid, on {dates}: {measured}{caught}."
+                f"{self._tuned_once}"
+            )
         if self.verdict == "costs":
             return f"Leave the weights alone: re-tuning would have cost, {measured}{caught}."
         return (
             f"Leave the weights alone: re-tuning was better on {dates}, and no better beyond "
             f"chance: {measured}{caught}."
         )
+
+    @property
+    def _tuned_once(self) -> str:
+        """Say where the first tuning does it all; on one date the two are the same weights."""
+        gain = self._better("once") if "once" in self.gains else None
+        if gain is None or gain.low is None or gain.above_zero or len(self.steps) == 1:
+            return ""
+        if gain.below_zero:
+            own = self.gains["once"].negated()
+            return (
+                " Weights tuned once, on the first date, would have been better: "
+                f"{own.value:+.4f} ({own.low:+.4f} to {own.high:+.4f})."
+            )
+        return " It is no better beyond chance than weights tuned once, on the first date."
 
     def _repr_html_(self) -> str:
         dates = len(self.steps)

@@ -171,7 +171,7 @@ from gtmar.engine import numba_cache
 from gtmar.runs import Limits, run
 
 numba_cache._COMPILER = "1 / 0"
-table, limits = generate("health_score", accounts=300, seed=4), Limits(2_000, proposals=40)
+table, limits = generate("health_score", accounts=300, seed=4), Limits(2_000, proposals=1_000)
 print(run(table, sys.argv[1], journal=sys.argv[2], limits=limits, announce=print).digest)
 """
 

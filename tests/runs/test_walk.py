@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import time
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,15 @@ def test_where_signals_turn_re_tuning_pays(folder: Path) -> None:
         inside[tied] = (size - inside.sum()) / tied.sum()
         held, lost = held + inside[left].sum(), lost + left.sum()
     assert found.caught["retuned"] == pytest.approx(held / lost)
+    # What the first tuning does is said beside it, and nothing where re-tuning beats that, too.
+    for low, high, said in (
+        (-0.005, -0.001, "tuned once, on the first date, would have been better: +0.0030 (+0.0010"),
+        (-0.005, 0.001, "no better beyond chance than weights tuned once, on the first date."),
+        (0.001, 0.005, None),
+    ):
+        once = replace(found.gains["once"], value=(low + high) / 2, low=low, high=high)
+        sentence = replace(found, gains={**found.gains, "once": once}).sentence
+        assert said in sentence if said else "once" not in sentence
 
 
 @pytest.mark.slow
