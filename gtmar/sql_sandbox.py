@@ -11,14 +11,14 @@ The journal's queries and those over account tables run under the same ones.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gtmar.errors import GtmarError, QueryError
+from gtmar.errors import GtmarError, QueryError, UsageError
+from gtmar.memory import default_budget, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,10 +42,9 @@ __all__ = [
 DEFAULT_SECONDS = 60.0
 #: Most memory by default, where the machine has twice as much.
 _DEFAULT_MEMORY = 4 << 30
-_LEAST_MEMORY = 64 << 20
+_LEAST_MEMORY = 64_000_000
 #: What the process may allocate beside a query's memory, at least.
 _SLACK = 1 << 30
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _BATCH_ROWS = 65_536
 
 
@@ -68,13 +67,7 @@ class QueryLimits:
     @property
     def bytes(self) -> int:
         """The memory limit in bytes."""
-        if self.memory is not None:
-            return self.memory
-        try:
-            installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        except (ValueError, OSError):
-            return _DEFAULT_MEMORY
-        return min(_DEFAULT_MEMORY, installed // 2)
+        return min(_DEFAULT_MEMORY, default_budget()) if self.memory is None else self.memory
 
 
 def memory_of(text: str) -> int:
@@ -88,10 +81,12 @@ def memory_of(text: str) -> int:
     Examples
     --------
     >>> memory_of("1.5GB")
-    1610612736
+    1500000000
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
-    amount = int(float(match[1]) * _UNITS[match[2]]) if match else 0
+    try:
+        amount = parse_size(text)
+    except UsageError:
+        amount = 0
     if amount < _LEAST_MEMORY:
         raise QueryError(f'"{text}" is no amount of memory of 64 MB or more', hint="--memory 2GB")
     return amount
@@ -241,7 +236,7 @@ def _run(
     if too_large.is_set() or over:
         what = "its result is" if too_large.is_set() else "it needs"
         raise QueryError(
-            f"the query was stopped: {what} more than {limits.bytes / (1 << 20):,.0f} MB, "
+            f"the query was stopped: {what} more than {limits.bytes / 1e6:,.0f} MB, "
             "its memory limit",
             hint=flags or None,
         )

@@ -22,6 +22,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = (
     "safe_text",
     "errors",
+    "memory",
     "arguments",
     "documents",
     "plain_data",

@@ -16,7 +16,7 @@ import pytest
 from gtmar.errors import QueryError
 from gtmar.sql_sandbox import QueryLimits, answer, lock, memory_of
 
-MB = 1 << 20
+MB = 1_000_000
 #: Small enough to be reached at once, large enough for an ordinary query.
 LIMITS = QueryLimits(seconds=1, memory=200 * MB)
 PATIENT = QueryLimits(seconds=30, memory=200 * MB)
@@ -135,7 +135,7 @@ def test_ctrl_c_stops_a_query() -> None:
 
 @pytest.mark.parametrize(
     ("text", "amount"),
-    [("64MB", 64 * MB), ("1.5 GB", 1536 * MB), ("2g", 2048 * MB), ("1TiB", 1 << 40)],
+    [("64MB", 64_000_000), ("1.5 GB", 1_500_000_000), ("2g", 2_000_000_000), ("1TiB", 1 << 40)],
 )
 def test_an_amount_of_memory_is_read(text: str, amount: int) -> None:
     assert memory_of(text) == amount

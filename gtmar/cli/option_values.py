@@ -63,7 +63,7 @@ def engine(
     shards: int | None = None,
 ) -> Engine:
     """Read where to compute, the memory as a size such as 4GB."""
-    from gtmar.data.budget import parse_size
+    from gtmar.memory import parse_size
     from gtmar.runs import Engine
 
     size = None if memory is None else parse_size(memory)

@@ -38,7 +38,7 @@ _UNSOUND = 3
 
 
 def _options(recipe: Path, memory: str | None) -> dict[str, Any]:
-    from gtmar.data.budget import parse_size
+    from gtmar.memory import parse_size
 
     return {"base": recipe.parent, "memory": None if memory is None else parse_size(memory)}
 

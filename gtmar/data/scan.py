@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.data.budget import default_budget, roomy_folder
 from gtmar.data.databases import fetch, is_database
 from gtmar.data.dates import ASOF, AskedDates, TableDates, day_of, listed
 from gtmar.data.locations import (
@@ -59,6 +58,7 @@ from gtmar.errors import (
     culprits,
     needing,
 )
+from gtmar.memory import default_budget, roomy_folder
 from gtmar.safe_text import is_remote, without_credentials
 from gtmar.spec.model import Reading
 from gtmar.sql_sandbox import QueryLimits, answer, failed, first_line, lock, refuse_all_but_select

@@ -19,10 +19,10 @@ import numpy as np
 import polars as pl
 from polars.exceptions import PolarsError
 
-from gtmar.data.budget import default_budget, roomy_folder
 from gtmar.data.scan import AccountTable, collect
 from gtmar.data.table_files import broken_file
 from gtmar.errors import ResourceError
+from gtmar.memory import default_budget, roomy_folder
 from gtmar.sql_sandbox import first_line
 
 if TYPE_CHECKING:

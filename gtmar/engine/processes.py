@@ -22,9 +22,9 @@ from multiprocessing import connection, get_context, parent_process, resource_tr
 from multiprocessing.reduction import recv_handle, send_handle
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from gtmar.data.budget import roomy_folder
 from gtmar.engine.threads import cores, use_cores
 from gtmar.errors import ResourceError
+from gtmar.memory import roomy_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import polars as pl
 
-from gtmar.data.budget import default_budget
 from gtmar.data.databases import fetch, is_database
 from gtmar.data.locations import is_path, literal, local_path, quoted
 from gtmar.data.scan import Source, scan
 from gtmar.data.table_files import located
 from gtmar.errors import AccountDataError, RecipeError, culprits, did_you_mean
+from gtmar.memory import default_budget
 from gtmar.safe_text import is_remote
 from gtmar.snapshots.raw_columns import with_dates
 from gtmar.snapshots.recipe import (

@@ -31,10 +31,10 @@ import polars as pl
 from gtmar import runs
 from gtmar import spec as specs
 from gtmar.data import synthetic
-from gtmar.data.budget import parse_size
 from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import scan
 from gtmar.journal.writer import RunWriter
+from gtmar.memory import parse_size
 from gtmar.objective.objective import Judge
 from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import Plan

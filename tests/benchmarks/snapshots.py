@@ -29,7 +29,7 @@ import duckdb
 import pandas as pd
 import polars as pl
 
-from gtmar.data.budget import parse_size
+from gtmar.memory import parse_size
 from gtmar.snapshots.bridge import bridge
 from gtmar.snapshots.build import build
 from gtmar.snapshots.recipe import Span, parse

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from factories import make_accounts, make_spec
 
+from gtmar import memory
 from gtmar import spec as specs
-from gtmar.data import budget
 from gtmar.data import storage as room
-from gtmar.data.budget import default_budget, parse_size
 from gtmar.data.matrix import Accounts, load_accounts
 from gtmar.data.scan import scan
 from gtmar.data.storage import Storage
 from gtmar.errors import ResourceError, UsageError
+from gtmar.memory import default_budget, parse_size
 
 ACCOUNTS = make_accounts(300)
 
@@ -165,7 +165,7 @@ def test_a_control_group_limits_the_default(
     limits = [tmp_path / "none", tmp_path / "max", tmp_path / "limited"]
     limits[1].write_text("max\n")
     limits[2].write_text("1000000\n")
-    monkeypatch.setattr(budget, "_LIMITS", tuple(map(str, limits)))
+    monkeypatch.setattr(memory, "_LIMITS", tuple(map(str, limits)))
     assert default_budget() == 500_000
 
 

@@ -1,4 +1,4 @@
-"""How much memory a table may take, and where what is larger goes."""
+"""How much memory a table or a query may take, and where what is larger goes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from gtmar.errors import UsageError
 
 __all__ = ["default_budget", "parse_size", "roomy_folder"]
 
-_UNITS = {"": 1, **{f"{letter}b": 1000**i for i, letter in enumerate("kmgt", 1)}}
-_UNITS |= {f"{letter}ib": 1024**i for i, letter in enumerate("kmgt", 1)}
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 #: Of the machine's memory, what a table may take unless somebody says otherwise: the rest is for
 #: the search itself, the system, and the cache that mapped files live in.
 _OF_MACHINE = 0.5
@@ -21,19 +20,19 @@ _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that a size such as 4GB, 512MB or 2GiB names.
+    """Return the bytes that a size such as 4GB, 512M or 2GiB names.
 
     Examples
     --------
-    >>> parse_size("4GB"), parse_size("1.5 MiB")
-    (4000000000, 1572864)
+    >>> parse_size("4GB"), parse_size("500M"), parse_size("1.5 MiB")
+    (4000000000, 500000000, 1572864)
     """
-    size = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?b)?\s*", text.lower())
+    size = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
     if size is None:
         raise UsageError(
             f'memory expects a size, got "{text}"', hint="write it as 4GB, 512MB or 2GiB"
         )
-    return int(float(size[1]) * _UNITS[size[2] or ""])
+    return int(float(size[1]) * (1024 if size[3] else 1000) ** _POWERS[size[2]])
 
 
 def roomy_folder() -> str:
