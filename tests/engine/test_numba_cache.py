@@ -226,6 +226,8 @@ from gtmar.engine import numba_cache, numba_kernel
 from gtmar.optimize import surrogate
 from gtmar.runs import Limits, run
 
+# The compiler is still there when either search ends, however late that one began.
+numba_cache._COMPILER = f"import time; time.sleep(10); {numba_cache._COMPILER}"
 started, start = [], numba_cache._compile_beside
 numba_cache._compile_beside = lambda part: started.append(start(part)) or started[-1]
 limits = Limits(2_000, proposals=int(sys.argv[3]))
@@ -267,7 +269,7 @@ def all_but_one(cache: Path) -> None:
         kept = cache / locator.get_suitable_cache_subpath(source)
         kept.mkdir(parents=True, exist_ok=True)
         for file in Path(function.stats.cache_path).glob("*.nb[ic]"):
-            if ".evaluate-" not in file.name:
+            if ".move-" not in file.name:
                 shutil.copy(file, kept)
 
 
