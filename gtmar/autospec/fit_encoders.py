@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from gtmar.plain_data import digits
 from gtmar.spec.encoders import BinInterval
 from gtmar.stats.isotonic import isotonic
 from gtmar.stats.logistic import Levels, Part, correlation, fit_levels
@@ -81,7 +82,7 @@ def fit_number(column: pl.Series, y: Doubles) -> Fitted | str:
     x = column.cast(pl.Float64).to_numpy()
     known = x[~np.isnan(x)]
     if known.min() == known.max():
-        return f"always {known[0]:g} where it is known"
+        return f"always {digits(known[0])} where it is known"
     low, high = np.quantile(known, _ENDS)
     own = correlation(np.clip(x, low, high) if low < high else x, y)
     ranks = pl.Series(x).fill_nan(None).rank("average").cast(pl.Float64).to_numpy()
@@ -254,8 +255,8 @@ def _stepped(
 
 def _between(low: float, high: float) -> tuple[float, float]:
     """Return two different numbers between these or at them, short as a person would write them."""
-    for digits in range(4, 17):
-        short = [float(f"{each:.{digits}g}") for each in (low, high)]
+    for count in range(4, 17):
+        short = [float(f"{each:.{count}g}") for each in (low, high)]
         if low <= short[0] < short[1] <= high:
             return short[0], short[1]
     return low, high
@@ -300,7 +301,7 @@ def _shape(fitted: Fitted, marks: tuple[Any, ...], part: Part, fit: Levels, unkn
         given = _at(encode, marks).tolist()
         points = len(encode.get("points", ()))
         form = f"{points} points" if points else "a line"
-        form += "".join(f", a step at {place:g}" for place in sorted(fit.steps))
+        form += "".join(f", a step at {digits(place)}" for place in sorted(fit.steps))
     else:
         # Whoever is in no listed category: their own level where there are any.
         rest = levels[count] if sizes[count] else np.average(listed, weights=sizes[:count])

@@ -216,6 +216,8 @@ def test_a_step_where_few_accounts_are_is_two_points_next_to_each_other() -> Non
     assert points[74] - points[73] > 0.6
     assert "points, a step at 74; " in found["age"].comment
     assert found["z"].encode["kind"] == "range"
+    grown = shapes(outcome(1.5 * (age >= 74) - 0.02 * age - 1), age=age * 100_003, z=Z)
+    assert "points, a step at 7400222; " in grown["age"].comment
 
 
 def test_a_step_stays_however_few_accounts_are_beyond_it() -> None:
