@@ -1,5 +1,6 @@
 """Whom to call first: recomputed by DuckDB from the table and the spec's own steps alone."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -200,11 +201,14 @@ def test_accounts_whose_end_is_known_are_said_to_be_past(
         assert any("That is past" in each for each in past) is bool(last)
 
 
-def test_large_numbers_are_written_in_digits(accounts: pl.DataFrame, spec: ScoringSpec) -> None:
-    logins = spec.features["logins"].reads("logins")[0]
-    grown = accounts.with_columns(pl.col(logins).cast(pl.Float64) * 1_000_003.0)
-    found = runs.account_list(grown, spec, most=100)
-    assert "e+" not in " ".join(found.rows["reasons"])
+def test_large_numbers_are_written_in_digits(accounts: pl.DataFrame) -> None:
+    grown = accounts.with_columns(pl.col("logins").cast(pl.Float64) * 1_000_003.0)
+    top = float(grown["logins"].drop_nulls().drop_nans().max())  # type: ignore[arg-type] # a number
+    logins = weighted(20, encode={"kind": "range", "from": 0, "to": top}, missing={"value": 0})
+    spec = runs.calibrate(grown, make_spec(features={"logins": logins})).spec
+    reasons = " ".join(runs.account_list(grown, spec, most=300).rows["reasons"])
+    assert re.search(r"logins is \d{7,} ", reasons)
+    assert "e+" not in reasons
 
 
 def test_a_table_without_outcomes_is_scored_though_the_spec_says_how_they_are_written(
