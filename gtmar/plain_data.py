@@ -6,10 +6,12 @@ from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, ClassVar
 
-__all__ = ["PlainData", "digits", "plain"]
+__all__ = ["PlainData", "apart", "digits", "percent", "plain"]
 
 #: Whole numbers from here on are written with an exponent.
 _MOST_DIGITS = 1e15
+#: Decimals of a percentage that is near 0 or 100, at most.
+_MOST_DECIMALS = 2
 
 
 @dataclass(frozen=True)
@@ -58,3 +60,35 @@ def digits(value: float, significant: int = 6) -> str:
     """
     text = f"{value:.{significant}g}"
     return f"{value:.0f}" if "e+" in text and abs(value) < _MOST_DIGITS else text
+
+
+def percent(share: float, decimals: int = 0, unit: str = "%") -> str:
+    """Write a share in percent: 100 % is said of all alone, and 0 % of none.
+
+    Any other share that would be rounded to 0 or 100 gets more decimals, up to two.
+
+    Examples
+    --------
+    >>> percent(0.631), percent(1.0), percent(0.996), percent(0.99996), percent(0.0004, 1)
+    ('63%', '100%', '99.6%', '>99.99%', '0.04%')
+    """
+    for places in range(decimals, max(decimals, _MOST_DECIMALS) + 1):
+        text = f"{100 * share:.{places}f}"
+        if not 0 < share < 1 or float(text) not in (0, 100):
+            return f"{text}{unit}"
+    return f"{'<0.01' if share < 0.5 else '>99.99'}{unit}"
+
+
+def apart(one: float, two: float, unit: str) -> tuple[str, str]:
+    """Write two shares in percent without decimals; with one where they would look the same.
+
+    Examples
+    --------
+    >>> apart(0.628, 0.751, "%"), apart(0.628, 0.631, "%"), apart(0.6281, 0.6283, "")
+    (('63%', '75%'), ('62.8%', '63.1%'), ('63', '63'))
+    """
+    for decimals in (0, 1):
+        texts = percent(one, decimals, unit), percent(two, decimals, unit)
+        if texts[0] != texts[1]:
+            return texts
+    return percent(one, 0, unit), percent(two, 0, unit)

@@ -14,11 +14,13 @@ from gtmar.cli.next_step import follow, next_command, unused
 from gtmar.cli.options import app, spec_app
 from gtmar.cli.output import Answer, announce, say, say_newest, some, table
 from gtmar.errors import UsageError, ViolationsError
+from gtmar.plain_data import percent
 
 if TYPE_CHECKING:
     from gtmar.cli.output import Tone
     from gtmar.data.rules import SetAside
     from gtmar.runs import AccountList, Checkup, Drift, Grid
+    from gtmar.spec.calibration import Calibration
     from gtmar.validation.psi import Shift
 
 __all__ = [
@@ -400,9 +402,11 @@ def list_accounts(
     )
     aside = runs.write_rows_aside(sides, set_aside_to)
     path = None if new is None else new.write(found.rows)
+    probabilities = specs.calibration_of(loaded)
+    assert probabilities is not None  # Else there is no list.
 
     def text() -> None:
-        _print_list(found, [*aside, *notes], written=path)
+        _print_list(found, probabilities, [*aside, *notes], written=path)
 
     return Answer(lambda: {**found.as_json(), "output": path and str(path), "notes": notes}, text)
 
@@ -411,7 +415,13 @@ def list_accounts(
 _LISTED = 10
 
 
-def _print_list(found: AccountList, notes: list[str], *, written: str | Path | None) -> None:
+def _print_list(
+    found: AccountList,
+    probabilities: Calibration,
+    notes: list[str],
+    *,
+    written: str | Path | None,
+) -> None:
     """Print how much is at stake and the first accounts, two lines each."""
     say(found.sentence)
     say_newest(found.newest)
@@ -430,8 +440,8 @@ def _print_list(found: AccountList, notes: list[str], *, written: str | Path | N
                 else ", no MRR"
             )
         say(
-            f"{number:>3}. {row[key]}: tier {row['tier']}, {row['probability']:.0%} likely to leave"
-            f"{money}"
+            f"{number:>3}. {row[key]}: tier {row['tier']}, "
+            f"{probabilities.step_of(row['score']).sentence}{money}"
         )
         say(f"     {row['reasons']}")
     more = found.rows.height - _LISTED
@@ -487,14 +497,14 @@ def _print_grid(found: Grid, written: str | Path | None, files: tuple[Path, Path
     def worded(name: str, value: float | None) -> str:
         if value is None:
             return ""
-        return f"{value:,.0f}" if name == "mrr" else f"{value:.1%}"
+        return f"{value:,.0f}" if name == "mrr" else percent(value, 1)
 
     lines = [
         (
             *(row[f"{model}_tier"] for model in found.models),
             row["cell"],
             f"{row['accounts']:,}",
-            f"{row['share']:.1%}",
+            percent(row["share"], 1),
             *(worded(name, row[name]) for name in shown),
         )
         for row in found.cells.to_dicts()
@@ -535,7 +545,7 @@ def calibrate(
     option_values.write_spec(new, found.spec, heading=heading)
 
     def text() -> None:
-        rate = f"{fitted.left:,} of {on} left, {fitted.base_rate:.1%}"
+        rate = f"{fitted.left:,} of {on} left, {percent(fitted.base_rate, 1)}"
         say(f"{rate}: probabilities in {some(len(fitted.steps), 'step')}, in {output_path}.")
         if found.held_out is None:
             say("In-sample: nothing was held out to check them on.", "warning")
@@ -690,4 +700,4 @@ def _most(shift: Shift) -> tuple[str, str, str]:
         return "", "", ""
     label, then, now = shift.bins[shift.most]
     _, before, after = zip(*shift.bins, strict=True)
-    return label, f"{then / sum(before):.1%}", f"{now / sum(after):.1%}"
+    return label, percent(then / sum(before), 1), percent(now / sum(after), 1)

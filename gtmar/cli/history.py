@@ -14,7 +14,7 @@ from gtmar.cli.next_step import WHY, follow, made_on, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, announce, number, say, say_newest, some, table
 from gtmar.errors import UsageError
-from gtmar.plain_data import digits
+from gtmar.plain_data import digits, percent
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -169,7 +169,7 @@ def _print_tiers(found: Tiers, *, spec: Path, written: Path | None) -> None:
         say(f"Tiers of {spec} on {some(found.accounts, 'account')} of {found.source}.")
     elif found.moved:
         share = found.moved / max(1, found.accounts)
-        say(f"{found.moved:,} of {found.accounts:,} accounts change tier ({share:.1%}).")
+        say(f"{found.moved:,} of {found.accounts:,} accounts change tier ({percent(share, 1)}).")
     else:
         say(f"Tiers of {spec} on {some(found.accounts, 'account')}: nobody changes tier.")
     shown = [name for name in ("nrr", "grr") if any(getattr(x, name) for x in found.lines)]
@@ -182,10 +182,10 @@ def _print_tiers(found: Tiers, *, spec: Path, written: Path | None) -> None:
         row: list[object] = [line.tier, f"{line.low:g}"]
         if found.before:
             row.append(f"{found.before[line.tier]:g}" if line.tier in found.before else "")
-        row += [line.accounts, f"{line.share:.1%}"]
+        row += [line.accounts, percent(line.share, 1)]
         if kept:
             row.append(_kept(line))
-        row += [None if (v := getattr(line, name)) is None else f"{v:.1%}" for name in shown]
+        row += [None if (v := getattr(line, name)) is None else percent(v, 1) for name in shown]
         row += [None if line.mrr is None else f"{line.mrr:,.0f}"] * money
         rows.append(row)
     table(heads, rows, title="Tiers; logos kept with 95 % intervals" if kept else "Tiers")
@@ -201,7 +201,7 @@ def _kept(line: TierLine) -> str:
     kept = line.logo_retention
     if kept is None or kept.value is None:
         return ""
-    return f"{kept.value:.0%} ({100 * (kept.low or 0):.0f}-{100 * (kept.high or 0):.0f})"
+    return f"{percent(kept.value)} ({100 * (kept.low or 0):.0f}-{100 * (kept.high or 0):.0f})"
 
 
 @a.command(app, "checkout RUN/EXP -o spec.yaml")

@@ -13,6 +13,7 @@ from gtmar.cli.next_step import WHY, follow, next_command, unused
 from gtmar.cli.options import app, journal_app
 from gtmar.cli.output import Answer, say, some, table, text
 from gtmar.errors import UsageError
+from gtmar.plain_data import percent
 from gtmar.sql_sandbox import DEFAULT_SECONDS, memory_of
 
 if TYPE_CHECKING:
@@ -375,7 +376,7 @@ def _print_all(found: Review) -> None:
         warnings=found.warnings,
     )
     last = f"the last win was experiment {s['last_win']:,}; " if s["last_win"] else ""
-    rate = f"{s['win_rate']:.1%} won; " if s["win_rate"] is not None else ""
+    rate = f"{percent(s['win_rate'], 1)} won; " if s["win_rate"] is not None else ""
     blocked = f"{s['blocked']:,} broke a guardrail; " if s["blocked"] else ""
     say(f"{rate}{blocked}{last}longest stretch without a win {s['longest_gap']:,}.")
     apart = (each["sentence"] for each in found.customers)
@@ -493,7 +494,7 @@ def sized_table(
 
 
 def _arrow(before: float | None, after: float | None) -> str:
-    one, two = ("none" if value is None else f"{value:.1%}" for value in (before, after))
+    one, two = ("none" if value is None else percent(value, 1) for value in (before, after))
     return f"{one} -> {two}"
 
 
@@ -535,7 +536,7 @@ _RATIOS = {"logo_retention", "nrr", "grr"}
 
 
 def _in_percent(column: str, value: object) -> object:
-    return f"{value:.1%}" if column in _RATIOS and isinstance(value, float) else value
+    return percent(value, 1) if column in _RATIOS and isinstance(value, float) else value
 
 
 def _drift(found: Review) -> None:

@@ -15,6 +15,7 @@ from gtmar.cli.next_step import follow, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, complain, say, some, table
 from gtmar.errors import UsageError
+from gtmar.plain_data import percent
 
 if TYPE_CHECKING:
     from gtmar.outputs import Output
@@ -123,7 +124,7 @@ def _print_walked(found: Walked, *, journal: Path, written: Path | None) -> None
                 _OTHERS[name],
                 *ends,
                 f"{found.wins(name)} of {len(found.steps)}",
-                *("" if share is None else f"{share:.0%}" for share in caught),
+                *("" if share is None else percent(share) for share in caught),
             ]
         )
     heads = ["against", "gain", "from", "to", "better on", "caught", "by it"]
@@ -217,7 +218,7 @@ def _print_watched(found: Watched, *, written: Path | None) -> None:
             ["date", "accounts", "value", "from", "to", "vs before", "verdict"], rows, title=title
         )
     rows = [
-        [row["days"], row["leavers"], f"{row['lowest']:.0%}", f"{row['others']:.0%}", row["median"]]
+        [row["days"], row["leavers"], percent(row["lowest"]), percent(row["others"]), row["median"]]
         for row in found.before_leaving.to_dicts()
         if row["leavers"] and row["others"] is not None
     ]
@@ -245,8 +246,8 @@ def print_leaving(found: TimeToLeaving) -> None:
         for days, leaving in each.items():
             gone = leaving.gone
             if gone.value is not None and gone.low is not None and gone.high is not None:
-                ends = f"{gone.low:.1%} to {gone.high:.1%}"
-                rows.append([tier, days, f"{gone.value:.1%}", ends, f"{leaving.accounts:,}"])
+                ends = f"{percent(gone.low, 1)} to {percent(gone.high, 1)}"
+                rows.append([tier, days, percent(gone.value, 1), ends, f"{leaving.accounts:,}"])
     first, last = found.dates
     if rows:
         title = f"gone after days, 95 % intervals; followed from {first} to {last}"

@@ -12,7 +12,7 @@ from gtmar.cli import options as a
 from gtmar.cli.next_step import WHY, follow, unused
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, announce, number, say, say_newest, some, table
-from gtmar.plain_data import digits
+from gtmar.plain_data import digits, percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -346,7 +346,7 @@ def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
         _backtest_dates(found)
     heads = [f"share of {counted}", "MRR held by the best", "lost among the worst"]
     table(
-        heads, ([f"{share:.0%}", *map(_percent, v)] for share, *v in found.curve), title="Capture"
+        heads, ([percent(share), *map(_percent, v)] for share, *v in found.curve), title="Capture"
     )
     _surprises(found)
     for note in found.notes:
@@ -396,7 +396,7 @@ def _worded(interval: Interval) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+    return "-" if value is None else percent(value, 1)
 
 
 def _print_null(found: NullSearch, *, journal: Path) -> None:
@@ -424,7 +424,7 @@ def _print_stability(found: FoundStability, *, journal: Path) -> None:
         f"{found.searches:,} halves of the accounts searched."
     )
     rows = [
-        [w.name, w.start, w.found, *ends, f"{w.sign_held:.0%}", w.reading]
+        [w.name, w.start, w.found, *ends, percent(w.sign_held), w.reading]
         for w in found.weights
         for ends in [(f"{w.low:.0f}", f"{w.middle:.0f}", f"{w.high:.0f}")]
     ]

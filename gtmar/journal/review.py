@@ -27,6 +27,7 @@ from gtmar.journal.sentences import (
 )
 from gtmar.metrics.registry import all_metrics
 from gtmar.metrics.usual import usual_sentences
+from gtmar.plain_data import percent
 
 if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal
@@ -231,7 +232,7 @@ class Review:
         return (
             None
             if value is None
-            else f"NRR of all accounts (binary), as imported: {value:.1%} at the best."
+            else f"NRR of all accounts (binary), as imported: {percent(value, 1)} at the best."
         )
 
     @property

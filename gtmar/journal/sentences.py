@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gtmar.metrics.metric import marked
+from gtmar.plain_data import apart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -99,8 +100,10 @@ class Seen:
         before, after = self.start.get(_AUC), self.best.get(_AUC)
         if before is None or after is None:
             return None
-        one, two = _apart(100 * before, 100 * after, "")
-        coin = ", fewer than a coin would" if after < 0.5 else ""
+        one, two = apart(before, after, "")
+        if after < 0.5 and two == "50":
+            two = apart(after, 0.5, "")[0]
+        coin = ", fewer than a coin would" if after < 0.5 and two != "50" else ""
         was = ", as before" if one == two else f"; it was {one}"
         if one != two and after < before:
             was = f", fewer than the {one} before"
@@ -176,21 +179,6 @@ def _of_all(parts: Sequence[float]) -> list[float] | None:
     return [part / total for part in parts] if total > 0 else None
 
 
-def _apart(one: float, two: float, unit: str) -> tuple[str, str]:
-    """Write two numbers without decimals; with one where they would look the same.
-
-    Examples
-    --------
-    >>> _apart(62.8, 75.1, "%"), _apart(62.8, 63.1, "%"), _apart(62.81, 62.83, "")
-    (('63%', '75%'), ('62.8%', '63.1%'), ('63', '63'))
-    """
-    for digits in (0, 1):
-        texts = f"{one:.{digits}f}{unit}", f"{two:.{digits}f}{unit}"
-        if texts[0] != texts[1]:
-            return texts
-    return f"{one:.0f}{unit}", f"{two:.0f}{unit}"
-
-
 def _shares(
     sides: Sequence[Sequence[float | None] | None], tier: int, *, improved: bool
 ) -> str | None:
@@ -198,7 +186,7 @@ def _shares(
     before, after = (None if side is None else side[tier] for side in sides)
     if before is None or after is None:
         return None
-    one, two = _apart(100 * before, 100 * after, "%")
+    one, two = apart(before, after, "%")
     if not improved:
         return two
     return f"{two} (as before)" if one == two else f"{two} (was {one})"

@@ -20,6 +20,7 @@ from gtmar import __version__
 from gtmar.errors import UsageError
 from gtmar.html import arrows, number
 from gtmar.metrics.metric import basis_note
+from gtmar.plain_data import percent
 
 if TYPE_CHECKING:
     import polars as pl
@@ -250,7 +251,7 @@ def environment(*folders: Path) -> Environment:
         basis_note=basis_note,
         number=partial(number, none=_NONE),
         signed=_signed,
-        percent=partial(_formatted, form=".1%"),
+        percent=_percent,
         signed_percent=partial(_formatted, form="+.1%"),
         whole=partial(_formatted, form=","),
         moment=_moment,
@@ -283,17 +284,21 @@ def _fill(template: str, *, script: str = "", **values: Any) -> str:
 # ---- values as words: templates give the exact value beside each --------------------------------
 
 
+def _percent(value: float | None) -> str:
+    """Write a share in percent, to a tenth; a dash for null."""
+    return _NONE if value is None else percent(value, 1).replace("-", _MINUS)
+
+
 def _formatted(value: float | None, *, form: str) -> str:
     """Write a number in a form, with a true minus; a dash for null.
 
     Examples
     --------
     >>> (
-    ...     _formatted(0.91573, form=".1%"),
     ...     _formatted(0.0312, form="+.1%"),
     ...     _formatted(12345, form=","),
     ... )
-    ('91.6%', '+3.1%', '12,345')
+    ('+3.1%', '12,345')
     """
     return _NONE if value is None else format(value, form).replace("-", _MINUS)
 

@@ -13,7 +13,7 @@ from gtmar.data.outcomes import OutcomeColumns, canonical_outcomes, with_labels
 from gtmar.data.scan import scan
 from gtmar.errors import AccountDataError, SpecError, UsageError, culprits, nearest
 from gtmar.html import table as html_table
-from gtmar.plain_data import PlainData, digits
+from gtmar.plain_data import PlainData, digits, percent
 from gtmar.runs.inputs import newest_date
 from gtmar.runs.score import CARRIED, score, stamped
 
@@ -73,7 +73,7 @@ class AccountList(PlainData):
         share = self.listed_at_stake / self.at_stake if self.at_stake else 0.0
         return (
             f"{shown} hold {self.listed_at_stake:,.0f} of {self.at_stake:,.0f} MRR at stake "
-            f"({share:.0%}): probability of leaving x MRR, the most first."
+            f"({percent(share)}): probability of leaving x MRR, the most first."
         )
 
     def _repr_html_(self) -> str:

@@ -26,7 +26,7 @@ from gtmar.journal.files import RunFiles
 from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective.objective import Judge
-from gtmar.plain_data import PlainData
+from gtmar.plain_data import PlainData, percent
 from gtmar.runs.holdout import both, whole
 from gtmar.runs.inputs import ReadOptions, load, refuse_unknown_options
 from gtmar.runs.results import copies_finding, leaks_of, limit_findings, order_findings
@@ -318,11 +318,11 @@ class Drift(PlainData):
             )
         between = ""
         if auc.low is not None and auc.high is not None:
-            between = f", from {100 * auc.low:.0f} to {100 * auc.high:.0f}"
+            between = f", from {percent(auc.low, unit='')} to {percent(auc.high, unit='')}"
         whose = "account of {:,}" if self.dates == 1 else "row of {:,} accounts"
         return (
             f"Of 100 pairs of a kept and a lost {whose.format(auc.accounts)} with an outcome it "
-            f"ranks {100 * auc.value:.0f} right{between}."
+            f"ranks {percent(auc.value, unit='')} right{between}."
         )
 
     @property
@@ -333,8 +333,9 @@ class Drift(PlainData):
         then, now = self.leaving
         these = "accounts" if self.dates == 1 else "rows"
         return (
-            f"By the spec's probabilities {now:.1%} of these {these} leave; {then:.1%} left where "
-            "they were fitted. Once outcomes are known, gtmar backtest says whether they hold."
+            f"By the spec's probabilities {percent(now, 1)} of these {these} leave; "
+            f"{percent(then, 1)} left where they were fitted. Once outcomes are "
+            "known, gtmar backtest says whether they hold."
         )
 
     @property

@@ -21,7 +21,7 @@ from gtmar.html import sentence
 from gtmar.html import table as html_table
 from gtmar.journal.sentences import held_out, old_customers, on_dates
 from gtmar.metrics.metric import marked
-from gtmar.plain_data import PlainData, digits
+from gtmar.plain_data import PlainData, apart, digits, percent
 from gtmar.runs.inputs import file_hashes
 from gtmar.runs.results import warnings_of
 from gtmar.runs.score import score
@@ -173,7 +173,8 @@ class Decided(PlainData):
         if self.objective in ("auc_roc_retain", "auc_roc_churn"):
             one = "account" if self.by_date is None else "row"
             pairs = f"of 100 pairs of a kept and a lost {one} it ranks"
-            return f"{pairs} {100 * after:.0f} right, was {100 * before:.0f}"
+            was, now = apart(before, after, "")
+            return f"{pairs} {now} right, was {was}"
         return f"{marked(self.objective, self.basis)} {digits(before, 4)} -> {digits(after, 4)}"
 
     @property
@@ -247,11 +248,11 @@ class Decided(PlainData):
         ends = zip(self.incumbent.tier_names, before, after, strict=True)
         listed = ", ".join(f"{n} {old:,} -> {new:,}" for n, old, new in ends)
         share = self.moved / max(1, sum(before))
-        said = f"{share:.0%} of these {self.counted} change tier; tiers by their own edges: "
+        said = f"{percent(share)} of these {self.counted} change tier; tiers by their own edges: "
         said += f"{listed}."
         if self.moved_mrr is None:
             return said
-        return f"{said} They hold {self.moved_mrr:.0%} of the MRR."
+        return f"{said} They hold {percent(self.moved_mrr)} of the MRR."
 
     def _repr_html_(self) -> str:
         rows = [(gate.name, gate.limit, gate.found, gate.outcome) for gate in self.gates]

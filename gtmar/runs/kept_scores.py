@@ -32,7 +32,7 @@ from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.files import RunFiles, lock_alone, make_folder, open_lock, parquet_files
 from gtmar.objective.objective import Judge, breach
 from gtmar.outputs import place_file, sync_folder
-from gtmar.plain_data import PlainData, digits
+from gtmar.plain_data import PlainData, apart, digits, percent
 from gtmar.runs.backtest import at_sizes, in_sample_of, scored_by
 from gtmar.runs.holdout import journal_if_there, record_look
 from gtmar.runs.inputs import load, outcome_end
@@ -530,18 +530,19 @@ def _verdict(
         why = "there is no such metric" if own is None else str(own.reason)
         return "unknown", kept, f"Can't be judged {on}: {judge.name} has no value, {why}."
     if upside_down(alone) is not None:
-        pairs = 100 * (alone.after["auc_roc_retain"].value or 0)
+        pairs = apart(alone.after["auc_roc_retain"].value or 0.0, 0.5, "")[0]
         return (
             "worse",
             kept,
-            f"Upside down {on}: of 100 pairs of a kept and a lost account it ranks {pairs:.0f} "
+            f"Upside down {on}: of 100 pairs of a kept and a lost account it ranks {pairs} "
             "right, fewer than a coin would.",
         )
     measured = f"{judge.name} {own.worded}"
     if judge.name.startswith("auc_roc"):
-        measured = f"of 100 pairs of a kept and a lost account it ranks {100 * own.value:.0f} right"
+        pairs = percent(own.value, unit="")
+        measured = f"of 100 pairs of a kept and a lost account it ranks {pairs} right"
         if own.low is not None and own.high is not None:
-            measured += f" ({100 * own.low:.0f} to {100 * own.high:.0f})"
+            measured += f" ({percent(own.low, unit='')} to {percent(own.high, unit='')})"
     better = gain if gain is None or judge.sign > 0 else gain.negated()
     beside = None
     if better is not None and better.value is not None:

@@ -13,7 +13,7 @@ from gtmar.data.matrix import MOST_SAMPLED, search_sample
 from gtmar.journal.sentences import held_by_date, old_customers
 from gtmar.objective.guardrails import Guard
 from gtmar.objective.objective import missed_by
-from gtmar.plain_data import PlainData, digits
+from gtmar.plain_data import PlainData, digits, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -324,8 +324,8 @@ def clipping(spec: ScoringSpec, sums: pl.DataFrame, whose: str = "start") -> lis
         Finding(
             "limit",
             "warning",
-            f"The {whose} clips {clipped / accounts:.0%} of accounts, which have {beyond}: they "
-            f"all score the same. To tell them apart, {remedy}.",
+            f"The {whose} clips {percent(clipped / accounts)} of accounts, which have {beyond}: "
+            f"they all score the same. To tell them apart, {remedy}.",
         )
         for name, beyond, remedy in ends
         if (clipped := sums[name][0]) > MOST_CLIPPED * accounts

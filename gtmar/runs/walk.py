@@ -31,7 +31,7 @@ from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.lookup import checkout
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
-from gtmar.plain_data import PlainData
+from gtmar.plain_data import PlainData, percent
 from gtmar.runs.backtest import columns_of, spec_of_column
 from gtmar.runs.holdout import journal_if_there, whole
 from gtmar.runs.inputs import (
@@ -141,9 +141,10 @@ class Walked(PlainData):
         old, new = self.caught["alone"], self.caught[_RETUNED]
         caught = ""
         if old is not None and new is not None:
-            caught = f"; the worst tier would have held {new:.0%} of those who left, not {old:.0%}"
-            if round(100 * old) == round(100 * new):
-                caught = f"; the worst tier holds {new:.0%} of those who left either way"
+            then, now = percent(old), percent(new)
+            caught = f"; the worst tier would have held {now} of those who left, not {then}"
+            if now == then:
+                caught = f"; the worst tier holds {now} of those who left either way"
         if self.verdict == "pays":
             return (
                 f"Re-tuning on each date would have paid, on {dates}: {measured}{caught}."

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, FiniteFloat, StrictInt
 
+from gtmar.plain_data import percent
 from gtmar.spec.encoders import SpecModel
 
 __all__ = ["PROBABILITY_UNITS", "Calibration", "CalibrationStep"]
@@ -34,6 +35,24 @@ class CalibrationStep(SpecModel):
     def units(self) -> int:
         """The share that left, in 1/10,000ths, rounded half up."""
         return (2 * PROBABILITY_UNITS * self.left + self.accounts) // (2 * self.accounts)
+
+    @property
+    def sentence(self) -> str:
+        """Say how likely an account of the step is to leave: by a count where all or none left.
+
+        Nobody is 100 % likely to leave, whatever became of so many accounts.
+
+        Examples
+        --------
+        >>> CalibrationStep(**{"from": 0, "accounts": 97, "left": 65}).sentence
+        '67% likely to leave'
+        >>> CalibrationStep(**{"from": 0, "accounts": 97, "left": 97}).sentence
+        'all 97 accounts that scored like this left'
+        """
+        if 0 < self.left < self.accounts:
+            return f"{percent(self.left / self.accounts)} likely to leave"
+        which = "all" if self.left else "none of"
+        return f"{which} {self.accounts:,} accounts that scored like this left"
 
 
 class Calibration(SpecModel):
@@ -70,7 +89,7 @@ class Calibration(SpecModel):
         end = "" if above is None else f" to below {above.from_:g}"
         return (
             f"Of {step.accounts:,} accounts with scores from {step.from_:g}{end}, {step.left:,} "
-            f"left: {step.units / PROBABILITY_UNITS:.0%} of them (fitted {self.fitted})."
+            f"left: {percent(step.left / step.accounts)} of them (fitted {self.fitted})."
         )
 
     def problems(self, max_score: int, *, rising: bool) -> list[str]:

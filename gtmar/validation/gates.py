@@ -20,7 +20,7 @@ from gtmar.metrics.registry import all_metrics
 from gtmar.objective.guardrails import SMALLEST_SEGMENT
 from gtmar.objective.objective import held_metric
 from gtmar.optimize.proposers import RandomProposer, SearchSpace
-from gtmar.plain_data import PlainData, digits
+from gtmar.plain_data import PlainData, digits, percent
 from gtmar.validation.intervals import CHANCE_LEVEL, REPLICATES, panel_of, uncertainty, upside_down
 
 if TYPE_CHECKING:
@@ -377,9 +377,9 @@ def _movement(of: Grounds) -> Iterator[Gate]:
         most = max(most, usual) if what == "MRR" else most
         limit = f"at most {most:.1%} of {what} change{'' if verb == 'do' else 's'} tier"
         limit += ", the incumbent being upside down" if turned and stated is None else ""
-        cause = f"{share:.0%} of the {what} would change tier, {most:.0%} at most may"
+        cause = f"{percent(share, 1)} of the {what} would change tier, {most:.1%} at most may"
         name = "movement" if verb == "do" else "movement of MRR"
-        yield Gate(name, limit, f"{share:.1%} {verb}", share <= most, cause=cause)
+        yield Gate(name, limit, f"{percent(share, 1)} {verb}", share <= most, cause=cause)
 
 
 def _guardrails(of: Grounds) -> Iterator[Gate]:
@@ -544,7 +544,7 @@ def segment_safety(gates: Iterable[Mapping[str, Any]]) -> str:
             large = gate["found"]
         if gate["name"].startswith(_SEGMENT):
             share = gate.get("mrr_share")
-            of_all = "" if share is None else f" ({share:.0%} of the MRR)"
+            of_all = "" if share is None else f" ({percent(share)} of the MRR)"
             by_outcome[gate["outcome"]].append(gate["name"].removeprefix(_SEGMENT) + of_all)
     said = [f"{outcome} in {', '.join(names)}" for outcome, names in by_outcome.items() if names]
     if not said:
@@ -571,7 +571,7 @@ def _loss(part: Panel, judge: Judge, level: float) -> Interval | None:
 
 def _lost(segment: str, part: Panel, panel: Panel, gain: Interval, name: str) -> str:
     share = part.accounts / max(1, panel.accounts)
-    return f"in {segment}, {share:.0%} of the accounts, {name} gets worse ({_ends(gain)})"
+    return f"in {segment}, {percent(share)} of the accounts, {name} gets worse ({_ends(gain)})"
 
 
 def _segment_gate(
@@ -605,7 +605,7 @@ def _segment_gate(
 
 def _of_mrr(part: Panel, panel: Panel) -> str:
     share = _mrr_share(part, panel)
-    return "" if share is None else f", {share:.0%} of the MRR"
+    return "" if share is None else f", {percent(share)} of the MRR"
 
 
 def _mrr_share(part: Panel | None, panel: Panel) -> float | None:

@@ -19,7 +19,7 @@ from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.tally import TierEdges
 from gtmar.journal.sentences import TWINS
 from gtmar.metrics.registry import all_metrics, metric_column
-from gtmar.plain_data import PlainData, digits
+from gtmar.plain_data import PlainData, apart, digits
 from gtmar.stats.interval import (
     Interval,
     effective_size,
@@ -368,21 +368,21 @@ def upside_down(
     """
     first, second = names
 
-    def turned(side: dict[str, Interval]) -> float | None:
+    def turned(side: dict[str, Interval]) -> str | None:
         auc = side.get(_AUC[0])
         if auc is None or auc.value is None or auc.high is None or auc.high >= CHANCE_LEVEL:
             return None
-        return 100 * auc.value
+        return apart(auc.value, CHANCE_LEVEL, "")[0]
 
     before, after = turned(intervals.before), turned(intervals.after)
     pairs = f"of 100 pairs of a kept and a lost {'row' if rows else 'account'}"
     coin = "fewer than a coin would"
     if after is not None:
-        also = "" if before is None else f", and so is the {first} with {before:.0f}"
-        return f"The {second} is upside down: {pairs} it ranks {after:.0f} right, {coin}{also}."
+        also = "" if before is None else f", and so is the {first} with {before}"
+        return f"The {second} is upside down: {pairs} it ranks {after} right, {coin}{also}."
     if before is not None:
         return (
-            f"The {first} is upside down: {pairs} it ranks {before:.0f} right, {coin}. A "
+            f"The {first} is upside down: {pairs} it ranks {before} right, {coin}. A "
             "weight's sign, or the orientation, is wrong for these accounts."
         )
     return None

@@ -11,7 +11,7 @@ import numpy as np
 
 from gtmar.data.outcomes import Movement
 from gtmar.engine.local import LocalEvaluator
-from gtmar.plain_data import PlainData
+from gtmar.plain_data import PlainData, percent
 from gtmar.spec.calibration import PROBABILITY_UNITS, Calibration, CalibrationStep
 from gtmar.spec.ids import calibration_of, points_id
 from gtmar.spec.model import SCORE_UNITS
@@ -135,7 +135,8 @@ class Reliability(PlainData):
     def sentence(self) -> str:
         """Say how the probabilities did on these accounts."""
         said = (
-            f"Probabilities of leaving: {self.predicted:.1%} on average, {self.observed:.1%} of "
+            f"Probabilities of leaving: {percent(self.predicted, 1)} on average, "
+            f"{percent(self.observed, 1)} of "
             f"{self.accounts:,} {'rows' if self.several else 'accounts'} left"
         )
         if not self.off:

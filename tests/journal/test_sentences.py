@@ -307,6 +307,18 @@ def test_what_is_as_before_is_said_to_be_and_small_differences_are_seen() -> Non
     assert "ranks 79.3 right; it was 79.0 (" in pairs(0.79, 0.793)
     assert "ranks 75 right, fewer than the 79 before (" in pairs(0.79, 0.75)
     assert "ranks 33 right, fewer than a coin would, fewer than the 40 before (" in pairs(0.4, 0.33)
+    assert "ranks 49.7 right, fewer than a coin would; it was 40 (" in pairs(0.4, 0.4971)
+    assert "ranks 99.7 right; it was 98 (" in pairs(0.98, 0.9968)
+    assert "ranks 100 right; it was 99.7 (" in pairs(0.9968, 1.0)
+
+
+def test_a_tier_that_lost_one_account_of_many_does_not_keep_100_percent() -> None:
+    sized = SIZED | {
+        side: SIZED[side] | {"logo_retention_by_tier.A": kept}
+        for side, kept in (("start", 0.9), ("best", 399 / 400))
+    }
+    said = told(replace(SEEN, sized=sized))
+    assert "The top tier, A, keeps 99.8% (was 90%) of its accounts." in said
 
 
 def test_what_has_no_value_is_left_out() -> None:
