@@ -370,8 +370,8 @@ class _OtherTable:
     def __init__(self, location: str, table: str) -> None:
         if not re.fullmatch(r"\w+(\.\w+){0,2}", table):
             raise UsageError(
-                f'"{without_credentials(location)}": a table\'s name has letters, digits and dots '
-                f'here, got "{table}"'
+                f'"{without_credentials(location)}": a table\'s name has letters, digits, '
+                f'underscores and dots here, got "{table}"'
             )
         self.table, self.unread = table, dict[str, str]()
         self.name = without_credentials(location)

@@ -523,8 +523,9 @@ def _iceberg(source: Source, name: str) -> AccountTable:
         raise AccountDataError(f'"{name}": catalog "{catalog}" has no table {table_name}') from err
     except (ValueError, OSError) as err:
         raise _unreadable(source.location, err) from err
-    snapshot = table.current_snapshot()
-    wanted = source.at_version or (snapshot.snapshot_id if snapshot else None)
+    snapshot, wanted = table.current_snapshot(), source.at_version
+    if wanted is None and snapshot is not None:
+        wanted = snapshot.snapshot_id
     if wanted is None or table.snapshot_by_id(wanted) is None:
         known = [str(entry.snapshot_id) for entry in table.history()]
         raise AccountDataError(
