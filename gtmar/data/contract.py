@@ -171,7 +171,7 @@ def check_contract(
     Parameters
     ----------
     as_of
-        ISO date that `days_before` counts from, where the table has no such column.
+        ISO date that `days_before` counts from; None for the spec's column or the rows' dates.
     drop_unlabelled
         Drop accounts without any outcome, and count them, instead of raising.
     set_aside
@@ -194,7 +194,8 @@ def check_contract(
 
     Notes
     -----
-    Cost: one streaming pass over the needed columns, and a second one where rows break a rule.
+    Cost: one streaming pass over the needed columns, and a second one where rows break a rule,
+    besides the passes that `prepared` takes over text columns.
     """
     refuse_empty(table)
     check = _Check(prepared(table, spec, outcomes=outcomes), spec, as_of=as_of, outcomes=outcomes)

@@ -254,7 +254,7 @@ def freeze(
     activated = columns.pop("activated")
     states = activated.fill_null(-1).to_numpy() + np.int8(1)
     codes = movement.astype(np.int8) * np.int8(ACTIVATION_STATES) + states
-    # numpy's stable sort of small integers is a radix sort: one pass per byte.
+    # numpy's stable sort of small integers is a radix sort, with one pass per byte.
     orders = [
         rows[np.argsort(codes[rows], kind="stable")].astype(np.int32)
         for rows in (np.flatnonzero(held_out == part) for part in (0, 1))

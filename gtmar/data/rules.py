@@ -515,7 +515,7 @@ class SetAside:
 def leave_out(
     table: AccountTable, rules: list[RowRule], share: float
 ) -> tuple[AccountTable, SetAside]:
-    """Leave out rows that break a rule.
+    """Return the table without rows that break a rule, and these rows with their reasons.
 
     Raises
     ------

@@ -155,7 +155,7 @@ class AccountTable:
         return NULL_MARKERS if self.texts is None else self.texts.nulls
 
     def unlike(self, column: str) -> tuple[str, str] | None:
-        """Return problem and hint for a text column of which most cells are of another kind."""
+        """Return why a text column was not converted, as problem and hint; None for others."""
         return None if self.texts is None else self.texts.unlike(column)
 
     def with_text(self, *columns: str | None) -> AccountTable:
@@ -237,7 +237,7 @@ def refuse_empty(table: AccountTable) -> None:
 
 @dataclass(frozen=True)
 class Source:
-    """A location of an account table, with a version, or a query over such locations."""
+    """An account table somewhere, at a version of it, or a query over such tables."""
 
     #: A file, folder or glob; a folder or URL of a Delta table; ``iceberg://CATALOG/space.table``;
     #: ``duckdb:///file.db?table=accounts``, with a fourth slash for an absolute path;

@@ -517,9 +517,9 @@ class Texts:
         return notes
 
     def unlike(self, column: str) -> tuple[str, str] | None:
-        """Return problem and hint for a text column of which most cells are of another kind.
+        """Return why a text column was not converted, as problem and hint.
 
-        None for other columns, and for those whose kind the reading states.
+        None for a column without a likely kind, and for one whose kind the reading states.
         """
         content = self.contents.get(column)
         if content is None or content.nearly is None or column in self.reading.columns:

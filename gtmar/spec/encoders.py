@@ -114,7 +114,7 @@ WEIGHT_LIMIT = 1_000_000
 
 
 class SpecModel(BaseModel):
-    """Base of everything in a spec: frozen, and no key passes unknown."""
+    """Base of all parts of a spec: frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
