@@ -1,1 +1,1 @@
-"""The account table: from any source, through the data contract, to the matrix that is scored."""
+"""Account tables: opens any source, validates it by the data contract, encodes and splits it."""

@@ -1,8 +1,8 @@
-"""The data contract: every way in which a table and a spec don't fit, found in one pass.
+"""The data contract: validates an account table against a spec and raises all violations at once.
 
-Names and types are looked at first; then one streaming query counts the rows that break each rule,
-and a second one fetches the first few culprits where there are any; then all violations are raised
-together. What is allowed but worth knowing becomes a note.
+Names and types are validated first. One streaming query then counts the rows that break each rule,
+and a second query fetches the first few of those rows where there are any. Facts that don't break
+the contract but that a user should know become notes.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ __all__ = [
     "needed_id",
 ]
 
-#: Values of a segment column at most; more are no segments but ids.
+#: Largest number of values of a segment column. A column with more holds ids, not segments.
 MOST_SEGMENTS = 100
-#: Features with unknown values that a note names, those with the most first.
+#: Number of features that the note on unknown values names, the most affected first.
 _FEATURES_NAMED = 5
 _MONEY = ("mrr", "mrr_end", "ltv")
 _DATE_HINT = (
@@ -78,33 +78,36 @@ _DATE_HINT = (
 
 @dataclass(frozen=True)
 class Checked:
-    """What the contract learnt of a table that keeps it."""
+    """A table that keeps the contract, with the counts and notes of its validation."""
 
-    #: Accounts in the table; its rows, which are more where it has several dates; and rows without
-    #: any outcome, left out on request.
+    #: Distinct accounts, without the dropped rows.
     accounts: int
+    #: Rows, without the dropped ones. More than `accounts` in a table of several dates.
     rows: int
+    #: Rows without any outcome, left out because of `drop_unlabelled`.
     dropped: int
+    #: None where the table has no account id.
     id_column: str | None
     outcomes: OutcomeColumns
     #: Smallest and largest encoded value by term, in 1/10,000ths.
     ranges: dict[str, tuple[int, int]]
-    #: Unknown values by feature that count as its `missing` says; features without any left out.
+    #: Number of unknown values by feature, for features whose spec gives unknowns a value.
+    #: Features without unknown values are absent.
     unknowns: dict[str, int]
-    #: What is allowed but worth knowing, a sentence each.
+    #: One sentence each about facts that don't break the contract.
     notes: tuple[str, ...]
     #: The table as it was read, without the rows that were set aside.
     table: AccountTable = field(compare=False)
-    #: Those of `notes` that every verdict on the table repeats: rows set aside, and categories most
-    #: of whose values the spec doesn't know.
+    #: Notes that every verdict on the table repeats: rows set aside, and columns whose categories
+    #: don't match the spec's.
     warnings: tuple[str, ...] = ()
-    #: Those of `notes` that say how the table was read, and what of it the spec doesn't know.
+    #: Notes on how the table was read, and on columns whose categories don't match the spec's.
     reading: tuple[str, ...] = ()
     set_aside: SetAside = field(default_factory=SetAside)
 
 
 def id_column(spec: ScoringSpec, columns: list[str]) -> str | None:
-    """Return the account id's column: the spec's, else the first usual name the table has."""
+    """Return the account id's column: the spec's, else the first of `ID_NAMES` in the table."""
     if spec.id is not None:
         return spec.id
     lowered = {name.lower(): name for name in columns}
@@ -112,7 +115,13 @@ def id_column(spec: ScoringSpec, columns: list[str]) -> str | None:
 
 
 def needed_id(spec: ScoringSpec, table: AccountTable, otherwise: str) -> str:
-    """Return the account id's column; `UsageError` where there is none, so that `otherwise`."""
+    """Return the account id's column.
+
+    Raises
+    ------
+    UsageError
+        If there is none; its message ends with `otherwise`, what can't be done without an id.
+    """
     name = id_column(spec, table.columns)
     if name is None:
         raise UsageError(
@@ -125,9 +134,15 @@ def needed_id(spec: ScoringSpec, table: AccountTable, otherwise: str) -> str:
 def as_of_date(
     spec: ScoringSpec, schema: pl.Schema, as_of: str | None, dates: TableDates | None = None
 ) -> pl.Expr | None:
-    """Return the date that `days_before` counts from: the spec's column, or one date for all.
+    """Return the date that `days_before` counts from, as an expression.
 
-    Without either it is the date that a row is of, of `dates` that were asked for.
+    It is `as_of` for all accounts where given, else the spec's `as_of` column, else the date of
+    each row in a table of several dates. None where there is none of these.
+
+    Raises
+    ------
+    UsageError
+        If `as_of` is no date, or is given for features that count days in a table of several dates.
     """
     if as_of is not None:
         day = pl.lit(stated_as_of(as_of))
@@ -151,21 +166,36 @@ def check_contract(
     set_aside: float | None = None,
     outcomes: bool = True,
 ) -> Checked:
-    """Hold a table against the contract.
-
-    Raises `ViolationsError` with every violation found, and `AccountDataError` if the table is
-    empty, or can't be read.
+    """Validate an account table against the data contract.
 
     Parameters
     ----------
     as_of
-        ISO date for `days_before`, where the table has no such column.
+        ISO date that `days_before` counts from; None for the spec's column or the rows' dates.
     drop_unlabelled
-        Leave accounts without any outcome out, and count them, instead of refusing.
+        Drop accounts without any outcome, and count them, instead of raising.
     set_aside
-        Share of rows that may be left out since they break the contract; None to refuse them.
+        Largest share of rows, in [0, 1), that may be left out for breaking the contract; None to
+        raise instead.
     outcomes
-        False where a table is only scored: outcomes are then not asked for.
+        False for a table that is only scored: outcomes are then neither needed nor validated.
+
+    Returns
+    -------
+    Checked
+        The table with its text read, and the counts and notes of the validation.
+
+    Raises
+    ------
+    ViolationsError
+        If the table breaks the contract; it holds every violation.
+    AccountDataError
+        If the table is empty or can't be read, or more rows than `set_aside` break the contract.
+
+    Notes
+    -----
+    Cost: one streaming pass over the needed columns, and a second one where rows break a rule,
+    besides the passes that `prepared` takes over text columns.
     """
     refuse_empty(table)
     check = _Check(prepared(table, spec, outcomes=outcomes), spec, as_of=as_of, outcomes=outcomes)
@@ -177,7 +207,7 @@ def check_contract(
     aside = SetAside()
     if set_aside is not None:
         if check.violations:
-            # Rows can't be judged by columns that don't fit.
+            # Rows can't be validated while columns are missing or of the wrong type.
             raise ViolationsError(table.source, check.violations)
         check.table, aside = leave_out(check.table, rules, set_aside)
         refuse_empty(check.table)
@@ -186,7 +216,7 @@ def check_contract(
     unlabelled = int(facts["unlabelled"]) if outcomes and check.numeric.columns else 0
     broken = check.rows(rules, facts)
     check.unlabelled(unlabelled, facts, drop=drop_unlabelled)
-    # What an encoder makes of a broken row says nothing.
+    # The encoded values of broken rows mean nothing.
     ranges = {} if broken else check.ranges(facts)
     strange = check.strange_categories(facts)
     if check.violations:
@@ -217,14 +247,14 @@ def check_contract(
         notes=(*check.of_rows(*notes, *_unknown_notes(unknowns, rows)), *as_read),
         warnings=(*left_out, *strange),
         reading=as_read,
-        # Its text can't be read again without the rows that were set aside.
+        # Reading its text again would bring back the rows that were left out.
         table=replace(table, texts=None) if aside.rows or left_open else table,
         set_aside=aside,
     )
 
 
 class _Check:
-    """A table held against a spec: what is known of it, and in what it breaks the contract."""
+    """One validation of a table against a spec: its state and the violations so far."""
 
     def __init__(
         self, table: AccountTable, spec: ScoringSpec, *, as_of: str | None, outcomes: bool
@@ -234,17 +264,17 @@ class _Check:
         self.identifier = id_column(spec, table.columns)
         self.outcome_columns = OutcomeColumns.found(spec.outcomes, table.columns)
         self._check_names()
-        #: The features whose column is there and of a type that the encoder reads.
+        #: Features whose columns exist and have a type that the encoder reads.
         self.features = self._present_features()
         self.day = as_of_date(spec, table.schema, as_of, table.dates)
         self._check_types()
-        #: The outcomes that are numbers.
+        #: Outcomes whose columns are numeric.
         self.numeric = OutcomeColumns(self._numeric_outcomes() if outcomes else {})
         if outcomes:
             self._check_segments()
 
     def of_rows(self, *sentences: str) -> list[str]:
-        """Word what is counted as what it is: in a table of several dates not accounts but rows."""
+        """Write "rows" for "accounts" in sentences about a table of several dates."""
         if self.table.several is None:
             return list(sentences)
         return [re.sub(r"\baccounts\b", "rows", sentence) for sentence in sentences]
@@ -262,7 +292,7 @@ class _Check:
         self.refuse(column, f"no such column ({role})", hint)
 
     def _check_names(self) -> None:
-        """Refuse columns of the spec that aren't there, those of features apart."""
+        """Refuse absent columns that the spec names, except those of features."""
         table, spec, identifier = self.table, self.spec, self.identifier
         needed = {} if identifier is None else {identifier: "the spec's id"}
         if spec.as_of is not None:
@@ -270,7 +300,7 @@ class _Check:
         if self.outcomes:
             named = spec.outcomes.model_dump(exclude_defaults=True)
             needed |= {name: f"outcome {role}" for role, name in named.items()}
-        # A table that is only scored need not have outcomes.
+        # A table that is only scored needs no outcomes.
         spared = () if self.outcomes else spec.outcomes.model_dump().values()
         stated = {"required_columns": [*spec.required_columns], "read": [*spec.read.columns]}
         for key, columns in stated.items():
@@ -312,13 +342,13 @@ class _Check:
             problem = f"the spec's as_of expects dates, got {dated}{self._shown_text(as_of)}"
             self.refuse(as_of, problem, _DATE_HINT)
             self.day = None
-        # Of a rule that lacks one column the others are looked at, too.
+        # A rule that lacks one column still has its other columns validated.
         looked_at = {n: f for n, f in self.spec.inputs.items() if n in self.features or f.rule}
         readable = {n for n, f in looked_at.items() if self._readable(n, f)}
         self.features = {n: f for n, f in self.features.items() if n in readable}
 
     def _readable(self, name: str, feature: Feature) -> bool:
-        """Whether a feature's encoder can read its column; refuse it else."""
+        """Return whether a feature's encoder can read its column, and refuse the column if not."""
         if (rule := feature.parsed_rule) is not None:
             there = [c for c in rule.conditions if c.column in self.table.schema]
             answerable = [self._answerable(name, condition) for condition in there]
@@ -346,7 +376,7 @@ class _Check:
         return True
 
     def _answerable(self, name: str, condition: Condition) -> bool:
-        """Whether a column is of a type that a rule's condition can be asked of; refuse it else."""
+        """Return whether a rule's condition fits its column's type, and refuse it if not."""
         column, dtype = condition.column, self.table.schema[condition.column]
         if condition.number is not None:
             expects, hint = f'rule "{name}" compares it with a number', "list categories by in"
@@ -359,20 +389,23 @@ class _Check:
         return True
 
     def _of_numbers(self, column: str, expects: str, otherwise: str) -> bool:
-        """Whether a column holds numbers; refuse it else, with a hint for categories."""
+        """Return whether a column holds numbers, and refuse it if not.
+
+        `otherwise` is the hint for a column of categories.
+        """
         dtype = self.table.schema[column]
         if _is_number(dtype):
             return True
         values = self._shown(column)
         if dtype == pl.String and not values:
-            # A column that is unknown for everybody has no type of its own; CSV calls it text.
+            # A CSV column without any value is typed as text, though it may be meant as numbers.
             return True
         got, hint = self.table.unlike(column) or (f"{dtype}: {values}", otherwise)
         self.refuse(column, f"{expects}, got {got}", hint)
         return False
 
     def _numeric_outcomes(self) -> dict[str, str]:
-        """Refuse outcomes that aren't numbers; return those that are."""
+        """Return the outcome columns that are numeric, by role, and refuse the others."""
         numeric = {}
         for role, column in self.outcome_columns.columns.items():
             dtype = self.table.schema[column]
@@ -385,13 +418,13 @@ class _Check:
             if role in LABELS and dtype in TEXT_TYPES:
                 named = Outcomes(**{role: column})
                 _, read = with_labels(self.table, named, self.spec.labels)
-                # A column of nothing but blanks has no word.
+                # A column of blanks alone has no words.
                 hint = read[0].hint if read and read[0].unknown else hint
             self.refuse(column, f"outcome {role} expects {expected}, got {got}", hint)
         return numeric
 
     def _check_segments(self) -> None:
-        """Refuse segment columns that are absent, nested, or of too many values."""
+        """Refuse segment columns that are absent, nested, or have too many values."""
         table = self.table
         usable = []
         for name in self.spec.segments:
@@ -412,7 +445,7 @@ class _Check:
                 self.refuse(name, problem, hint)
 
     def _window_fits(self) -> bool:
-        """Whether a window's columns are there and hold dates; refuse them else."""
+        """Return whether the window's columns exist and hold dates, and refuse them if not."""
         window, before = self.spec.window, len(self.violations)
         for key, text in window.model_dump(exclude_none=True).items() if window else ():
             try:
@@ -430,7 +463,10 @@ class _Check:
         return len(self.violations) == before
 
     def rules(self) -> list[RowRule]:
-        """Return what every row has to keep; refuse a window's columns that don't fit."""
+        """Return the rules that every row must keep.
+
+        Refuses a window's columns that don't fit, and several dates without an account id.
+        """
         several, pooled = self.table.several, None
         if several is not None and self.identifier is None:
             self.refuse("", "a table of several dates needs account ids", "id: COLUMN in the spec")
@@ -449,12 +485,15 @@ class _Check:
         )
         if pooled is None:
             return rules
-        # Rows that share an id may be of several dates.
+        # Rows that share an id may be one account on several dates.
         twice = "share their account id"
         return [replace(each, hint=pooled) if twice in each.problem else each for each in rules]
 
     def facts(self, rules: list[RowRule]) -> dict[str, Any]:
-        """Count everything in one streaming query, and fetch culprits in another."""
+        """Aggregate all counts in one streaming query, and fetch rows that break rules in another.
+
+        The result has one entry per aggregate, keyed by rule number, feature or term, and name.
+        """
         schema, table, spec, numeric = self.table.schema, self.table, self.spec, self.numeric
         wanted: list[pl.Expr] = [pl.len().alias("rows")]
         identifier = self.identifier
@@ -465,7 +504,8 @@ class _Check:
         wanted += [sign.alias(f"{i}.count") for i, sign in enumerate(signs)]
         if len(self.features) == len(spec.inputs):
             for term in spec.terms:
-                # As doubles: what is too large for an integer is a violation and not a failure.
+                # Doubles, so that a value too large for an integer is reported as a violation
+                # instead of failing the query.
                 value = encoded_value(spec, term, schema, self.day)
                 wanted.append(value.min().alias(f"{term.name}.low"))
                 wanted.append(value.max().alias(f"{term.name}.high"))
@@ -500,7 +540,7 @@ class _Check:
         return facts
 
     def rows(self, rules: list[RowRule], facts: Mapping[str, Any]) -> bool:
-        """Refuse the rows that break a rule; return whether there are any."""
+        """Refuse rows that break a rule, and return whether there are any."""
         before = len(self.violations)
         for i, rule in enumerate(rules):
             if count := int(facts[f"{i}.count"]):
@@ -511,7 +551,7 @@ class _Check:
         return len(self.violations) > before
 
     def unlabelled(self, count: int, facts: Mapping[str, Any], *, drop: bool) -> None:
-        """Refuse accounts without any outcome, or a table that has none but such."""
+        """Refuse accounts without any outcome, or with `drop` a table that has no other."""
         rows = facts["rows"]
         if count and not drop:
             listed = _first(facts["unlabelled.culprits"])
@@ -528,7 +568,10 @@ class _Check:
             self.refuse("", "no account has an outcome", "see the outcome columns")
 
     def ranges(self, facts: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-        """Return smallest and largest encoded value by term; refuse what is too large."""
+        """Return the smallest and largest encoded value by term, in 1/10,000ths.
+
+        Refuses values above 2^53, which a double can't hold exactly.
+        """
         ranges = {}
         for term in self.spec.terms:
             low, high = facts.get(f"{term.name}.low"), facts.get(f"{term.name}.high")
@@ -542,7 +585,11 @@ class _Check:
         return ranges
 
     def strange_categories(self, facts: Mapping[str, Any]) -> list[str]:
-        """Say where most values are none of a spec's categories; refuse a column of no other."""
+        """Return notes on columns most of whose known values the spec doesn't list.
+
+        Refuses a column none of whose known values is listed. Also notes categories of rules that
+        their column lacks.
+        """
         notes = []
         for name, feature in self.features.items():
             listed, [column, *_] = categories_of(feature.encode), feature.reads(name)
@@ -587,7 +634,7 @@ class _Check:
 
 
 def _category_facts(name: str, feature: Feature, schema: pl.Schema) -> list[pl.Expr]:
-    """Count known values, and those of no category; of a rule find the categories there are."""
+    """Count a feature's known and unlisted values; collect a rule's categories that occur."""
     facts, listed, [column, *_] = [], categories_of(feature.encode), feature.reads(name)
     if listed:
         cell = category(column, schema[column], listed)
@@ -601,7 +648,7 @@ def _category_facts(name: str, feature: Feature, schema: pl.Schema) -> list[pl.E
 
 
 def _lists(name: str, feature: Feature) -> list[tuple[str, Condition]]:
-    """Return the conditions of a rule that list categories, each with a key of its own."""
+    """Return the conditions of a rule that list categories, with their keys in `facts`."""
     rule = feature.parsed_rule
     conditions = () if rule is None else rule.conditions
     return [(f"{name}.listed{i}", each) for i, each in enumerate(conditions) if each.categories]
@@ -612,17 +659,17 @@ def _is_number(dtype: pl.DataType) -> bool:
 
 
 def _first(values: list[Any]) -> str:
-    """Word the first five of six that were fetched; the sixth says that there are more."""
+    """Return the first five values as text, with an ellipsis where a sixth was fetched."""
     return culprits(values[:5]) + (", ..." if len(values) > 5 else "")
 
 
-# ---- what is allowed but worth knowing ----------------------------------------------------------
+# ---- notes --------------------------------------------------------------------------------------
 
 
 def _outcome_facts(outcomes: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]:
-    """Aggregate what `_outcome_notes` words, and the accounts without any outcome.
+    """Return the aggregates for `_outcome_notes`, and the count of accounts without any outcome.
 
-    Reads the canonical outcomes under their names with `OWN` before them.
+    The canonical outcomes are read from columns named with the prefix `OWN`.
     """
     bare = lacks_outcome(outcomes, prefix=OWN)
     own = {name: pl.col(f"{OWN}{name}") for name in ("retained", "start", "end", "ltv", "won_back")}
@@ -647,7 +694,7 @@ def _outcome_facts(outcomes: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]
     return [value.alias(name) for name, value in facts.items()]
 
 
-#: What is said of accounts that are counted, by the count's name.
+#: Sentence for each count of accounts, by the count's name.
 _COUNTED = {
     "retention_unknown": "accounts have no {label} and count in no metric of retention or revenue; "
     "other outcomes of theirs do count.",
@@ -686,13 +733,13 @@ def _outcome_notes(
 
 
 def _stated_unknowns(spec: ScoringSpec) -> dict[str, str]:
-    """Return the column of each feature whose spec says what an unknown counts."""
+    """Return the column of each feature whose spec gives unknown values a value."""
     features = spec.features.items()
     return {name: feature.reads(name)[0] for name, feature in features if counts_unknown(feature)}
 
 
 def _unknown_notes(unknowns: Mapping[str, int], accounts: int) -> list[str]:
-    """Say how many values are unknown and count as the spec's `missing` says."""
+    """Return the note on unknown values that count as the spec's `missing` says."""
     if not unknowns:
         return []
     names = sorted(unknowns, key=lambda name: -unknowns[name])
@@ -703,14 +750,14 @@ def _unknown_notes(unknowns: Mapping[str, int], accounts: int) -> list[str]:
 
 
 def _label_names(outcomes: OutcomeColumns) -> str:
-    """Name the columns that say whether an account stayed."""
+    """Return the names of the columns that hold the retention label."""
     return " or ".join(outcomes.columns[r] for r in ("retained", "churned") if outcomes.has(r))
 
 
 def _unnamed(
     unused: list[str], spec: ScoringSpec, outcomes: OutcomeColumns, identifier: str | None
 ) -> list[str]:
-    """Say which columns are named like an id or an outcome, and are neither in the spec."""
+    """Return notes on columns named like an id or an outcome that the spec doesn't use as such."""
     sentences = []
     if identifier is None and (likely := likely_id(unused)):
         sentences.append(

@@ -1,7 +1,7 @@
-"""Tables of a database by its address, read through ADBC: one SELECT, streamed to a Parquet file.
+"""Reads a database's table through ADBC: one SELECT, streamed to a Parquet file.
 
-PostgreSQL is what this is tried against. Other databases are reached by the ADBC driver of their
-name, where one is installed; what their types come out as is that driver's word.
+PostgreSQL is tested. Other databases are read by the ADBC driver of their scheme, where one is
+installed; that driver decides which Arrow types their columns become.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 __all__ = ["Fetched", "fetch", "is_database"]
 
 _POSTGRES = ("postgresql", "postgres")
-#: Schemes that are drivers' names; nobody has tried these here.
+#: Schemes that are names of ADBC drivers, none of which is tested here.
 _UNTRIED = (
     *("bigquery", "clickhouse", "databricks", "flightsql", "mariadb", "mssql", "mysql", "oracle"),
     *("redshift", "snowflake", "trino"),
 )
-#: Types of PostgreSQL by what becomes of them. Money among the exact ones: as the driver gives it,
-#: it is a whole number of cents that doesn't say so.
+#: PostgreSQL types by their treatment. Money is cast to a decimal, since the driver returns it as
+#: an integer of cents without saying so.
 _AS_THEY_ARE = ("bool", "int2", "int4", "int8", "float4", "float8")
 _EXACT = ("numeric", "money")
 _TIMES = ("date", "timestamp", "timestamptz")
 _TEXTS = ("text", "varchar", "bpchar", "name", "char", "citext", "uuid", "inet", "cidr", "macaddr")
-#: Digits and decimals of a number whose column doesn't limit them.
+#: Precision and scale of a numeric column that states none.
 _DIGITS, _DECIMALS = 38, 20
-#: Before the name of a column that says which moments are endless, and of which sign.
+#: Prefix of a helper column: 1 for an infinite future date, -1 for an infinite past one.
 _ENDLESS = "gtmar:endless:"
-#: Moments beyond this wrap around to before Christ on the driver's way.
+#: The driver wraps later timestamps around to years before Christ.
 _LAST = "294000-01-01"
 
 #: Resolves a table's columns to the types that domains are made of.
@@ -67,18 +67,18 @@ where relkind in ('r', 'v', 'm', 'f', 'p') and nspname not in ('pg_catalog', 'in
 
 @dataclass(frozen=True)
 class Fetched:
-    """What was read of a database's table."""
+    """The result of reading a database's table into a file."""
 
     rows: int
-    #: Columns that are in no frame, or not exactly, with the reason.
+    #: Columns left out because a frame can't hold them exactly, with the reason.
     unread: Mapping[str, str]
-    #: What a run's record says of it: which kind, when (UTC) and how many rows.
+    #: Entries for a run's record: kind of source, time of reading (UTC), and number of rows.
     origin: Mapping[str, str]
     notes: tuple[str, ...]
 
 
 def is_database(location: str) -> bool:
-    """Whether a location is the address of a database.
+    """Return whether a location is the address of a database.
 
     Examples
     --------
@@ -89,23 +89,27 @@ def is_database(location: str) -> bool:
 
 
 def fetch(location: str, path: Path) -> Fetched:
-    """Read a table into a new Parquet file, batch by batch, as it was when reading began.
+    """Read a database's table into a new Parquet file, batch by batch.
 
-    Money and numeric are decimals, of `_DECIMALS` decimals where the column has no limit of its
-    own; a moment with a zone is of UTC; infinite dates stay so, as DuckDB has them. A column that
-    can't be had exactly, or is neither number, date nor text, is left out and named.
+    PostgreSQL is read in one snapshot. Its money and numeric columns become decimals, with 20
+    decimals where the column states no scale. Timestamps with a zone become UTC. Infinite dates
+    are written as DuckDB writes them: as the largest value of their type, or its negative. A column
+    is left out, and reported in `unread`, if it can't be read exactly or is neither number, flag,
+    date nor text.
 
     Parameters
     ----------
     location
         ``postgresql://user@host/database?table=schema.name``; its other parameters are libpq's.
+    path
+        The file to write.
 
     Raises
     ------
     UsageError
-        If it names no table, or a driver is missing.
+        If the location names no table, or a driver is missing.
     AccountDataError
-        If the database can't be reached, or has no such table.
+        If the database can't be reached or read, or has no such table.
     """
     scheme = location.partition("://")[0].lower()
     uri, table = _address(location)
@@ -140,7 +144,7 @@ def _address(location: str) -> tuple[str, str]:
         )
     others = [item for item in parts.query.split("&") if not item.startswith("table=")]
     if parts.scheme.lower() in _POSTGRES:
-        # The server converts text, and refuses bytes of a database without an encoding of its own.
+        # Makes the server convert text to UTF-8, and raise on bytes that aren't valid text.
         others.append("client_encoding=UTF8")
     query = "?" + "&".join(others) if others else ""
     return f"{parts.scheme}://{parts.netloc}{parts.path}{query}", tables[0]
@@ -148,7 +152,7 @@ def _address(location: str) -> tuple[str, str]:
 
 @contextmanager
 def _connected(location: str, scheme: str, uri: str) -> Iterator[Any]:
-    """Give a connection; word what driver and database say without the location's secrets."""
+    """Open a connection; raise errors of driver and database without the location's credentials."""
     with needing("database"):
         import adbc_driver_manager.dbapi as manager
         import pyarrow as pa
@@ -157,7 +161,7 @@ def _connected(location: str, scheme: str, uri: str) -> Iterator[Any]:
             import adbc_driver_postgresql.dbapi as postgres
     name = without_credentials(location)
     try:
-        # Of other databases the driver is found by the scheme.
+        # For other databases the driver manager picks the driver by the scheme.
         connection = postgres.connect(uri) if scheme in _POSTGRES else manager.connect(uri)
     except manager.Error as err:
         if scheme not in _POSTGRES and "Could not load" in str(err):
@@ -185,7 +189,7 @@ def _asked(connection: Any, text: str) -> list[tuple[Any, ...]]:
 
 
 class _InexactError(Exception):
-    """A value that the column's exact type doesn't hold."""
+    """A value doesn't fit its column's decimal type."""
 
 
 def _stream(
@@ -195,7 +199,7 @@ def _stream(
     path: Path,
     changed: Callable[[pa.Array, str, pa.RecordBatch], pa.Array] = lambda column, *_: column,
 ) -> int:
-    """Write the rows of a SELECT to a file, each column as `changed` has it; return how many."""
+    """Write a SELECT's rows to a file, columns converted by `changed`; return the row count."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -219,10 +223,10 @@ def _stream(
 
 
 class _PostgresTable:
-    """A table of PostgreSQL, with what each of its columns is to become."""
+    """A PostgreSQL table and the type that each of its columns is read as."""
 
     def __init__(self, connection: Any, location: str, table: str) -> None:
-        # One snapshot for whatever is asked, in which nothing can be written.
+        # All queries see one snapshot, and none can write.
         with connection.cursor() as cursor:
             cursor.execute(
                 "set session characteristics as transaction isolation level repeatable read, "
@@ -256,7 +260,7 @@ class _PostgresTable:
         try:
             return _stream(connection, self._select(), self._schema(), path, self._changed)
         except _InexactError:
-            # Rare: who they are is asked then alone, and within the same snapshot.
+            # This is rare, so the columns at fault are queried only here, in the same snapshot.
             self._leave_out(connection)
             self._refuse_none(self.table)
             return _stream(connection, self._select(), self._schema(), path, self._changed)
@@ -302,7 +306,7 @@ class _PostgresTable:
         )
 
     def _changed(self, column: pa.Array, name: str, batch: pa.RecordBatch) -> pa.Array:
-        """Return a batch's column as the file has it."""
+        """Convert a batch's column to the file's values: exact decimals, infinite dates."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -316,7 +320,7 @@ class _PostgresTable:
             signs = batch.column(_ENDLESS + name)
             if signs.null_count < len(signs):
                 whole = pa.int32() if kind == "date" else pa.int64()
-                # What the farthest day and moment stand for, in DuckDB as well.
+                # Infinity is the largest integer, and minus infinity its negative, as in DuckDB.
                 farthest = pa.scalar(2 ** (whole.bit_width - 1) - 1, whole)
                 last = pc.multiply(signs.cast(whole), farthest)
                 days = pc.coalesce(last, column.cast(whole))
@@ -324,13 +328,13 @@ class _PostgresTable:
         return column
 
     def _leave_out(self, connection: Any) -> None:
-        """Leave columns out that have a value which their exact type doesn't hold."""
+        """Drop columns with a value that doesn't fit their decimal type, and record the reason."""
         for column, (kind, modifier) in list(self.types.items()):
             if kind not in _EXACT:
                 continue
             name, (digits, decimals) = f"{quoted(column)}::numeric", _digits(modifier)
             odd = f"{name}::text in ('NaN', 'Infinity', '-Infinity')"
-            # A comparison with NaN would be true: PostgreSQL takes it for the largest.
+            # PostgreSQL sorts NaN above all numbers, so a comparison with it would be true.
             wide = (
                 f"not {odd} and (abs({name}) >= 1e{digits - decimals} "
                 f"or {name} <> round({name}, {decimals}))"
@@ -354,7 +358,7 @@ class _PostgresTable:
 
 
 def _digits(modifier: int) -> tuple[int, int]:
-    """Return the digits and decimals of a numeric column, by the modifier of its type."""
+    """Return the precision and scale of a numeric column from its type modifier."""
     digits, decimals = (modifier - 4) >> 16, (modifier - 4) & 0x7FF
     if modifier < 4 or digits > _DIGITS or decimals > digits:
         return _DIGITS, _DECIMALS
@@ -365,7 +369,7 @@ def _digits(modifier: int) -> tuple[int, int]:
 
 
 class _OtherTable:
-    """A table of a database whose driver says what its columns are."""
+    """A table of another database, with the column types that its driver reports."""
 
     def __init__(self, location: str, table: str) -> None:
         if not re.fullmatch(r"\w+(\.\w+){0,2}", table):

@@ -1,7 +1,8 @@
-"""The dates of a table that has accounts as they were on several days.
+"""The dates of an account table that has rows of several days.
 
-Such a table has a row an account and date, the date in a column or in the names of its folders,
-``features_asof=2024-07-01``. Which dates are meant is always said: `--at 2024-01-01..2025-01-01`.
+Such a table has one row per account and date. The date is a column, or part of its folders' names,
+as ``features_asof=2024-07-01``. The user always states which dates to read:
+`--at 2024-01-01..2025-01-01`.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ASOF", "AskedDates", "TableDates", "day_of", "listed"]
 
-#: The column, or the part of a folder's name, that says of which day a row is.
+#: Default name of the column, or of the key in folders' names, that holds each row's date.
 ASOF = "features_asof"
 _HINT = "--at 2024-07-01, or --at 2024-01-01..2025-01-01, both ends included"
 
 
 @dataclass(frozen=True)
 class AskedDates:
-    """Dates as they are asked for: one, or all from a first to a last."""
+    """The dates that the user requests: one, or all in a range, both ends included."""
 
     column: str
     first: date
@@ -34,12 +35,12 @@ class AskedDates:
 
     @classmethod
     def parse(cls, text: str) -> AskedDates:
-        """Read ``2024-07-01`` or ``2024-01-01..2025-01-01``, after ``COLUMN=`` of another column.
+        """Parse ``2024-07-01`` or ``2024-01-01..2025-01-01``, optionally with ``COLUMN=`` before.
 
         Raises
         ------
         UsageError
-            If it is neither, or ends before it begins.
+            If the text is no date or range, or the range ends before it begins.
 
         Examples
         --------
@@ -58,7 +59,7 @@ class AskedDates:
         return cls(column or ASOF, first, last)
 
     def refuse_absent(self, source: str, schema: pl.Schema) -> None:
-        """Raise `AccountDataError` where the table has no such column, or none of dates."""
+        """Raise `AccountDataError` if the table lacks the column, or it can't hold dates."""
         if self.column not in schema:
             likely = nearest(self.column, schema.names())
             raise AccountDataError(
@@ -74,16 +75,16 @@ class AskedDates:
             )
 
     def holds(self, day: pl.Expr) -> pl.Expr:
-        """Whether a day is one of them."""
+        """Return whether a day lies in the range."""
         return day.is_between(pl.lit(self.first), pl.lit(self.last))
 
 
 @dataclass(frozen=True)
 class TableDates:
-    """The dates that are taken of a table, and the column that says of which one a row is."""
+    """The dates that are read from a table, and the column that holds each row's date."""
 
     column: str
-    #: Ascending, each of some row.
+    #: Ascending; each occurs in the table.
     days: tuple[date, ...]
 
     @property
@@ -97,7 +98,7 @@ class TableDates:
 
 
 def day_of(column: str, dtype: pl.DataType) -> pl.Expr:
-    """Return a column of dates, moments or ISO texts as days; null where it holds none."""
+    """Return a column of dates, timestamps or ISO texts as days; null where a text is no date."""
     x = pl.col(column)
     if dtype == pl.String:
         return x.str.strip_chars().str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
@@ -105,7 +106,7 @@ def day_of(column: str, dtype: pl.DataType) -> pl.Expr:
 
 
 def listed(days: Sequence[date]) -> str:
-    """Word dates: two of them, or how many from the first to the last.
+    """Return dates as text: up to two by name, more as a count with the first and the last.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Encoders as Polars expressions: which category a cell is, and what value a column gives."""
+"""Encoders as Polars expressions: a cell's category, a column's encoded value, a rule's flag."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ __all__ = [
 
 #: Encoders whose column must be a number.
 NUMERIC = (IdentityEncoder, RangeEncoder, CurveEncoder, QuantileEncoder, BoolEncoder)
-#: Below this every whole double is an Int64.
+#: Whole doubles below this fit Int64.
 _WHOLE = 2.0**63
 
 
 def categories_of(encoder: SpecModel) -> list[str] | None:
-    """Return the categories that an encoder lists; None for one that reads something else."""
+    """Return the categories that an encoder lists; None for an encoder without categories."""
     if isinstance(encoder, OneOfEncoder):
         return list(encoder.values)
     if isinstance(encoder, Bins) and not encoder.intervals:
@@ -67,20 +67,20 @@ def categories_of(encoder: SpecModel) -> list[str] | None:
 
 
 def counts_unknown(feature: Feature) -> bool:
-    """Whether a spec says what an unknown value of a feature counts."""
+    """Return whether a spec gives a feature's unknown values a value, instead of refusing them."""
     encoder = feature.encode
     return feature.missing != "error" or (isinstance(encoder, Bins) and "missing" in encoder.bins)
 
 
 def as_text(column: str, dtype: pl.DataType) -> pl.Expr:
-    """Return a column as text without blanks around it, as text files are read.
+    """Return a column as text, without surrounding spaces.
 
-    A number is written without zeros behind its fraction.
+    Numbers lose trailing zeros of their fraction, so that 1, 1.0 and 1.00 are the same text.
     """
     x = pl.col(column)
     text = x.cast(pl.String)
     if dtype.is_float():
-        # A double beyond 10^15 would be written with a fraction or an exponent.
+        # Polars writes a double beyond 10^15 with a fraction or an exponent.
         whole = (x == x.floor()) & (x.abs() < _WHOLE)
         text = pl.when(whole).then(x.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(text)
     if dtype.is_float() or dtype.is_decimal():
@@ -91,18 +91,22 @@ def as_text(column: str, dtype: pl.DataType) -> pl.Expr:
 
 
 def category(column: str, dtype: pl.DataType, listed: Collection[str]) -> pl.Expr:
-    """Return each cell's category: as the spec lists it, or the cell's text where it lists none."""
+    """Return each cell's category as the spec spells it, or the cell's text if it isn't listed.
+
+    A cell that differs from a category only by surrounding spaces, by trailing zeros of a number,
+    or by the case of true and false, is that category.
+    """
     text = as_text(column, dtype)
     bare = {name.strip(" "): name for name in listed}
-    # Each replacement is a step of its own in the query plan, and dozens of them cost a second
-    # however few rows there are: one stands only where it changes something.
+    # Each replacement adds a step to the query plan, and dozens of them cost a second whatever the
+    # number of rows, so a replacement that would change nothing is left out.
     if blanks := {b: n for b, n in bare.items() if b not in listed}:
         text = text.replace(blanks)
     forms = value_forms(listed)
     if not forms:
         return text
     form = text
-    # Numbers and flags are written in their form already.
+    # `as_text` has already normalised numbers and flags.
     if not (dtype.is_numeric() or dtype == pl.Boolean):
         lowered = text.str.to_lowercase()
         form = pl.when(lowered.is_in(["true", "false"])).then(lowered).otherwise(_trimmed(text))
@@ -118,7 +122,7 @@ def category(column: str, dtype: pl.DataType, listed: Collection[str]) -> pl.Exp
 
 
 def _trimmed(text: pl.Expr) -> pl.Expr:
-    """Write numbers without zeros behind their fraction, as `value_form` does."""
+    """Return numbers without trailing zeros of their fraction, as `value_form` does."""
     shorter = text.str.replace(r"^(-?(?:0|[1-9]\d*)(?:\.\d*[1-9])?)\.?0*$", "$1")
     fraction = text.str.contains(r"^-?(?:0|[1-9]\d*)\.\d+$")
     trimmed = pl.when(fraction).then(shorter).otherwise(text)
@@ -128,14 +132,15 @@ def _trimmed(text: pl.Expr) -> pl.Expr:
 def written_otherwise(
     column: str, dtype: pl.DataType, listed: Collection[str]
 ) -> tuple[pl.Expr, list[str]] | None:
-    """Say which cells equal a category as numbers and are none by their spelling: 1 beside 01.
+    """Return which cells equal a category as numbers but not by their spelling: 1 beside 01.
 
-    With the categories meant; None where no category is a number.
+    The second item is the list of categories that are numbers. None where no category is one.
     """
     numbers = {name: each for name in listed if (each := _number(name)) is not None}
     if not numbers:
         return None
-    # Two numbers that are written without need are equal only where they are alike.
+    # Two numbers in plain form are equal only if their texts are, so plain categories need a
+    # comparison only with cells in another form.
     forms = set(value_forms(listed).values())
     plain = [each for name, each in numbers.items() if name in forms]
     odd = [each for name, each in numbers.items() if name not in forms]
@@ -155,28 +160,28 @@ def _number(text: str) -> float | None:
 
 
 def half_up(x: pl.Expr, scale: int) -> pl.Expr:
-    """``floor(x * scale + 0.5)``, the one rounding of this project, as a double."""
+    """Return ``floor(x * scale + 0.5)`` as a double. All rounding in this package is this one."""
     return (x * scale + 0.5).floor()
 
 
 def divided(x: pl.Expr, divisor: float) -> pl.Expr:
-    """``x / divisor``, correctly rounded.
+    """Return ``x / divisor``, correctly rounded.
 
-    Polars divides by a literal by multiplying with its reciprocal, which is off by one unit in the
-    last place for about half of all doubles. A divisor that is a column is divided by as IEEE says;
-    hence the detour.
+    Polars replaces division by a literal with multiplication by its reciprocal, which is off by one
+    unit in the last place for about half of all doubles. Division by a column follows IEEE 754, so
+    the divisor is made a column here.
     """
     return x / (x * 0.0 + divisor)
 
 
 def is_missing(column: str, dtype: pl.DataType) -> pl.Expr:
-    """Whether a value is unknown: null, or NaN in a column of floats."""
+    """Return whether a value is unknown: null, or NaN in a column of floats."""
     unknown = pl.col(column).is_null()
     return unknown | pl.col(column).is_nan().fill_null(value=False) if dtype.is_float() else unknown
 
 
 def _scaled(encoder: ScaleEncoder | DecayEncoder, x: pl.Expr) -> pl.Expr:
-    """Apply one of the encoders that take a number."""
+    """Apply a numeric encoder to a column of doubles."""
     if isinstance(encoder, RangeEncoder):
         low, high = encoder.from_, encoder.to
         inside = x.clip(low, high)
@@ -202,7 +207,7 @@ def _scaled(encoder: ScaleEncoder | DecayEncoder, x: pl.Expr) -> pl.Expr:
 
 
 def _unscaled(feature: Feature, column: str, dtype: pl.DataType, as_of: pl.Expr | None) -> pl.Expr:
-    """Return the encoder's double, unknowns not yet replaced."""
+    """Return the encoded value as a double, before unknown values are replaced."""
     encoder = feature.encode
     x = pl.col(column)
     if isinstance(encoder, BoolEncoder):
@@ -215,7 +220,7 @@ def _unscaled(feature: Feature, column: str, dtype: pl.DataType, as_of: pl.Expr 
     if isinstance(encoder, DaysBeforeEncoder):
         if as_of is None:
             raise ValueError("days_before needs as_of")  # the contract has refused this before
-        # Days already, by `prepare`, in the spec's time zone.
+        # `prepare` has already made this column days in the spec's time zone.
         days = (as_of - x.dt.date()).dt.total_days().cast(pl.Float64)
         return _scaled(encoder.then, days)
     if isinstance(encoder, Bins):
@@ -226,9 +231,16 @@ def _unscaled(feature: Feature, column: str, dtype: pl.DataType, as_of: pl.Expr 
 def encoded_value(
     spec: ScoringSpec, term: Term, schema: pl.Schema, as_of: pl.Expr | None = None
 ) -> pl.Expr:
-    """Return a term's feature value in 1/10,000ths, as a double that holds an integer.
+    """Return a term's encoded value in 1/10,000ths, as a double that holds an integer.
 
-    `days_before` counts from `as_of`.
+    Parameters
+    ----------
+    spec, term
+        The spec, and one of its terms.
+    schema
+        Types of the columns that the term reads; all of them have passed the data contract.
+    as_of
+        The date that `days_before` counts from; None where no feature uses it.
     """
     feature = spec.features[term.feature]
     if (rule := feature.parsed_rule) is not None:
@@ -246,7 +258,7 @@ def encoded_value(
     return half_up(value, VALUE_UNITS)
 
 
-#: What the operators of a rule do with numbers.
+#: Numeric comparison by a rule's operator.
 _COMPARE = {
     "<": operator.lt,
     "<=": operator.le,
@@ -258,7 +270,10 @@ _COMPARE = {
 
 
 def rule_holds(rule: Rule, schema: pl.Schema) -> pl.Expr:
-    """Whether a rule holds for an account, never null: an unknown value is missing and no more."""
+    """Return whether a rule holds for each account; never null.
+
+    An unknown value fulfils no condition but ``is missing``.
+    """
     return reduce(operator.and_, [_holds(c, schema[c.column]) for c in rule.conditions])
 
 
@@ -282,7 +297,7 @@ def _lies_between(column: str, interval: BinInterval) -> pl.Expr:
 
 
 def lies_in(encoder: SpecModel, column: str, dtype: pl.DataType) -> pl.Expr:
-    """Whether a cell is one of an encoder's categories, or lies in one of its intervals."""
+    """Return whether a cell is one of an encoder's categories, or lies in one of its intervals."""
     if isinstance(encoder, Bins) and encoder.intervals:
         intervals = encoder.intervals.values()
         return reduce(operator.or_, [_lies_between(column, interval) for interval in intervals])
@@ -293,7 +308,7 @@ def lies_in(encoder: SpecModel, column: str, dtype: pl.DataType) -> pl.Expr:
 def _membership(
     encoder: Bins, key: str, column: str, dtype: pl.DataType, unknown: pl.Expr
 ) -> pl.Expr:
-    """1.0 where the account falls into the bin of this key, else 0.0."""
+    """Return 1.0 where an account falls into the bin of this key, else 0.0."""
     intervals = encoder.intervals
     if key == "missing":
         inside = unknown
@@ -309,7 +324,7 @@ def _membership(
 def encoded_terms(
     spec: ScoringSpec, schema: pl.Schema, as_of: pl.Expr | None = None
 ) -> dict[str, pl.Expr]:
-    """Return each term's feature value in 1/10,000ths as an Int64 expression, by term name."""
+    """Return each term's encoded value in 1/10,000ths as an Int64 expression, by term name."""
     return {
         term.name: encoded_value(spec, term, schema, as_of).cast(pl.Int64).alias(term.name)
         for term in spec.terms
@@ -317,7 +332,10 @@ def encoded_terms(
 
 
 def flag_values(spec: ScoringSpec, schema: pl.Schema) -> dict[str, pl.Expr]:
-    """Return what a spec's `Combination` asks of each account, 1 or 0 as Int8, by flag."""
+    """Return the flags that a spec's `Combination` needs of each account, 1 or 0 as Int8, by name.
+
+    A flag tells whether a column is unknown, or whether a veto rule holds.
+    """
     combination = Combination.of(spec)
     if combination is None:
         return {}

@@ -1,6 +1,6 @@
-"""Where a table is, as text: read without its credentials, and named so in messages.
+"""Locations of tables as text: parsed into their parts, and shown without credentials.
 
-`sources` opens what a location names for reading, `integrations.lakehouse` for writing.
+`scan` opens a location for reading, `integrations.lakehouse` for writing.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ __all__ = [
     "worded",
 ]
 
-#: Locations elsewhere that somebody named in this process, without credentials.
+#: Remote locations that a person named in this process, without credentials.
 _named: set[str] = set()
-#: Whether a location that a record names may be opened, though it is beyond this machine's files.
+#: Decides whether a remote location that a journal's record names may be opened.
 _consent: ContextVar[Callable[[str], bool]] = ContextVar("consent")
 #: A part of a table's name, quoted or not.
 _PART = r'"(?:[^"]|"")+"|[^."]+'
-#: How a URL begins, or what a path makes of it.
+#: A URL, also with a single slash, which is what `Path` leaves of two.
 _URL = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/+(?P<rest>.*)", re.DOTALL)
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a local path as it is meant: ``~`` as the home folder, ``file:///a`` as ``/a``."""
+    """Return a local path with ``~`` replaced by the home folder and ``file:///a`` by ``/a``."""
     url = _URL.match(str(path))
     if url is not None and url["scheme"].lower() == "file":
         return Path("/" + unquote(url["rest"]))
@@ -61,10 +61,10 @@ def expanded(path: str | Path) -> Path:
 
 
 def refuse_remote(path: str | Path, *, what: str, hint: str) -> None:
-    """Refuse a URL where a local path is meant: a folder of that name would be made here.
+    """Raise `UsageError` for a URL, or a path that begins with ``~``, where a local path is needed.
 
-    The error begins with `what` is meant, as ``a journal is a local folder``. It is raised for a
-    path that begins with ``~`` too, which nothing expands here.
+    Otherwise a folder of that name would be created in the working directory. The message begins
+    with `what`, such as ``a journal is a local folder``.
     """
     url = _URL.match(str(path))
     if url is not None:
@@ -75,7 +75,7 @@ def refuse_remote(path: str | Path, *, what: str, hint: str) -> None:
 
 @contextmanager
 def consenting(answer: Callable[[str], bool]) -> Iterator[None]:
-    """Ask, within the block, before a location of a journal's record is opened elsewhere."""
+    """Call `answer` within the block before a remote location of a journal's record is opened."""
     token = _consent.set(answer)
     try:
         yield
@@ -84,7 +84,7 @@ def consenting(answer: Callable[[str], bool]) -> Iterator[None]:
 
 
 def split(location: str) -> SplitResult:
-    """Split a URL; raise `UsageError` if it can't be one, as with half of an IPv6 address."""
+    """Split a URL; raise `UsageError` if it is malformed, as with half of an IPv6 address."""
     try:
         return urlsplit(location)
     except ValueError as err:
@@ -105,7 +105,7 @@ def duckdb_place(location: str) -> tuple[Path, str]:
 
 
 def local_path(location: str) -> Path | None:
-    """Return the file, folder or glob of this machine that a location names; None for a URL.
+    """Return the local file, folder or glob that a location names; None for a URL.
 
     Examples
     --------
@@ -119,14 +119,14 @@ def local_path(location: str) -> Path | None:
 
 
 def is_path(location: str) -> bool:
-    """Whether a location is a plain path of this machine, no URL and no ``delta:FOLDER``."""
+    """Return whether a location is a plain local path: no URL and no ``delta:FOLDER``."""
     return not (is_remote(location) or "://" in location or location.startswith("delta:"))
 
 
 def delta_root(location: str) -> tuple[str, tuple[str, ...]]:
-    """Split the parts of a path that name partitions, as ``day=2024-01-01``, off a Delta table's.
+    """Split a path into a Delta table's root and its partition parts, as ``day=2024-01-01``.
 
-    A table whose own folder is called so stays whole.
+    A table whose own folder is named like a partition is not split.
 
     Examples
     --------
@@ -139,12 +139,12 @@ def delta_root(location: str) -> tuple[str, tuple[str, ...]]:
         if Path("/".join(parts[:count]), "_delta_log").is_dir():
             break
         count -= 1
-    # The table may be the folder that one stands in.
+    # Without any other part the table is the root or the current folder.
     return "/".join(parts[:count]) or ("/" if location[:1] == "/" else "."), tuple(parts[count:])
 
 
 def is_delta(location: str) -> bool:
-    """Whether a local path is a Delta table's folder, or a partition's below one."""
+    """Return whether a local path is a Delta table's folder, or a partition's folder below it."""
     return Path(delta_root(location)[0], "_delta_log").is_dir()
 
 
@@ -154,21 +154,21 @@ def quoted(name: str) -> str:
 
 
 def literal(text: str) -> str:
-    """Write a text in SQL."""
+    """Return a text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def worded(location: str, err: Exception) -> str:
-    """Return an error's first line, without what the location holds of credentials."""
+    """Return an error's first line, with the location's credentials removed."""
     return redacted(first_line(err), location, location.removeprefix("delta:"), foreign=True)
 
 
 def refuse_unasked(location: str, *, recorded: bool) -> None:
-    """Refuse what a record, and no person, names beyond this machine's files, without consent.
+    """Raise `AccountDataError` for a remote location that only a journal's record names.
 
-    Who made a journal may have named any address in it: to open it would call there, with the
-    credentials of whoever looks at the journal. Where nobody can be asked, as from Python, what was
-    named before in the same process may be opened again.
+    The author of a journal may have recorded any address, and opening it would send the reader's
+    credentials there. So such a location needs consent, see `consenting`. Where no consent can be
+    asked for, as from Python, a location that a person named earlier in the process is allowed.
     """
     if not is_remote(location):
         return
@@ -190,19 +190,20 @@ def table_named(
 ) -> str:
     """Return a table's quoted name: ``accounts``, ``marts.accounts``, ``crm.marts.accounts``.
 
-    A name that a table of the main schema has as it stands is that table's, dots included. A hint
-    names no table of another schema than the one asked for.
+    A table of the main schema whose whole name equals `name`, dots included, comes first. The hint
+    for a misspelt name suggests tables of the requested schema, and those that a name without a
+    schema matches but for its case.
 
     Parameters
     ----------
     name
-        As it was asked for.
+        The table's name as the user wrote it.
     tables
-        Catalog, schema and name of those that there are.
+        Catalog, schema and name of the tables in the database.
     location
-        What messages call the database.
+        The database's name in messages.
     main
-        The schema of tables that are named without one.
+        The schema of a name without one.
 
     Raises
     ------
@@ -213,7 +214,7 @@ def table_named(
     def shown(schema: str, table: str) -> str:
         parts = (table,) if schema == main else (schema, table)
         plain = all(re.fullmatch(r"\w+", part) for part in parts)
-        # As one name, or part by part: that is how it is read.
+        # Quoted whole or part by part, both of which this function can read back.
         return f'"{".".join(parts)}"' if plain else ".".join(map(quoted, parts))
 
     parts = [name]

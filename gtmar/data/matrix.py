@@ -1,7 +1,7 @@
 """AccountMatrix: N accounts as frozen integer arrays, ready for the kernel.
 
-Rows are put in the order of their movement class and activation, so that each cohort of the kernel
-is a run of rows; since every tally is an exact sum, no result depends on that order.
+Rows are sorted by movement class and activation, so that each cohort of the kernel is a contiguous
+range of rows. Every tally is an exact sum, so no result depends on that order.
 """
 
 from __future__ import annotations
@@ -63,39 +63,41 @@ __all__ = [
 ]
 
 
-#: How the segment of accounts without a value is called.
+#: Name of the segment of accounts without a value.
 _UNKNOWN = "(unknown)"
 _BYTES: dict[type[pl.DataType], int] = {pl.Int8: 1, pl.Int16: 2, pl.Int32: 4, pl.Int64: 8}
-#: Bytes an account: of `codes`, `ltv_rows` and `day_codes`, and while a table is read of its key
-#: (some 30), the key's order, seven outcomes and the movement class.
+#: Bytes per row of `codes`, `ltv_rows` and `day_codes`.
 _OTHER_BYTES = 10
-#: And of `account_of` and `date_of`, where there are several dates.
+#: Bytes per row of `account_of` and `date_of`, in a table of several dates.
 _DATED_BYTES = 6
+#: Bytes per row while a table is read: its key (about 30), the key's order, seven outcomes and the
+#: movement class.
 _READING_BYTES = 110
-#: Before the name of a column that is kept as codes.
+#: Prefix of a column that is kept as codes.
 _CODED = "\x00coded."
-#: Points of a group, times its weights, in 1/10,000ths: doubles divide them exactly, in SQL too.
+#: Limit for a set's points times its weights, in 1/10,000ths of a point, so that their division in
+#: doubles is exact, in SQL too.
 _SHARED_REACH = 2**50
-#: More accounts than this teach a first spec nothing more; a hash draws them.
+#: Accounts that a first spec is fitted to at most. More would not improve it.
 MOST_SAMPLED = 200_000
 
 
 @dataclass(frozen=True)
 class Segments:
-    """One column whose every value is a segment, over N accounts."""
+    """The segments of one column, one per value, over N accounts."""
 
     column: str
-    #: V values in the order of their text, the unknown last where there is one.
+    #: V values, sorted as text; ``(unknown)`` is last where some accounts have no value.
     values: tuple[str, ...]
-    #: int8, shape (N,), in [0, V): each account's value.
+    #: int8, shape (N,), in [0, V): index of each account's value.
     codes: NDArray[np.int8]
 
     def rows(self, index: int) -> NDArray[np.intp]:
-        """Return the row numbers of one value's accounts, ascending."""
+        """Return the row numbers of a segment's accounts, ascending."""
         return np.flatnonzero(self.codes == index)
 
     def name(self, index: int) -> str:
-        """Return how a segment is called: ``COLUMN=VALUE``."""
+        """Return a segment's name, ``COLUMN=VALUE``."""
         return f"{self.column}={self.values[index]}"
 
 
@@ -105,51 +107,52 @@ class AccountMatrix:
 
     #: Term names, F of them, in the spec's order.
     names: tuple[str, ...]
-    #: F arrays of shape (N,), each of the narrowest integer type that holds it, in 1/10,000ths.
+    #: F arrays of shape (N,): encoded values in 1/10,000ths, in the narrowest integer type.
     columns: tuple[NDArray[np.integer], ...]
     #: Shape (N,), ascending: movement class x 3 + activation (0 unknown, 1 missed, 2 reached).
     codes: NDArray[np.int16]
-    #: Shape (12,): where each movement class begins, the last entry being N.
+    #: Shape (12,): first row of each movement class; the last entry is N.
     offsets: NDArray[np.int64]
     outcomes: OutcomeColumns
-    #: Shape (N,), in cents, unknown taken as 0; None where the table has no such column.
+    #: Shape (N,), in cents, 0 where unknown; None where the table has no such column.
     start: NDArray[np.int64] | None = None
     end: NDArray[np.int64] | None = None
     ltv: NDArray[np.int64] | None = None
     #: Row numbers of the LTV cohort (current, LTV above 0), ascending; None without LTV.
     ltv_rows: NDArray[np.int32] | None = None
-    #: Index of each activated account's days in `days`, the sorted distinct values, or -1; None
-    #: without such a column.
+    #: Shape (N,): index of an activated account's days in `days`, else -1; None without the column.
     day_codes: NDArray[np.int32] | None = None
+    #: Distinct days to activation, ascending.
     days: NDArray[np.int64] | None = None
     segments: tuple[Segments, ...] = ()
-    #: Of a table of several dates, where an account has a row on each: number of each row's
-    #: account, in the order of ids, and of its date in `dates`, ascending. None where a row is an
-    #: account.
+    #: Shape (N,): number of each row's account, in the order of ids. None unless the table has
+    #: several dates; a row is then one account on one date.
     account_of: NDArray[np.int32] | None = None
+    #: Shape (N,): index of each row's date in `dates`; None unless the table has several dates.
     date_of: NDArray[np.int16] | None = None
+    #: Ascending.
     dates: tuple[date, ...] = ()
-    #: Shape (N,): where each row stood in the table, from 0; None where nobody asked for it.
+    #: Shape (N,): each row's position in the table, from 0; None unless the ids are kept.
     numbers: NDArray[np.int32] | None = None
-    #: int8, shape (N,), 1 or 0 by name: what a `Combination` asks of each account.
+    #: int8, shape (N,), 1 or 0, by name: the flags of the spec's `Combination`.
     flags: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
 
     @property
     def accounts(self) -> int:
-        """N, the number of rows: an account has one, or one on each of several dates."""
+        """N, the number of rows. In a table of several dates an account has a row on each."""
         return len(self.codes)
 
     @property
     def distinct(self) -> int:
-        """How many accounts the rows are of."""
+        """Number of distinct accounts."""
         return self.accounts if self.account_of is None else len(np.unique(self.account_of))
 
     def rows(self, first: Movement, last: Movement) -> slice:
-        """Return the run of rows whose movement class lies between two, both included."""
+        """Return the range of rows whose movement class lies between two, both included."""
         return slice(int(self.offsets[first]), int(self.offsets[last + 1]))
 
     def part(self, first: int, last: int) -> AccountMatrix:
-        """Return the rows from `first` to before `last`, without copying any but a few."""
+        """Return the rows [first, last); all arrays but `offsets` and `ltv_rows` are views."""
         ltv_rows = None
         if self.ltv_rows is not None:
             low, high = np.searchsorted(self.ltv_rows, (first, last))
@@ -158,7 +161,7 @@ class AccountMatrix:
         return self._of_rows(lambda values: values[first:last], offsets, ltv_rows)
 
     def take(self, rows: NDArray[np.intp]) -> AccountMatrix:
-        """Copy some rows, whose numbers ascend, a row as often as it is named."""
+        """Copy the rows of these numbers, which must ascend; repeated numbers repeat their row."""
         ltv_rows = None
         if self.ltv_rows is not None:
             valued = np.zeros(self.accounts, dtype=bool)
@@ -216,20 +219,42 @@ def freeze(
     *,
     numbered: bool = False,
 ) -> list[AccountMatrix]:
-    """Freeze columns, rows by code: the search part, then the holdout, if there is one.
+    """Sort rows by movement class and activation, and return the search part and the holdout.
 
-    The columns are the canonical outcomes, `movement`, each term's encoded values as `x.` and its
-    name, each of the `flags` as `f.` and its name, and each segment column's codes as `s.` and its
-    name; `segments` has its values, and
-    `held_out` is 1 where an account is of the holdout, else 0; `rows` says whose row each is, in a
-    table of several dates, and with `numbered` each row keeps where it stood. A column is let go of
-    once it is frozen, so that there are no two copies of the table.
+    Each column is released once it is frozen, so that the table is never in memory twice.
+
+    Parameters
+    ----------
+    columns
+        Columns of N rows: the canonical outcomes, `movement`, the encoded values of a term as
+        ``x.NAME``, a flag as ``f.NAME``, and the codes of a segment column as ``s.NAME``.
+    names
+        Terms, F of them.
+    outcomes
+        The outcome columns of the table.
+    held_out
+        Shape (N,): 1 for rows of the holdout, else 0.
+    storage
+        Where the arrays are kept.
+    segments
+        The values of each segment column.
+    rows
+        The account and date of each row, in a table of several dates.
+    flags
+        Names of the flags.
+    numbered
+        Whether to keep each row's position in the table.
+
+    Returns
+    -------
+    list of AccountMatrix
+        The parts that have rows: the search part first, then the holdout.
     """
     movement = columns.pop("movement").to_numpy()
     activated = columns.pop("activated")
     states = activated.fill_null(-1).to_numpy() + np.int8(1)
     codes = movement.astype(np.int8) * np.int8(ACTIVATION_STATES) + states
-    # Sorted stably: numpy puts small integers in order by counting them, in one pass.
+    # numpy's stable sort of small integers is a radix sort, with one pass per byte.
     orders = [
         rows[np.argsort(codes[rows], kind="stable")].astype(np.int32)
         for rows in (np.flatnonzero(held_out == part) for part in (0, 1))
@@ -280,42 +305,43 @@ def freeze(
 
 @dataclass(frozen=True)
 class AccountDates:
-    """Whose row each of N is, and of which date, in a table of several dates."""
+    """The account and the date of each of N rows, in a table of several dates."""
 
     #: int32, shape (N,): number of the account, in the order of ids.
     accounts: NDArray[np.int32]
-    #: int16, shape (N,): number of the date in `days`, which ascend.
+    #: int16, shape (N,): index of the date in `days`.
     dates: NDArray[np.int16]
+    #: Ascending.
     days: tuple[date, ...]
 
     @classmethod
     def of(cls, keys: pl.Series, day: pl.Series, days: tuple[date, ...]) -> AccountDates:
-        """Number the accounts by their ids and the rows' days by the table's."""
+        """Number accounts in the order of their keys, and look up each row's day in `days`."""
         accounts = (keys.rank("dense") - 1).cast(pl.Int32).to_numpy()
         dates = np.searchsorted(np.array(days, dtype="datetime64[D]"), day.to_numpy())
         return cls(accounts, dates.astype(np.int16), days)
 
     @property
     def last(self) -> NDArray[np.intp]:
-        """The number of each account's last row, ascending."""
+        """The row number of each account's latest date, ascending."""
         order = np.lexsort((self.dates, self.accounts))
         ends = np.diff(self.accounts[order], append=-1) != 0
         return np.sort(order[ends])
 
     def keys(self, keys: pl.Series) -> pl.Series:
-        """Return a key for each row: its account's, and its date."""
+        """Return a key for each row: its account's key joined with its date."""
         texts = pl.Series(list(map(str, self.days))).gather(self.dates.astype(np.uint32))
         return keys + "\x1f" + texts
 
 
 def _offsets(classes: NDArray[Any]) -> NDArray[np.int64]:
-    """Return where each movement class begins, and the number of rows."""
+    """Return the first row of each movement class, and the number of rows last."""
     sizes = np.bincount(classes, minlength=len(Movement))
     return _frozen(np.concatenate([[0], np.cumsum(sizes)]))
 
 
 def _days(reached: pl.Series) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return day codes from days (N,), null where an account did not activate; and their days."""
+    """Return day codes (N,) and the distinct days, from days that are null without activation."""
     days = reached.drop_nulls().unique().sort().to_numpy()
     codes = np.searchsorted(days, reached.fill_null(0).to_numpy()).astype(np.int32)
     codes[reached.is_null().to_numpy()] = -1
@@ -323,9 +349,9 @@ def _days(reached: pl.Series) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
 
 
 def _segment_values(table: AccountTable, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return each column's values, V of them, in the order of their text, the unknown last.
+    """Return each column's V values, sorted as text, the unknown last.
 
-    Where a value is written as the unknown is called, that gets one more pair of brackets.
+    Where a value is itself ``(unknown)``, the unknown gets one more pair of brackets.
     """
     segments = {}
     for name in columns:
@@ -340,13 +366,13 @@ def _segment_values(table: AccountTable, columns: Sequence[str]) -> dict[str, tu
 
 
 def _segment_codes(values: Mapping[str, tuple[str, ...]], schema: pl.Schema) -> list[pl.Expr]:
-    """Return each account's index in the values of each segment column, named `s.COLUMN`."""
+    """Return each account's index in the values of each segment column, as `s.COLUMN`."""
     return [
         as_text(name, schema[name])
         .replace_strict(
             pl.Series(listed, dtype=pl.String),
             pl.Series(range(len(listed)), dtype=pl.Int8),
-            # What is no listed text is unknown; that is the last one, where there is any.
+            # Only null is not listed, and the unknown is the last value.
             default=pl.lit(len(listed) - 1, dtype=pl.Int8),
             return_dtype=pl.Int8,
         )
@@ -357,7 +383,7 @@ def _segment_codes(values: Mapping[str, tuple[str, ...]], schema: pl.Schema) -> 
 
 @dataclass(frozen=True)
 class Accounts:
-    """An account table, loaded: the search part, the holdout, and what identifies them."""
+    """A loaded account table: the search part, the holdout, and their fingerprints."""
 
     table: AccountTable
     checked: Checked
@@ -366,18 +392,18 @@ class Accounts:
     holdout: AccountMatrix | None
     outcomes_fingerprint: str
     features_fingerprint: str
-    #: Of ids and segments; None where the spec has none.
+    #: Of ids and segments; None where the spec has no segments.
     segments_fingerprint: str | None = None
-    #: Whether the arrays are mapped from files, since memory would not do.
+    #: Whether the arrays are mapped from files because they exceed the memory budget.
     on_disk: bool = False
-    #: The table that the holdout is all of, where it isn't a part of this one.
+    #: The later table that is the whole holdout; None where the holdout is a part of this table.
     later: Accounts | None = None
-    #: Accounts of one content under several ids; None where there are none.
+    #: Accounts of equal content under several ids; None where there are none.
     copies: Copies | None = None
-    #: How many accounts repeat another one, of those searched and of those held out.
+    #: Number of accounts that repeat another one, in the search part and in the holdout.
     repeated: tuple[int, int] = (0, 0)
-    #: Each row's id in its canonical text, in the table's order; None where nobody asked for it, or
-    #: rows have no id.
+    #: Each row's canonical id, in the table's order; None unless requested by `keep_ids`, or where
+    #: the table has no ids.
     ids: pl.Series | None = None
 
 
@@ -393,7 +419,7 @@ def load_accounts(
     coded: Sequence[str] = (),
     keep_ids: bool = False,
 ) -> Accounts:
-    """Check, encode and split an account table.
+    """Validate, encode and split an account table.
 
     Parameters
     ----------
@@ -401,30 +427,32 @@ def load_accounts(
         As for `check_contract`.
     memory
         Bytes that the table may take; arrays that need more are mapped from a temporary file. None
-        for half of the machine's. Changes no result.
+        for half of the machine's memory. Changes no result.
     copies_together
-        Whether copies, see `find_copies`, are in one part of the split, drawn by the smallest of
-        their ids. False for runs from before this was so.
+        Whether copies, see `find_copies`, are kept in one part of the split, drawn by the smallest
+        of their ids. False for runs made before copies were kept together.
     coded
-        Table columns to keep beside the encoded terms, behind them in the matrices: of each cell
-        the number of its `own_value` among all that the column has, from 1, or 0 where unknown.
+        Table columns to add after the encoded terms. A cell becomes the rank of its `own_value`
+        among the column's distinct values, from 1, or 0 where unknown.
     keep_ids
-        Whether the id of each row is kept, which takes some 30 bytes an account.
+        Whether to keep the id of each row, which takes about 30 bytes an account.
 
     Raises
     ------
     ViolationsError
         If the table breaks the data contract.
+    AccountDataError
+        If the table is empty or can't be read.
     SpecError
         If a score could leave Int64 within the spec's bounds.
     ResourceError
-        If the arrays have to go to disk, and it is full.
+        If the arrays don't fit in memory and the disk is full.
 
     Notes
     -----
-    Two streaming passes over the needed columns: one to check, one to encode. Memory is the encoded
-    columns' own and one more of them; with the arrays on disk, that of the ids, which must be told
-    apart and sorted.
+    Cost: two streaming passes over the needed columns, one to validate and one to encode. Memory
+    holds the encoded columns and one more of them; with the arrays on disk it holds the ids, which
+    must be sorted and compared.
     """
     checked = check_contract(
         table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled, set_aside=set_aside
@@ -450,7 +478,7 @@ def load_accounts(
     lazy = table.frame.select(key.alias("key"), *dated, *outcomes.values(), *encoded, *codes)
     if checked.dropped:
         lazy = lazy.filter(~lacks_outcome(checked.outcomes))
-    # The contract has seen to it that these are 0 and 1.
+    # The contract guarantees that these are 0 and 1.
     lazy = lazy.with_columns(
         movement_class(checked.outcomes), pl.col("retained", "activated", "won_back").cast(pl.Int8)
     )
@@ -472,7 +500,7 @@ def load_accounts(
         copies = _copies(keys, columns, blocks, rows)
         drawn_by = keys
         if copies and copies_together:
-            # Of several rows of an account the last one alone is among the copies'.
+            # In a table of several dates `copies` has only each account's last row.
             firsts = copies.keys, copies.first
             drawn_by = copies.drawn_by(keys) if rows is None else keys.replace(*firsts)
         mask = holdout_mask(drawn_by, share=spec.split.holdout, salt=spec.split.salt)
@@ -482,7 +510,7 @@ def load_accounts(
             checked = replace(checked, accounts=len(rows.last))
             keys = rows.keys(keys)
         named = {name: f"x.{name}" for name in names}
-        # No feature's name begins so.
+        # No feature's name begins with `OWN`.
         named |= {f"{OWN}{name}": f"f.{name}" for name in flags}
         prints = _fingerprints(columns, keys, held_out, list(outcomes), named, segments)
         del keys
@@ -514,7 +542,7 @@ def load_accounts(
 
 
 def own_value(column: str, dtype: pl.DataType) -> pl.Expr:
-    """Return a column's own cells, unknown ones null, as something that has an order."""
+    """Return a column's cells in a type that can be ranked, null where unknown."""
     x = pl.col(column)
     if dtype.is_float():
         return x.fill_nan(None)
@@ -529,10 +557,10 @@ def _copies(
     blocks: Mapping[str, Sequence[str]],
     rows: AccountDates | None,
 ) -> Copies | None:
-    """Find accounts that repeat another one; by their last rows, where they have several."""
+    """Find accounts that repeat another one, by their last row in a table of several dates."""
     if rows is None:
         return find_copies(keys, columns, blocks)
-    # From one date to the next an account may well be as it was: that is no copy.
+    # An account that doesn't change between two dates is no copy of itself.
     last = pl.Series(rows.last, dtype=pl.UInt32)
     of_last = {n: columns[n].gather(last) for names in blocks.values() for n in names}
     copies = find_copies(keys.gather(last), of_last, blocks)
@@ -547,9 +575,9 @@ def _fingerprints(
     names: Mapping[str, str],
     segments: Mapping[str, tuple[str, ...]],
 ) -> tuple[str, str, str | None]:
-    """Return the fingerprints of ids, outcomes and split; of ids and features; and of segments.
+    """Return the fingerprints of outcomes and split, of features, and of segments.
 
-    `names` has the column of each feature and flag.
+    Each includes the ids. `names` maps a feature or flag to its column.
     """
 
     def column(name: str) -> Callable[[], pl.Series]:
@@ -559,19 +587,24 @@ def _fingerprints(
     of_outcomes = {"split": lambda: held_out, **{n: column(n) for n in outcomes}}
     of_features = {name: column(own) for name, own in names.items()}
     with ThreadPoolExecutor(2) as pool:
-        # Hashing lets go of Python's lock, so the two go on side by side.
+        # Hashing releases the GIL, so the two run in parallel.
         first, second = pool.map(lambda each: fingerprint(order, each), (of_outcomes, of_features))
     if not segments:
         return first, second, None
-    # Values stand in the name, since a code says nothing without them.
+    # The values are part of the name, since a code means nothing without them.
     named = {json.dumps([name, *values]): column(f"s.{name}") for name, values in segments.items()}
     return first, second, fingerprint(order, named)
 
 
 def check_reach(spec: ScoringSpec, ranges: dict[str, tuple[int, int]]) -> int:
-    """Return the largest raw score, either way, that the bounds allow, in 1/10,000ths of a point.
+    """Return the largest absolute raw score within the bounds, in 1/10,000ths of a point.
 
-    Raises `SpecError` if it leaves Int64, where a sum would wrap.
+    `ranges` has the smallest and largest encoded value by term.
+
+    Raises
+    ------
+    SpecError
+        If it reaches 2^62, since a sum beyond Int64 would wrap.
     """
     reach = abs(spec.base) * VALUE_UNITS + SCORE_UNITS
     for term in spec.terms:
@@ -591,7 +624,7 @@ def check_reach(spec: ScoringSpec, ranges: dict[str, tuple[int, int]]) -> int:
 def _shared_reach(
     spec: ScoringSpec, combination: Combination, ranges: dict[str, tuple[int, int]], reach: int
 ) -> int:
-    """Return how far a score reaches where weights of the unknown are shared out."""
+    """Return `reach` plus the points that redistributed weights of unknown values can add."""
     terms = spec.terms
     most = [max(abs(term.min), abs(term.max)) for term in terms]
     for each in combination.sets:
@@ -622,9 +655,10 @@ def part(
     held: bool = False,
     copies: Copies | None = None,
 ) -> AccountTable:
-    """Return the search part of a table, or its holdout where it is `held`, as a table of its own.
+    """Return the search part of a table, or with `held` its holdout, as a table.
 
-    Without an identifier the rows' content splits. `copies` of one content are drawn together.
+    Without an identifier the split draws by the rows' content. `copies` of one content are drawn
+    together, where there is an identifier.
     """
     key = row_key(identifier, table.schema)
     if copies is not None and identifier is not None:
@@ -644,10 +678,10 @@ def search_sample(
     columns: Sequence[str] | None = None,
     most: int = MOST_SAMPLED,
 ) -> pl.DataFrame:
-    """Collect accounts of the search part with their canonical outcomes, ordered by their ids.
+    """Collect a sample of the search part with its canonical outcomes, sorted by id.
 
-    So the order of the table's rows changes no digit of what is fitted to them. Each outcome stands
-    under its name with `OWN` before it. A hash of ids draws `most` accounts, about.
+    The sort makes a fit to the sample independent of the order of the table's rows. An outcome's
+    column has the prefix `OWN`. About `most` accounts are drawn by a hash of their ids.
     """
     lazy = part(table, identifier, split, copies=copies).frame
     account = row_key(identifier, table.schema)

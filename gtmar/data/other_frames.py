@@ -1,4 +1,4 @@
-"""Frames of other libraries: pandas, Arrow and DuckDB come in, results go back in their kind."""
+"""Conversion of pandas, Arrow and DuckDB tables to Polars, and of results back to their library."""
 
 from __future__ import annotations
 
@@ -18,28 +18,38 @@ if TYPE_CHECKING:
 
 __all__ = ["in_kind_of", "readable", "taken_in"]
 
-#: Types of DuckDB that no column of a frame has.
+#: DuckDB types that a Polars frame can't hold.
 _FOREIGN = ("interval", "union", "bignum", "varint", "variant", "time with time zone", "geometry")
 
 T = TypeVar("T")
 
 
 def taken_in(data: Any) -> tuple[pl.DataFrame, dict[str, str]]:
-    """Return a frame of another library as one of Polars, and which of its columns can't be read.
+    """Convert another library's table to a Polars frame.
+
+    Parameters
+    ----------
+    data
+        A pandas or Arrow frame, a DuckDB relation, or any object with an Arrow C stream.
+
+    Returns
+    -------
+    tuple of DataFrame and dict
+        The frame, and the reason by column for columns that can't be converted.
 
     Raises
     ------
     UsageError
-        If it is none.
+        If `data` is no table.
     AccountDataError
-        If no column of it can be read, or two have one name.
+        If no column can be read, or two columns have one name.
     """
     kind = type(data)
     library = kind.__module__.split(".")[0]
     frame: pl.DataFrame | None = None
     unread: dict[str, str] = {}
     if library == "pandas":
-        # NaN is how pandas writes an unknown.
+        # `from_pandas` turns NaN into null, since pandas writes unknown values as NaN.
         wide = data.to_frame() if data.ndim == 1 else data
         names = list(map(str, wide.columns))
         frame, unread = _column_by_column(lambda some: pl.from_pandas(wide.iloc[:, some]), names)
@@ -62,7 +72,7 @@ def taken_in(data: Any) -> tuple[pl.DataFrame, dict[str, str]]:
 def _column_by_column(
     convert: Callable[[list[int]], pl.DataFrame], names: list[str]
 ) -> tuple[pl.DataFrame, dict[str, str]]:
-    """Convert a frame; where that fails, all of its columns that can be, and why not the others."""
+    """Convert a frame, or else each of its columns, with the reason for those that fail."""
     refuse_repeated("frame", names)
     failures = (PolarsError, TypeError, ValueError, ArithmeticError)
     try:
@@ -81,7 +91,7 @@ def _column_by_column(
 
 
 def readable(relation: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """Return how to select a relation's columns that can be read, and why the others can't."""
+    """Return the SQL for each column of a relation that can be read, and reasons for the others."""
 
     def foreign(dtype: Any) -> bool:
         nested = dtype.id in ("list", "array", "struct", "map")
@@ -100,24 +110,25 @@ def readable(relation: Any) -> tuple[dict[str, str], dict[str, str]]:
     selected = {name: quoted(name) for name in types if name not in unread}
     for name in selected:
         if types[name].id == "timestamp_s":
-            # On its way to a frame an infinite one would become a moment of 1969.
+            # An infinite timestamp_s would become a timestamp of 1969 in the frame.
             selected[name] = f"cast({quoted(name)} as timestamp) as {quoted(name)}"
     return selected, unread
 
 
 def in_kind_of(data: object, found: T, *, row_by_row: bool = False) -> T:
-    """Return a frame, or a result with its frames, in the kind of the table that was given.
+    """Convert a result's Polars frames to the library of the table that the caller gave.
 
     Parameters
     ----------
     data
-        The table as it was given. pandas gives pandas and Arrow gives Arrow. Polars, lazy or not,
-        gives a Polars frame, and so do paths, and relations of DuckDB: these are queries, and a
-        result is none.
+        The caller's table. For pandas the result is pandas, for Arrow it is Arrow. For Polars
+        frames, lazy or not, for paths and for DuckDB relations it is Polars; a relation is a query,
+        which a result can't be.
     found
-        A frame of Polars, or a result whose attributes are such frames. Other attributes stay.
+        A Polars frame, or an object some of whose attributes are Polars frames. Its other
+        attributes are unchanged.
     row_by_row
-        Whether a frame has the rows of `data` in its order, so that it takes the index of pandas.
+        Whether a frame has the rows of `data` in their order, so that it gets the pandas index.
     """
     library = type(data).__module__.partition(".")[0]
     if library not in ("pandas", "pyarrow") or library not in sys.modules:
@@ -133,7 +144,7 @@ def in_kind_of(data: object, found: T, *, row_by_row: bool = False) -> T:
 
 
 def _seen(found: T, converted: Callable[[pl.DataFrame], Any]) -> T:
-    """Return a result as it is seen from outside: its own methods go on with Polars."""
+    """Return a view of a result whose frames are converted; its own methods still see Polars."""
 
     def get(_self: object, name: str) -> Any:
         value = getattr(found, name)

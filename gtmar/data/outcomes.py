@@ -1,8 +1,8 @@
-"""Outcomes: which columns hold them, what their words count, and what became of each account.
+"""Outcomes: their columns, the values of label words, and each account's movement class.
 
-What a word counts depends on the role of its column: `Active` is 1 in `retained` and 0 in
-`churned`. Only words that can't be taken the wrong way are known here; any other is for the spec to
-say. Names are known beyond the usual ones, for a first spec, which writes down what it took.
+The value of a label word depends on its column's role: `Active` is 1 in `retained` and 0 in
+`churned`. This module knows only unambiguous words; the spec must state the value of any other. For
+a first spec, outcome columns are also matched by further names, and the spec records the match.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 
 _FLAGS = dict.fromkeys(("yes", "y", "true", "t", "1", "1.0"), 1)
 _FLAGS |= dict.fromkeys(("no", "n", "false", "f", "0", "0.0"), 0)
-#: What an account is called that stayed, and one that left.
+#: Words for an account that stayed, and for one that left.
 _STAYS = "active,current,existing,existing customer,kept,not churned,renewed,retained,stayed"
 _LEAVES = (
     "attrited,attrited customer,canceled,cancelled,churned,closed,exited,gone,inactive,left,lost,"
@@ -59,12 +59,18 @@ _NAMES = {
         r"|(is|has)?(exited|attrited)|attrition(flag)?|(is|has)?cancell?ed"
     ),
 }
-#: A label column has few words; more are listed no further.
+#: Largest number of words of a label column.
 _MOST_WORDS = 12
 
 
 def plain_name(name: str) -> str:
-    """Return a name without case, blanks and signs, so that `Churn Flag` is `churn_flag`."""
+    """Return a name in lower case without anything but letters and digits.
+
+    Examples
+    --------
+    >>> plain_name("Churn Flag"), plain_name("churn_flag")
+    ('churnflag', 'churnflag')
+    """
     return re.sub(r"[^0-9a-z]+", "", name.casefold())
 
 
@@ -74,27 +80,27 @@ def _plain(word: str) -> str:
 
 @dataclass(frozen=True)
 class LabelWords:
-    """What the words of a label's column count."""
+    """The words of a label column and their values."""
 
     role: str
     column: str
-    #: 0 or 1 by word, as the table writes it; None where it isn't known.
+    #: 0 or 1 by word, spelled as in the table; None where the value isn't known.
     words: dict[str, int | None]
 
     @property
     def unknown(self) -> list[str]:
-        """Words that nobody has said the meaning of."""
+        """Words without a known value."""
         return [word for word, value in self.words.items() if value is None]
 
     @property
     def sentence(self) -> str:
-        """What counts what."""
+        """The note on the words' values."""
         listed = ", ".join(f'"{word}" counts {value}' for word, value in self.words.items())
         return f"Outcome {self.role}, column {self.column}: {listed}."
 
     @property
     def hint(self) -> str:
-        """How to settle the words, of which one is unknown, in a spec."""
+        """The hint that shows how a spec states the words' values; needs an unknown word."""
         return (
             "labels are 0 and 1, null where unknown; the spec says what each word counts, as "
             f"labels: {{{self.role}: {{{self.unknown[0]}: 1, ...: 0}}}}"
@@ -102,7 +108,7 @@ class LabelWords:
 
 
 def _words_of(table: AccountTable, columns: Iterable[str]) -> dict[str, list[str]]:
-    """Return each text column's words, the first few in their order; blanks are unknown."""
+    """Return each text column's first distinct words, sorted, without blank cells."""
     asked = [
         pl.col(name).cast(pl.String).drop_nulls().unique().sort().head(_MOST_WORDS + 1).implode()
         for name in columns
@@ -116,11 +122,11 @@ def _words_of(table: AccountTable, columns: Iterable[str]) -> dict[str, list[str
 def with_labels(
     table: AccountTable, outcomes: Outcomes, labels: Mapping[Any, Mapping[str, int]]
 ) -> tuple[AccountTable, list[LabelWords]]:
-    """Return the table with labels that are words as 0 and 1, and what they were taken for.
+    """Return the table with label words replaced by 0 and 1, and each text label's words.
 
-    `labels` has what words count, by role; a role that it lacks has the known words. A column with
-    a word that nobody has said the meaning of stays as it is, for `contract` to refuse. Cost: one
-    pass over label columns of text, none where there are none.
+    `labels` has the values of words by role; a role that it lacks uses the known words. A column
+    with a word of unknown value is left as it is, and `contract` refuses it. Cost: one pass over
+    the label columns of text, none where there are none.
     """
     roles = {
         column: role
@@ -133,7 +139,7 @@ def with_labels(
         if role in _NAMES:
             known |= {w: int(stayed == (role == "retained")) for w, stayed in _STAYED.items()}
         stated = {_plain(word): value for word, value in labels.get(role, {}).items()}
-        # A marker of nothing is no word, unless the spec says what it counts.
+        # A null marker such as NA is no word, unless the spec states its value.
         words = [w for w in listed if _plain(w) in stated or w.strip() not in table.nulls]
         each = LabelWords(role, column, {w: (stated or known).get(_plain(w)) for w in words})
         read.append(each)
@@ -149,11 +155,18 @@ def with_labels(
 def named_outcomes(
     table: AccountTable, outcomes: Outcomes, labels: Mapping[Any, Mapping[str, int]]
 ) -> Outcomes:
-    """Find outcome columns by their names, beyond those that a spec knows by default.
+    """Match outcomes with columns by further names than a spec's defaults, for a first spec.
 
-    A default name in `outcomes` that the table lacks is looked for under others. `labels` has what
-    words count, by role. Two columns that could be the label are refused, and one of words of which
-    nobody knows what they count.
+    A name in `outcomes` that the table lacks is compared without case and punctuation. If no label
+    is found then, a column that is named like a label and holds one is used. `labels` has the
+    values of words by role.
+
+    Raises
+    ------
+    AccountDataError
+        If several columns could be the label; if a label has words of unknown value; or, where the
+        names in `outcomes` are the defaults and there is neither label nor end MRR, if a text
+        column has words for accounts that stayed and for accounts that left.
     """
     plain = {plain_name(name): name for name in reversed(table.columns)}
     named = {
@@ -173,7 +186,7 @@ def named_outcomes(
 def _named_label(
     table: AccountTable, columns: list[str], labels: Mapping[Any, Mapping[str, int]]
 ) -> dict[str, str]:
-    """Return the one column that is named like a label and holds one, by role."""
+    """Return the one column that is named like a label and holds one, by role; empty if none."""
     likely = {
         column: role
         for column in columns
@@ -213,7 +226,7 @@ def _named_label(
 
 
 def _refuse_hidden_label(table: AccountTable, taken: set[str]) -> None:
-    """Refuse a table without a label whose accounts a column divides into stayed and left."""
+    """Refuse a table without a label if a column's words divide accounts into stayed and left."""
     texts = [c for c in table.columns if c not in taken and table.schema[c] in TEXT_TYPES]
     for column, words in _words_of(table, texts).items():
         sides = {_STAYED.get(_plain(word)) for word in words}
@@ -226,12 +239,12 @@ def _refuse_hidden_label(table: AccountTable, taken: set[str]) -> None:
             )
 
 
-#: Money enters as integer cents.
+#: Money is stored in integer cents.
 CENTS = 100
 
 
 class Movement(IntEnum):
-    """What became of an account; the order keeps each cohort of the kernel in one run of rows."""
+    """An account's movement class; in this order each cohort of the kernel is a range of rows."""
 
     LOST_NONPAYING = 0
     LOST_PAYING = 1
@@ -241,27 +254,33 @@ class Movement(IntEnum):
     KEPT_EXPANDED = 5
     KEPT_NONPAYING = 6
     UNLABELLED = 7
-    #: Paying, in a table that says nothing about the window's end.
+    #: Paying at the start, in a table without retention labels or end MRR.
     UNLABELLED_PAYING = 8
     FORMER_LOST = 9
     FORMER_WON_BACK = 10
 
 
-#: Activation is unknown, missed or reached.
+#: Activation states: unknown, missed, reached.
 ACTIVATION_STATES = 3
 
 
 @dataclass(frozen=True)
 class OutcomeColumns:
-    """Which outcome roles a table has, and in which columns."""
+    """The outcome columns of a table."""
 
-    #: Column by role (`retained`, `churned`, `mrr`, `mrr_end`, `ltv`, `activated`,
-    #: `days_to_activate`, `won_back`), for the roles that the table has.
+    #: Column by role, for the roles that the table has: `retained`, `churned`, `mrr`, `mrr_end`,
+    #: `ltv`, `activated`, `days_to_activate`, `won_back`.
     columns: dict[str, str]
 
     @classmethod
     def found(cls, outcomes: Outcomes, present: list[str]) -> OutcomeColumns:
-        """Match a spec's outcome names, in any case, with the columns that are present."""
+        """Match a spec's outcome names with a table's columns, ignoring case.
+
+        Raises
+        ------
+        AccountDataError
+            If two columns differ only by case or blanks and match the same outcome.
+        """
         columns: dict[str, str] = {}
         for role, name in outcomes.model_dump().items():
             alike = [column for column in present if column.strip().lower() == name.strip().lower()]
@@ -274,7 +293,7 @@ class OutcomeColumns:
         return cls(columns)
 
     def has(self, *roles: str) -> bool:
-        """Whether the table has any of these roles."""
+        """Return whether the table has any of these roles."""
         return any(role in self.columns for role in roles)
 
     @property
@@ -284,15 +303,18 @@ class OutcomeColumns:
 
     @property
     def basis(self) -> str | None:
-        """`observed` with a real end MRR, `binary` where MRR is assumed flat, None without MRR."""
+        """Revenue basis: `observed` with an end MRR, `binary` where MRR is assumed flat.
+
+        None where the table lacks MRR or retention.
+        """
         if not self.has("mrr") or not self.labelled:
             return None
         return "observed" if self.has("mrr_end") else "binary"
 
     def missing_reason(self, metric_needs: tuple[str, ...]) -> str | None:
-        """Say which column a metric lacks of the roles that it needs; None where it lacks none.
+        """Return which column that a metric needs is absent; None where none is.
 
-        ``label`` stands for any source of retention.
+        ``label`` among the roles stands for any source of retention.
         """
         for role in metric_needs:
             if role == "label" and not self.labelled:
@@ -302,7 +324,7 @@ class OutcomeColumns:
         return None
 
     def number(self, role: str, schema: pl.Schema) -> pl.Expr:
-        """Return an outcome as doubles, null where it is unknown or the table lacks it."""
+        """Return an outcome as doubles, null where unknown or where the table lacks the role."""
         column = self.columns.get(role)
         if column is None:
             return pl.lit(None, dtype=pl.Float64)
@@ -310,16 +332,18 @@ class OutcomeColumns:
 
 
 def known_number(column: str, dtype: pl.DataType) -> pl.Expr:
-    """A numeric or Boolean column as doubles, NaN taken as unknown."""
+    """Return a numeric or Boolean column as doubles, NaN as null; all null for a text column."""
     return pl.col(column).cast(pl.Float64).fill_nan(None) if dtype != pl.String else pl.lit(None)
 
 
 def canonical_outcomes(outcomes: OutcomeColumns, schema: pl.Schema) -> dict[str, pl.Expr]:
-    """Return the canonical outcomes by name, each an Int64 column or a null one.
+    """Return the canonical outcomes by name, each an Int64 expression, null where unknown.
 
-    A churned account's unknown end MRR is 0, since it left. In a table without a label column,
-    retained is taken as end MRR above 0; with one, a null label is unknown whatever the end MRR
-    says, and so is that account's end. What else may be unknown is for `contract` to refuse.
+    The names are `retained`, `start` and `end` (MRR in cents), `ltv` (in cents), `activated`,
+    `days` (to activation) and `won_back`. A churned account's unknown end MRR is 0, since it left.
+    Without a label column, an account is retained if its end MRR is above 0. With one, a null label
+    makes both `retained` and `end` null, whatever the end MRR. On the binary basis `end` is the
+    start MRR of retained accounts and 0 of churned ones. The contract refuses other unknown values.
     """
     number = partial(outcomes.number, schema=schema)
 
@@ -355,7 +379,10 @@ def canonical_outcomes(outcomes: OutcomeColumns, schema: pl.Schema) -> dict[str,
 
 
 def lacks_outcome(outcomes: OutcomeColumns, *, prefix: str = "") -> pl.Expr:
-    """Whether nothing is known of an account's end, from the canonical columns."""
+    """Return whether an account has no outcome at all, from the canonical columns.
+
+    In a table whose only outcome is MRR at the start, an account without that MRR has none.
+    """
     known: tuple[str, ...] = ("retained", "end", "ltv", "activated", "won_back")
     if not outcomes.has("retained", "churned", "mrr_end", "ltv", "activated", "won_back"):
         known = ("start",)
@@ -368,7 +395,7 @@ def movement_class(outcomes: OutcomeColumns) -> pl.Expr:
     paying = (start > 0) & end.is_not_null()
     without_end = outcomes.has("mrr") and not outcomes.labelled
     unlabelled_paying = Movement.UNLABELLED_PAYING if without_end else Movement.UNLABELLED
-    # The first that holds is an account's class.
+    # An account's class is the first whose condition holds.
     classes = (
         (pl.col("won_back") == 1, Movement.FORMER_WON_BACK),
         (pl.col("won_back") == 0, Movement.FORMER_LOST),

@@ -1,9 +1,9 @@
-"""A table as a spec reads it: text as values, ids as the texts of their file, dates as days.
+"""Converts a table's columns to the types that a spec reads: numbers, text ids, days, 0/1 labels.
 
-Labels become 0 and 1. A moment with a time zone counts by its day in the spec's zone; without one
-it counts as it stands. A text is read as a date as it says, year first; any other order must be
-stated, or follow from the column itself: 25/12/2026 can only be a day first. What isn't settled
-here stays as it is, for `contract` to refuse with everything else.
+A timestamp with a time zone becomes its day in the spec's zone; one without a zone, its own day. A
+text date is read with the year first. Any other order must be stated or follow from the column
+itself: 25/12/2026 can only have the day first. A column that can't be converted is left as it is,
+and `contract` refuses it together with all other violations.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ __all__ = ["endless", "looks_like_dates", "prepared", "read_for", "settled", "wi
 
 
 def prepared(table: AccountTable, spec: ScoringSpec, *, outcomes: bool = True) -> AccountTable:
-    """Return a table with the columns that a spec reads in the types that it reads them in.
+    """Return a table whose columns have the types that a spec reads.
 
-    A table that is only scored needs no `outcomes`. Prepared once more a table is the same; what
-    was made of its columns is among its notes.
+    Without `outcomes`, for a table that is only scored, labels and window dates are left alone.
+    Preparing a prepared table changes nothing. The conversions of labels and dates are recorded in
+    the table's notes.
     """
     table = read_for(table, spec)
     if dated := _dated(spec, window=outcomes):
@@ -64,11 +65,11 @@ def _dated(spec: ScoringSpec, *, window: bool = True) -> list[str]:
 
 
 def read_for(table: AccountTable, spec: ScoringSpec) -> AccountTable:
-    """Return a table with its text read as a spec wants it.
+    """Return a table with its text columns converted to what a spec reads.
 
-    A column of categories stays the text that it is; what is to be a number becomes one where all
-    of its cells are. Dates stay text, for `dates` to read. Columns of formats that have types are
-    left as they are, but for text that is to be a number.
+    Columns of categories stay text. A column that the spec reads as a number becomes one where all
+    of its cells are numbers. Dates stay text, for `with_days` to read. In formats with types only
+    text columns are converted.
     """
     table = table.with_text(spec.id)
     texts = table.texts_by(spec.read)
@@ -90,19 +91,19 @@ def read_for(table: AccountTable, spec: ScoringSpec) -> AccountTable:
         elif not isinstance(feature.encode, DaysBeforeEncoder):
             values.add(column)
     for column, named in of_rules:
-        # A category of a rule matches a number, too.
+        # Categories of rules match numbers too, so a numeric column stays numeric.
         if column not in values:
             categories.setdefault(column, []).extend(named)
     lowered = {name.lower() for name in values}
     values = {name for name in table.columns if name.strip().lower() in lowered} - set(categories)
-    # In files without types any column may show the decimal sign.
+    # In formats without types every column helps to tell the decimal sign.
     read = texts.columns if texts.typeless else sorted((values | dates) & set(texts.columns))
     texts = texts.looked_at(read, lambda lazy: collect(table, lazy))
     contents = texts.contents
     kinds = {name: contents[name].kind for name in values if name in contents}
-    # What order a date is written in, and in whose time zone, the spec says to `dates`.
+    # `with_days` reads dates, by the spec's date format and time zone.
     kinds |= dict.fromkeys(dates, Kind.TEXT)
-    # A category stays the text that it is, but for numbers of another country's spelling.
+    # Categories stay text, except numbers with a decimal comma.
     comma = {name for name in contents if contents[name].kind is Kind.DECIMAL_COMMA}
     kinds |= {n: Kind.DECIMAL_COMMA if n in comma else Kind.TEXT for n in categories}
     kinds |= _numbers_like_codes(table, texts, values)
@@ -114,7 +115,7 @@ def read_for(table: AccountTable, spec: ScoringSpec) -> AccountTable:
 
 
 def _numbers_like_codes(table: AccountTable, texts: Texts, values: set[str]) -> dict[str, Kind]:
-    """Return columns to be read as numbers whose cells are, though 007 looks like a code."""
+    """Return the columns of `values` that are all numbers though some look like codes: 007."""
     whole = {}
     for name in values & texts.contents.keys():
         content = texts.contents[name]
@@ -128,9 +129,13 @@ def _numbers_like_codes(table: AccountTable, texts: Texts, values: set[str]) -> 
 
 
 def settled(table: AccountTable, reading: Reading) -> Reading:
-    """Return how cells are to be read, money's decimal sign chosen by the cells.
+    """Return a reading in which the decimal sign of each money column is chosen by its cells.
 
-    Columns that aren't there or aren't text, or whose cells aren't written so, are refused at once.
+    Raises
+    ------
+    AccountDataError
+        If a stated column is absent or not text, has cells of another form, or leaves the decimal
+        sign open. The message names all such columns.
     """
     wrong: list[str] = []
     columns: dict[str, str] = dict(reading.columns)
@@ -171,7 +176,7 @@ def settled(table: AccountTable, reading: Reading) -> Reading:
                 f"{name}=number or {name}={Kind.MONEY_COMMA}"
             )
         else:
-            # An amount with its currency has no three decimals.
+            # Amounts with a currency don't have three decimals, so the dots separate thousands.
             columns[name] = Kind.MONEY_COMMA.value
     if wrong:
         raise AccountDataError(
@@ -185,24 +190,24 @@ def settled(table: AccountTable, reading: Reading) -> Reading:
 
 #: Days since 1970 of the first day of year 1 and the last of year 9999.
 _FIRST, _LAST = -719_162, 2_932_896
-#: Where infinite dates, and those beyond these years, are kept: a day further out.
+#: Stand-ins for infinite dates and those beyond these years: a day before and a day after.
 _ENDLESS = (_FIRST - 1, _LAST + 1)
 _INFINITY = 2**63 - 1
 _PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 
 _DATE_LIKE = r"^(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})(?:[T ].*)?$"
-#: How databases write the end of all time.
+#: Spellings of infinite dates in databases.
 _INFINITE = ("infinity", "+infinity", "-infinity", "inf", "-inf")
 
 
 def endless(name: str) -> pl.Expr:
-    """Whether a day that `with_days` gave is infinite, or outside the years 1 to 9999."""
+    """Return whether a day from `with_days` is infinite, or outside the years 1 to 9999."""
     days = pl.col(name).to_physical()
     return (days < _FIRST) | (days > _LAST)
 
 
 def looks_like_dates(column: pl.Series) -> bool:
-    """Whether all known texts of a column are dates in figures."""
+    """Return whether a column has known texts, and all of them look like dates in digits."""
     known = column.cast(pl.String).str.strip_chars().drop_nulls()
     return len(known) > 0 and bool(known.str.contains(_DATE_LIKE).all())
 
@@ -210,9 +215,10 @@ def looks_like_dates(column: pl.Series) -> bool:
 def _text_formats(
     table: AccountTable, columns: Iterable[str], stated: str | None
 ) -> dict[str, str]:
-    """Return a format, or ``iso``, by text column whose cells are all dates written so.
+    """Return the date format, or ``iso``, of each text column whose cells are all such dates.
 
-    A form that was stated, as ``%m/%d/%Y``, comes before any that cells show.
+    ISO comes first, then the `stated` format, such as ``%m/%d/%Y``. Without a stated format, the
+    order of day and month is inferred where only one order makes all cells dates.
     """
     formats = {}
     for name in columns:
@@ -246,11 +252,18 @@ def _text_formats(
 def with_days(
     table: AccountTable, columns: Iterable[str], *, date_format: str | None, zone: str
 ) -> AccountTable:
-    """Return a table with columns as days, and a note of each that its cells alone explain.
+    """Return a table with columns converted to days, and a note for each inferred date format.
 
-    A column that holds no dates stays as it is. `date_format` is how texts write a date, where that
-    isn't year first; in `zone` days count for moments that have a zone. Cost: a pass over the
-    columns of text among them.
+    Columns that hold no dates are left as they are. Cost: a pass over the text columns.
+
+    Parameters
+    ----------
+    columns
+        Columns to convert; absent ones are ignored.
+    date_format
+        Format of text dates that don't have the year first, as ``%d/%m/%Y``; None to infer it.
+    zone
+        Time zone in which a timestamp with a zone becomes a day.
     """
     wanted = [name for name in dict.fromkeys(columns) if name in table.schema]
     table = _categories_as_text(table, wanted)
@@ -279,7 +292,7 @@ def with_days(
 
 
 def _categories_as_text(table: AccountTable, columns: Iterable[str]) -> AccountTable:
-    """Return a table with columns of categories as the texts that they are."""
+    """Return a table with its categorical and enum columns as text."""
     kinds = (pl.Categorical, pl.Enum)
     texts = [name for name in columns if isinstance(table.schema[name], kinds)]
     if not texts:
@@ -292,10 +305,10 @@ def _categories_as_text(table: AccountTable, columns: Iterable[str]) -> AccountT
 
 
 def _of_moment(x: pl.Expr, dtype: pl.Datetime, zone: str) -> pl.Expr:
-    # By integers: the library's own way to a date gives up on an infinite moment.
+    # Integer arithmetic, since Polars' cast to a date fails on an infinite timestamp.
     ticks = x.to_physical()
     days = (ticks // _PER_DAY[dtype.time_unit]).clip(*_ENDLESS)
-    # Nanoseconds reach no further than the year 2262, where infinity is their last one.
+    # Nanoseconds end in the year 2262, so infinity, their last value, wouldn't be clipped above.
     days = pl.when(ticks >= _INFINITY).then(_ENDLESS[1]).otherwise(days)
     days = pl.when(ticks <= -_INFINITY).then(_ENDLESS[0]).otherwise(days)
     day = days.cast(pl.Int32).cast(pl.Date)
@@ -321,9 +334,9 @@ def _plain(name: str, nulls: Collection[str]) -> pl.Expr:
 
 
 def _of_iso(text: pl.Expr, zone: str) -> pl.Expr:
-    """Read ISO dates and moments; null what is none."""
+    """Return ISO dates and timestamps as days; null for other texts."""
     moment = text.str.to_uppercase().str.replace_all(" ", "T", literal=True)
-    # As 2026-01-31T10:00:00+02:00, whose seconds and minutes of the zone may be left out.
+    # Normalises to 2026-01-31T10:00:00+02:00; seconds, and minutes of the offset, are optional.
     offset = moment.str.replace(r"T?(?:Z|UTC)$", "+00:00")
     offset = offset.str.replace(r"(T\d.*?)T?([+-]\d{2})(?::?(\d{2}))?$", "$1$2:${3}00")
     offset = offset.str.replace(r"(:\d{2})00$", "$1")

@@ -1,7 +1,8 @@
-"""The rules of the data contract that rows can break, one record each.
+"""The row rules of the data contract.
 
-A rule is a mask of the rows that break it, what to show of them, and the wording; `contract` counts
-all of them in one query. On request the rows that break one are left out, counted and kept apart.
+A rule is a mask of the rows that break it, a value to show for each of them, and a message;
+`contract` counts all of them in one query. On request, rows that break a rule are left out, counted
+and kept apart.
 """
 
 from __future__ import annotations
@@ -50,28 +51,34 @@ __all__ = [
     "total_rules",
 ]
 
-#: Above this a double no longer holds every integer, so a count of cents or units could be rounded.
+#: Doubles hold every integer up to this; larger counts of cents or units could be rounded.
 EXACT = 2**53
-#: Columns of our own begin so, which no table's do; this one shows a culprit by its account.
+#: Prefix of columns that this package adds. No column of a user's table begins with it.
 OWN = "\x00"
+#: Column that names the account of a row that breaks a rule.
 ACCOUNT = f"{OWN}account"
 
 
 @dataclass(frozen=True)
 class RowRule:
-    """Rows that break it, what to show of them, and the wording, the problem without a number."""
+    """One rule of the data contract."""
 
+    #: The column that the violation names.
     column: str
+    #: Whether a row breaks the rule; null where unknown.
     broken: pl.Expr
+    #: The message, to which the number of rows is added.
     problem: str
     hint: str = ""
+    #: What the message lists of the rows that break the rule.
     shown: pl.Expr = field(default_factory=lambda: pl.col(ACCOUNT))
-    #: Above 0 where any row may break it, for a rule whose rows cost more to find than that.
+    #: A cheaper aggregate that is above 0 if any row may break the rule. Only then is `mask`
+    #: evaluated.
     sign: pl.Expr | None = None
 
     @property
     def mask(self) -> pl.Expr:
-        """Whether a row breaks the rule; what can't be told does not."""
+        """Whether a row breaks the rule; False where `broken` is null."""
         return self.broken.fill_null(value=False)
 
 
@@ -86,11 +93,24 @@ def contract_rules(
     windowed: bool,
     dates: TableDates | None = None,
 ) -> list[RowRule]:
-    """Return what every row has to keep.
+    """Return the rules that every row must keep.
 
-    `features` and `outcomes` are those whose columns fit, `outcomes` None for a table that is only
-    scored; `windowed` says whether the spec's window is to be kept, if it has one; `dates` are
-    those of a table of several.
+    Parameters
+    ----------
+    spec, schema
+        The spec, and the types of the table's columns.
+    features
+        Features whose columns exist and have a readable type.
+    identifier
+        Column of the account id; None where there is none.
+    as_of
+        ISO date that `days_before` counts from; None where the spec or the rows state it.
+    outcomes
+        Outcomes whose columns are numeric; None for a table that is only scored.
+    windowed
+        Whether to add rules for the spec's window, if it has one.
+    dates
+        Dates of a table of several dates, else None.
     """
     rules = id_rules(identifier, schema, dates)
     if spec.as_of is not None and as_of is None and spec.as_of in schema:
@@ -100,7 +120,7 @@ def contract_rules(
     if outcomes is not None:
         rules += outcome_rules(outcomes, schema)
         if windowed and spec.window is not None:
-            # Where a feature counts days before it, `as_of` is the day of the features.
+            # With `days_before` features, `as_of` is the features' date and not the outcomes'.
             by = None if spec.date_columns or as_of is None else date.fromisoformat(as_of)
             rules += _window_rules(spec.window, by)
         columns = [column for name, each in features.items() for column in each.reads(name)]
@@ -111,7 +131,7 @@ def contract_rules(
 def id_rules(
     identifier: str | None, schema: pl.Schema, dates: TableDates | None = None
 ) -> list[RowRule]:
-    """Every account has an id that its column can say exactly, and no two the same on a date."""
+    """Return rules for ids: each is known and exact, and unique, or unique on its date."""
     dtype = schema.get(identifier) if identifier is not None else None
     if identifier is None or dtype is None or not may_identify(dtype):
         return []
@@ -132,7 +152,7 @@ def id_rules(
     twice = key.is_duplicated() & key.is_not_null()
     problem = "rows share their account id with another"
     hint = "one row per account: aggregate the table first"
-    # By 64-bit hashes, which take less memory; where two fall together, rows are counted.
+    # 64-bit hashes take less memory than ids. If two collide, the mask counts the rows exactly.
     sign = key.count() - key.drop_nulls().hash().n_unique()
     if dates is not None:
         both = pl.struct(key, dates.day(schema).alias(f"{OWN}day"))
@@ -144,9 +164,9 @@ def id_rules(
 
 
 def pooled_hint(table: AccountTable) -> str | None:
-    """Return how to take dates of a table that has several and was asked for none; None for others.
+    """Return the hint to request dates, for a table that has several; None for other tables.
 
-    A repeated account is then no mistake of the table.
+    In such a table a repeated account id may be the same account on another date.
     """
     days = [] if table.dates else days_of(table)
     if len(days) < 2:
@@ -160,11 +180,12 @@ def pooled_hint(table: AccountTable) -> str | None:
 def leave_open_out(
     table: AccountTable, outcomes: OutcomeColumns, window: Window | None, by: str | None
 ) -> tuple[AccountTable, str | None]:
-    """Leave out, of a table of several dates, the rows whose outcomes aren't over; say how many.
+    """Leave out rows whose outcomes aren't complete, from a table of several dates.
 
-    Those are all rows of a date of which no row has an outcome; and where each row has a window,
-    those whose window ends on no known day, or after `by`, an ISO date. A table of one date, or
-    without any outcome, is returned as it is, for the contract to judge.
+    Those are all rows of a date on which no row has a known outcome. Where each row has its own
+    window, they are also the rows whose window has no known end, or ends after `by`, an ISO date. A
+    table of one date, or without any known outcome, is returned unchanged, and the contract refuses
+    it where needed. The second item is the note on the rows left out; None where there are none.
     """
     dates, schema = table.several, table.schema
     # MRR at the start is known before a window is over.
@@ -195,22 +216,23 @@ def leave_open_out(
     return replace(table, frame=frame, dates=replace(dates, days=taken)), said
 
 
-#: What a row of sums is called, whatever else its name says: Total (300), All accounts, Subtotal 2.
+#: Names of rows of sums, with anything after them: Total (300), All accounts, Subtotal 2.
 _TOTAL = (
     r"(?i)^[\s\W]*(?:(?:grand|over|sub|sous|zwischen)?[ _-]?(?:totals?|totale?s?|totaal|sum|summe|"
     r"somme|suma|gesamt|gesamtsumme|insgesamt)|overall|all|everything|"
     r"\d[\d,.]* (?:accounts|customers|clients|rows|records))(?:[\W\d_].*)?$"
 )
-#: Digits that a total may be rounded to, and how far off that may be.
+#: Units that a total may be rounded to, and the largest relative error of such rounding.
 _ROUNDED, _OFF = [10.0**i for i in range(7)], 0.01
 
 
 def total_rules(
     identifier: str | None, found: OutcomeColumns, features: list[str], schema: pl.Schema
 ) -> list[RowRule]:
-    """No row is a total of others: called so, and as large as all of them, or as those before it.
+    """Return the rule that no row is a total of others.
 
-    Other rows that are called so don't count among those that it may be a total of.
+    A row breaks it if its text is a total's name, and its amount equals the sum of all other rows
+    or of a run of rows just before it. Other rows with a total's name are left out of these sums.
     """
     texts = [n for n, t in schema.items() if t == pl.String]
     money = [found.columns[r] for r in ("mrr", "mrr_end", "ltv") if found.has(r)]
@@ -222,8 +244,8 @@ def total_rules(
     values = {name: pl.col(name).cast(pl.Float64).fill_nan(None) for name in sized}
 
     def of_all(x: pl.Expr) -> pl.Expr:
-        # Half a unit of the last digit each, of amounts that were rounded before they were added
-        # up; and of the total's own last digit.
+        # The tolerance is half a cent per row, for amounts rounded before they were summed, or
+        # half the unit that the total itself is rounded to.
         unit = pl.max_horizontal(
             pl.when(x % unit == 0).then(unit).otherwise(0) for unit in _ROUNDED
         )
@@ -249,10 +271,10 @@ def total_rules(
 
 
 def _date_rules(column: str, dtype: pl.DataType) -> list[RowRule]:
-    """The date that `days_before` counts from is known for every account, and is one."""
+    """Return rules for the spec's `as_of` column: each date is known and finite."""
     problem, hint = "values of the spec's as_of are null", "fill it, or give --as-of DATE"
     rule = RowRule(column, pl.col(column).is_null(), problem, hint)
-    # A column of anything else is refused by its type.
+    # The contract refuses a column of another type.
     return [rule, _endless_rule(column, "the spec's as_of")] if dtype == pl.Date else [rule]
 
 
@@ -262,10 +284,10 @@ def _endless_rule(column: str, of: str) -> RowRule:
 
 
 def _feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[RowRule]:
-    """A feature's values are known, finite, and what its encoder reads."""
+    """Return rules for a feature: its values are known, finite, and accepted by its encoder."""
     values = f'values of feature "{name}"'
     if (rule := feature.parsed_rule) is not None:
-        # It takes any number, and is 0 or 1 where one is unknown.
+        # A rule accepts any number, and is 0 or 1 for unknown values, so only categories matter.
         return [
             each
             for condition in rule.conditions
@@ -310,7 +332,7 @@ def _feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[RowRu
 def _category_rules(
     column: str, schema: pl.Schema, listed: Collection[str], values: str
 ) -> list[RowRule]:
-    """Cells of a column of categories are held exactly, and no number is written in two ways."""
+    """Return rules for categories: numbers are exact in their type, and spelled as in the spec."""
     x, dtype, rules = pl.col(column), schema[column], []
     if listed and dtype.is_float():
         odd = x.abs() >= (2**24 if dtype == pl.Float32 else EXACT)
@@ -327,13 +349,13 @@ def _category_rules(
 
 
 def outcome_rules(outcomes: OutcomeColumns, schema: pl.Schema) -> list[RowRule]:
-    """Labels are 0 or 1 and agree with each other and with the money."""
+    """Return rules for outcomes: labels are 0 or 1, and agree with each other and with MRR."""
     number = partial(outcomes.number, schema=schema)
     retained, churned, end = number("retained"), number("churned"), number("mrr_end")
     label = pl.coalesce(retained, 1 - churned)
     former = number("won_back").is_not_null()
     labels = outcomes.has("retained", "churned")
-    #: Of each rule the role whose column breaks it, and the rest of it.
+    #: The role of each rule's column, and the rule's other fields.
     rules: list[tuple[Any, ...]] = []
     for role in filter(outcomes.has, ("retained", "churned", "activated", "won_back")):
         x, problem = number(role), f"values of outcome {role} are neither 0 nor 1"
@@ -373,9 +395,10 @@ def outcome_rules(outcomes: OutcomeColumns, schema: pl.Schema) -> list[RowRule]:
 
 
 def _window_rules(window: Window, by: date | None) -> list[RowRule]:
-    """Features are of a day before the outcomes' first; these end after it, and are complete.
+    """Return rules for the window: features precede outcomes, and outcomes end after they start.
 
-    The window's columns are there and hold dates. Outcomes must be complete `by` a day, if any.
+    The window's columns must exist and hold dates. With `by`, outcomes must be complete by that
+    day.
     """
     days = window.model_dump(exclude_none=True)
     columns = {key: text for key, text in days.items() if stated_date(text) is None}
@@ -407,9 +430,9 @@ def _window_rules(window: Window, by: date | None) -> list[RowRule]:
 
 
 def overlap(window: Window, searched: AccountTable, later: AccountTable) -> list[Violation]:
-    """Say how many accounts of a later table have features from before the search's window ends.
+    """Return a violation if accounts of a later table have features from before the window ends.
 
-    Both tables have the window's columns. Without `outcome_end` nothing is refused.
+    Both tables must have the window's columns. Without `outcome_end` there is no violation.
     """
     if window.outcome_end is None:
         return []
@@ -433,39 +456,39 @@ def _day(text: str) -> pl.Expr:
     stated = stated_date(text)
     if stated is None:
         return pl.col(text)
-    # Once for every account, so that comparisons of two stated dates count accounts.
+    # One value per row, so that a comparison of two stated dates counts rows.
     return pl.repeat(stated, pl.len(), dtype=pl.Date)
 
 
 # ---- rows left out ------------------------------------------------------------------------------
 
-#: Share of rows that may be set aside where none is stated.
+#: Share of rows that the hint suggests for `--set-aside`.
 _SHARE = 0.01
-#: The column that says in the file which rules a row broke.
+#: Column of the file of rows set aside that holds the rules that a row breaks.
 _REASON = "set_aside_for"
 
 
 @dataclass(frozen=True)
 class SetAside:
-    """What was left out of a table, and why."""
+    """The rows left out of a table, and the rules that they break."""
 
-    #: The share of rows that was allowed; None where nothing was to be left out.
+    #: The share of rows that the user allowed, in [0, 1); None where none may be left out.
     share: float | None = None
-    #: Rows left out; one that breaks two rules counts once here.
+    #: Rows left out; a row that breaks two rules counts once.
     rows: int = 0
-    #: Rows by the rule that they break.
+    #: Rows by rule; a row that breaks two rules counts in both.
     counts: dict[str, int] = field(default_factory=dict)
-    #: The rows themselves, with their reasons; not read before they are asked for.
+    #: The rows with their reasons, read only by `written`.
     frame: pl.LazyFrame | None = field(default=None, compare=False)
 
     @property
     def listed(self) -> str:
-        """Each rule and how many rows break it."""
+        """Each rule with the number of rows that break it."""
         return "; ".join(f"{rule}: {count:,}" for rule, count in self.counts.items())
 
     @property
     def sentence(self) -> str:
-        """Say how many rows were left out, by rule."""
+        """The note on the rows left out, by rule."""
         rows = f"{self.rows:,} rows that break the data contract are"
         if self.rows == 1:
             rows = "1 row that breaks the data contract is"
@@ -473,14 +496,14 @@ class SetAside:
 
     @property
     def parameters(self) -> dict[str, object]:
-        """Return what a run's record keeps of it."""
+        """Entries for a run's record."""
         if self.share is None:
             return {}
         counts = {f"set_aside.{rule}": count for rule, count in self.counts.items()}
         return {"set_aside": self.share, **counts}
 
     def written(self) -> pl.DataFrame:
-        """Read the rows, nested values as text, so that any kind of file holds them."""
+        """Collect the rows, nested and binary values as text, which any file format can hold."""
         frame = pl.DataFrame() if self.frame is None else self.frame.collect(engine="streaming")
         nested = [n for n, t in frame.schema.items() if t.is_nested() or t == pl.Binary]
         return frame.with_columns(
@@ -492,7 +515,15 @@ class SetAside:
 def leave_out(
     table: AccountTable, rules: list[RowRule], share: float
 ) -> tuple[AccountTable, SetAside]:
-    """Leave out the rows that break a rule, where they are at most a share, in [0, 1), of all."""
+    """Return the table without rows that break a rule, and these rows with their reasons.
+
+    Raises
+    ------
+    AccountDataError
+        If they are more than this share of all rows.
+    UsageError
+        If the share is not in [0, 1).
+    """
     if not 0 <= share < 1:
         raise UsageError(
             f"the share of rows to set aside must be in [0, 1), got {share:g}",

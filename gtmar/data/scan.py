@@ -1,9 +1,9 @@
-"""Any source of an account table as a lazy Polars frame, and the one place that collects it.
+"""Opens any source of an account table as a lazy Polars frame, and runs queries over it.
 
-Files, Delta, Iceberg, DuckDB, databases, object stores, queries over tables, and frames of other
-libraries. Of formats that have types only names and types are read here; what the columns of text
-files hold takes a pass over them, and a database's table is read once. What a location holds of
-credentials never reaches a message.
+Sources are files, Delta, Iceberg, DuckDB, databases, object stores, queries over tables, and frames
+of other libraries. For formats with types only the schema is read here. Text files take a pass to
+detect their columns' types, and a database's table is copied to a file once. Credentials in a
+location never reach a message.
 """
 
 from __future__ import annotations
@@ -84,13 +84,14 @@ __all__ = [
     "scan",
 ]
 
-#: What the table that ``--data`` names is called in a query.
+#: Name in queries of the table that ``--data`` names.
 _ACCOUNTS = "accounts"
-#: How many times its bytes text takes in memory, and of a table's memory what it may take.
+#: Memory that text takes per byte of its file, and the share of the budget that it may take.
 _TIMES, _SHARE = 5, 0.5
-#: Column names taken for the account id where the spec names none, best first.
+#: Column names of the account id where the spec names none, best first.
 ID_NAMES = ("account_id", "customer_id", "company_id", "accountid", "customerid", "id")
-#: The same under any spelling, for where the name is written down or nothing depends on it.
+#: Further names of an account id, in lower case without punctuation. They serve for suggestions,
+#: and where the chosen name is written down.
 _ID_NAME = re.compile(
     r"(account|acct|customer|cust|company|client|user|tenant|workspace|org|organi[sz]ation|"
     r"subscriber)u?u?id|(account|acct|customer|cust)(no|nr|number|key)|id"
@@ -99,38 +100,38 @@ _ID_NAME = re.compile(
 
 @dataclass(frozen=True)
 class AccountTable:
-    """A lazy account table and what to call it."""
+    """A lazy account table with its name, schema and origin."""
 
-    #: What messages and the journal call it: the path as given, or "frame".
+    #: Name in messages and the journal: the path as given, or "frame".
     source: str
     frame: pl.LazyFrame
     schema: pl.Schema
-    #: What a run's record says of the source beside its name: version, query.
+    #: Entries for a run's record beside the name, such as version and query.
     origin: Mapping[str, str] = field(default_factory=dict)
-    #: Columns that the source has and that can't be read, with the reason.
+    #: Columns of the source that can't be read, with the reason.
     unread: Mapping[str, str] = field(default_factory=dict)
-    #: What is worth knowing of how its files fit together, and of what was made of its columns.
+    #: One sentence each about differences between its files and conversions of its columns.
     notes: tuple[str, ...] = ()
-    #: Its columns of text as the source has them, and what their cells are.
+    #: Its text columns as the source has them, with their detected kinds.
     texts: Texts | None = None
-    #: Runs a query once more with columns of its tables as the text that they are.
+    #: Runs the table's query again with the named columns of its sources kept as text.
     requery: Callable[..., pl.LazyFrame] | None = field(default=None, compare=False)
-    #: The dates that were asked for, where accounts may stand on several; None where nobody asked.
+    #: The dates that were requested by `at`; None where none were.
     dates: TableDates | None = None
 
     @property
     def several(self) -> TableDates | None:
-        """Its dates, where there is more than one; None for a table of a row an account."""
+        """Its dates if there is more than one, else None: each account then has one row."""
         return self.dates if self.dates and self.dates.several else None
 
     @property
     def as_read(self) -> AccountTable:
-        """The table as it is by now, its text not to be read anew."""
+        """The table with its current types, without the text that it was read from."""
         schema = self.frame.collect_schema()
         return AccountTable(self.source, self.frame, schema, dates=self.dates)
 
     def keeping(self, kept: Callable[[pl.Schema], pl.Expr]) -> AccountTable:
-        """Return the table of some of its rows, however its text is read later on."""
+        """Return the rows that meet a condition, also when the table's text is read again later."""
         texts, requery = self.texts, self.requery
 
         def of(lazy: pl.LazyFrame) -> pl.LazyFrame:
@@ -150,15 +151,18 @@ class AccountTable:
 
     @property
     def nulls(self) -> tuple[str, ...]:
-        """Cells of text that mean nothing, where text is to be something else."""
+        """The null markers of text cells, such as N/A."""
         return NULL_MARKERS if self.texts is None else self.texts.nulls
 
     def unlike(self, column: str) -> tuple[str, str] | None:
-        """Word what keeps a text column from being numbers, or dates: problem and hint."""
+        """Return why a text column was not converted, as problem and hint; None for others."""
         return None if self.texts is None else self.texts.unlike(column)
 
     def with_text(self, *columns: str | None) -> AccountTable:
-        """Return the table with columns as the text that they are: an id such as 00012."""
+        """Return the table with columns read as text, so that an id such as 00012 keeps its zeros.
+
+        Columns of formats with types are unchanged. A table that a query gave is queried again.
+        """
         if self.requery is not None:
             texts = [name for name in columns if name is not None]
             if all(self.schema.get(name, pl.String) == pl.String for name in texts):
@@ -170,26 +174,30 @@ class AccountTable:
         return self.read_as(self.texts.identifying(filter(None, columns)))
 
     def detected(self, reading: Reading | None = None) -> AccountTable:
-        """Return the table with each text column as what its cells are."""
+        """Return the table with each text column converted to the kind of its cells.
+
+        `reading` states the kinds of columns, and null markers, that are not detected. Cost: a
+        pass over the text columns.
+        """
         texts = self.texts_by(reading or Reading())
         looked_at = texts.looked_at(texts.columns, lambda lazy: collect(self, lazy))
         return self.read_as(looked_at.taken_as(texts.stated))
 
     def texts_by(self, reading: Reading) -> Texts:
-        """Return the columns of text as the source has them, to be read in a stated way."""
+        """Return the text columns as the source has them, with a reading to convert them by."""
         if self.texts is None:
             names = tuple(name for name, dtype in self.schema.items() if dtype in TEXT_TYPES)
             return Texts(self.frame, names, typeless=False, reading=reading)
         return self.texts.read_by(reading)
 
     def read_as(self, texts: Texts) -> AccountTable:
-        """Return the table with its columns of text as what they are taken for."""
+        """Return the table with its text columns converted to their kinds in `texts`."""
         frame = texts.typed()
         return replace(self, frame=frame, schema=frame.collect_schema(), texts=texts)
 
 
 def likely_id(columns: Sequence[str]) -> str | None:
-    """Return the column that is named like an account id, the usual names first.
+    """Return the column that is named like an account id, preferring `ID_NAMES`; None without one.
 
     Examples
     --------
@@ -203,7 +211,7 @@ def likely_id(columns: Sequence[str]) -> str | None:
 
 
 def collect(table: AccountTable, lazy: pl.LazyFrame) -> pl.DataFrame:
-    """Run a query over the table, streaming; a source that breaks off is an `AccountDataError`."""
+    """Run a query over the table, streaming; raise `AccountDataError` if the source fails."""
     try:
         return lazy.collect(engine="streaming")
     except (PolarsError, OSError) as err:
@@ -211,13 +219,13 @@ def collect(table: AccountTable, lazy: pl.LazyFrame) -> pl.DataFrame:
 
 
 def first_values(table: AccountTable, column: str, count: int) -> str:
-    """List a column's first few values, each once."""
+    """Return a column's first distinct known values as text."""
     values = pl.col(column).drop_nulls().unique(maintain_order=True).head(count)
     return culprits(collect(table, table.frame.select(values))[column].to_list())
 
 
 def refuse_empty(table: AccountTable) -> None:
-    """Raise `AccountDataError` where the table has no row; types mean nothing then."""
+    """Raise `AccountDataError` if the table has no row, in which case its types mean nothing."""
     if collect(table, table.frame.head(1)).is_empty():
         raise AccountDataError(
             f"{table.source}: the table is empty", hint="does --data name the right file?"
@@ -237,21 +245,22 @@ class Source:
     location: str
     #: A Delta table's version or an Iceberg table's snapshot; None for the newest.
     at_version: int | None = None
-    #: One SELECT that gives the account table, over `location` as ``accounts`` and `others`.
+    #: One SELECT that returns the account table, from ``accounts``, the table at `location`, and
+    #: `others`.
     query: str | None = None
     #: Further tables of the query, by name.
     others: tuple[tuple[str, Source], ...] = ()
-    #: Whether a journal's record names it and no person: then it is opened beyond this machine's
-    #: files only where somebody agrees, and a DuckDB file's views reach no other file.
+    #: Whether only a journal's record names the location. It is then opened remotely only with
+    #: consent, and the views of a DuckDB file can't reach other files.
     recorded: bool = False
-    #: The dates that are taken, as `AskedDates.parse` reads them; None for a table of one date.
+    #: The dates to read, in the form of `AskedDates.parse`; None for a table of one date.
     at: str | None = None
-    #: The file that the query was read from, so that no output goes onto it.
+    #: The file that the query was read from, which no output may overwrite.
     query_file: Path | None = field(default=None, compare=False)
 
     @classmethod
     def of_record(cls, location: str, parameters: Mapping[str, str]) -> Source:
-        """Read a source off a run's record: the same table at the same version."""
+        """Return the source that a run's record states: the same table at the same version."""
         prefix, versions = "source.", "source_version"
 
         def version(key: str) -> int | None:
@@ -271,12 +280,17 @@ class Source:
         return cls(location, version(versions), query, others, recorded=True, at=at)
 
 
-#: Whatever an account table may be given as; Any stands for pandas, Arrow and DuckDB objects.
+#: Accepted forms of an account table; Any stands for pandas, Arrow and DuckDB objects.
 Tabular: TypeAlias = str | Path | Source | pl.DataFrame | pl.LazyFrame | Any
 
 
 def named_sources(settings: list[str]) -> tuple[tuple[str, Source], ...]:
-    """Read ``name=location`` settings, the further tables of a query; refuse all others at once.
+    """Parse ``name=location`` settings, the further tables of a query.
+
+    Raises
+    ------
+    UsageError
+        If any setting has another form or repeats a name; the message lists all of these.
 
     Examples
     --------
@@ -301,18 +315,24 @@ def named_sources(settings: list[str]) -> tuple[tuple[str, Source], ...]:
 def scan(data: Tabular, *, at: str | None = None) -> AccountTable:
     """Open an account table.
 
-    It is a Parquet, CSV or Arrow IPC file; a glob or a folder of such files, hive partitions
-    included; a `Source` or the text of one's location; or a frame of Polars, pandas, Arrow or
-    DuckDB. Raises `AccountDataError` if nothing is there, or it can't be read, `UsageError` if a
-    location is malformed or a library is missing, and `QueryError` if a query isn't one SELECT, or
-    fails.
-
     Parameters
     ----------
     data
-        The table; one that is open already stays as it is.
+        A Parquet, CSV or Arrow IPC file; a glob or a folder of such files, with Hive partitions;
+        another location as in `Source`; a `Source`; a frame of Polars, pandas or Arrow; a DuckDB
+        relation; or an open `AccountTable`, which is returned unchanged but for its dates.
     at
-        The dates that are taken, as `AskedDates.parse` reads them, where `data` says none itself.
+        The dates to read, in the form of `AskedDates.parse`. A `Source` that states dates, and an
+        open table that has them, ignore it.
+
+    Raises
+    ------
+    AccountDataError
+        If there is no such table, it can't be read, or it has no row of the dates.
+    UsageError
+        If a location is malformed, or a library is missing.
+    QueryError
+        If a query isn't one SELECT, or fails.
     """
     if isinstance(data, AccountTable):
         table = data
@@ -333,7 +353,7 @@ def _opened(data: Tabular) -> AccountTable:
 
 
 def days_of(table: AccountTable, column: str = ASOF) -> list[date]:
-    """Return the days that a column says rows are of, ascending; none where it isn't there."""
+    """Return a column's distinct days, ascending; empty if it is absent or can't hold dates."""
     dtype = table.schema.get(column)
     if dtype not in (pl.Date, pl.Datetime, pl.String):
         return []
@@ -342,7 +362,7 @@ def days_of(table: AccountTable, column: str = ASOF) -> list[date]:
 
 
 def _at(table: AccountTable, at: str) -> AccountTable:
-    """Take the rows of the dates that are asked for."""
+    """Return the table's rows of the requested dates."""
     asked = AskedDates.parse(at)
     asked.refuse_absent(table.source, table.schema)
     day = day_of(asked.column, table.schema[asked.column])
@@ -374,7 +394,7 @@ def _table(
 
 
 def _located(source: Source) -> AccountTable:
-    """Open what a location's form says."""
+    """Open the table at a source's location; the location's form decides how."""
     location = source.location
     name = without_credentials(location)
     scheme = location.partition("://")[0].lower() if "://" in location else ""
@@ -405,7 +425,7 @@ def _located(source: Source) -> AccountTable:
     except GtmarError:
         raise
     except Exception as err:
-        # Stores' own libraries have errors of their own, of lacking credentials for one.
+        # Libraries of object stores raise errors of their own, such as for missing credentials.
         if is_remote(location):
             raise _unreadable(location, err) from err
         raise
@@ -431,7 +451,7 @@ def _of_files(location: str) -> AccountTable:
 
 
 def _of_text(name: str, files: Sequence[TextFile], source: Path | None) -> AccountTable:
-    """Open files of text, read once where memory suffices, and see what their columns are."""
+    """Open text files and detect their columns' kinds; keep the text in memory if it fits."""
     raw = scan_text(files, source)
     table = _table(name, raw)
     if _TIMES * sum(file.size for file in files) <= _SHARE * default_budget():
@@ -474,10 +494,10 @@ def _delta(source: Source, location: str, name: str) -> AccountTable:
 def _partition(
     table: Any, lazy: pl.LazyFrame, values: Mapping[str, str | None], name: str
 ) -> tuple[pl.LazyFrame, dict[str, str]]:
-    """Narrow a Delta table to a partition, without the columns that name it, as of a folder.
+    """Filter a Delta table by a partition and drop the partition's columns.
 
-    Files that are in the partition's folder and no longer in the table are left alone. A snapshot
-    has its own columns alone, whatever columns other dates have.
+    Only files of the current table version count, not all that lie in the partition's folder. A
+    partition that gtmar snapshot wrote keeps only its own columns, not those of other dates.
     """
     known = list(table.metadata().partition_columns)
     if unknown := [column for column in values if column not in known]:
@@ -532,16 +552,17 @@ def _iceberg(source: Source, name: str) -> AccountTable:
             f'"{name}": no snapshot {wanted}; it has {culprits(known) or "none"}',
             hint="--at-version takes one of these",
         )
-    # Polars' own reader wants a package more to plan a scan, and warns where it isn't there.
+    # Polars' native reader needs one more package to plan a scan, and warns without it.
     lazy = pl.scan_iceberg(table, snapshot_id=wanted, reader_override="pyiceberg")
     return _table(name, lazy, {"source_kind": "iceberg", "source_version": str(wanted)})
 
 
 def _duckdb(location: str, *, locked: bool) -> tuple[pl.LazyFrame, dict[str, str], dict[str, str]]:
-    """Open a table or view of a DuckDB file, reading only the columns that are asked for.
+    """Open a table or view of a DuckDB file; a query reads only the columns that it needs.
 
-    Returns it, its columns that can't be read, and how gtmar snapshot made it. The views of a
-    `locked` one reach no other files, nor a network.
+    Returns the frame, the columns that can't be read with the reason, and the entries of a run's
+    record if gtmar snapshot made the view. With `locked`, views reach neither other files nor the
+    network.
     """
     import duckdb
 
@@ -595,7 +616,7 @@ def _duckdb(location: str, *, locked: bool) -> tuple[pl.LazyFrame, dict[str, str
 
 
 def _told(comment: str) -> dict[str, str]:
-    """Return how gtmar snapshot made a table, by a comment; nothing of others."""
+    """Return the origin that gtmar snapshot wrote into a view's comment; empty for others."""
     try:
         said = json.loads(comment)
     except ValueError:
@@ -604,7 +625,7 @@ def _told(comment: str) -> dict[str, str]:
 
 
 class _Scratch:
-    """A folder that is there as long as somebody holds this, and at most until the process ends."""
+    """A temporary folder that is removed with this object, or when the process ends."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="gtmar-", dir=roomy_folder()))
@@ -612,7 +633,7 @@ class _Scratch:
 
 
 def _database(location: str, name: str) -> AccountTable:
-    """Read a database's table once, into a file: each pass over it sees the same rows."""
+    """Copy a database's table to a temporary file, so that every pass sees the same rows."""
     scratch = _Scratch()
     path = scratch.path / "rows.parquet"
     fetched = fetch(location, path)
@@ -620,7 +641,7 @@ def _database(location: str, name: str) -> AccountTable:
     def read(
         columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _size: int | None
     ) -> Iterator[pl.DataFrame]:
-        # The file is there as long as a plan may ask for it.
+        # This closure keeps `scratch`, and so the file, alive as long as the frame.
         lazy = pl.scan_parquet(scratch.path / path.name)
         lazy = lazy if rows is None else lazy.head(rows)
         lazy = lazy if predicate is None else lazy.filter(predicate)
@@ -634,7 +655,7 @@ def _database(location: str, name: str) -> AccountTable:
 
 
 def _queried(source: Source, *texts: str) -> AccountTable:
-    """Run a query over its sources, in memory, under locks; some columns as the text they are."""
+    """Run a query over its sources in a locked in-memory database, columns `texts` kept as text."""
     import duckdb
 
     query = str(source.query)

@@ -1,8 +1,8 @@
-"""Which account is which, and in which part: ids, fingerprints, the holdout, and copies.
+"""Identity of accounts: canonical ids, fingerprints of a table, the holdout split, and copies.
 
-Any database can draw the same holdout by the MD5 of each account's key. `hashlib` takes half a
-microsecond a key and holds Python's lock meanwhile, so that ten million keys would cost as much as
-the rest of their loading; here all keys of a block take each step of MD5 together, in numpy.
+The holdout is drawn by the MD5 of each account's key, so that any database can draw the same one.
+`hashlib` takes half a microsecond per key and holds the GIL, which for ten million keys would cost
+as much as the rest of loading. So this module computes MD5 in numpy, many keys at a time.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ __all__ = [
 
 # ---- MD5 of many keys --------------------------------------------------------------------------
 
-#: Keys that go through the algorithm together: few enough that their words stay in cache.
+#: Keys hashed at a time, few enough that their words stay in the CPU's cache.
 _TOGETHER = 16_384
-#: Bytes of a message that fits one block of MD5, its end mark and length aside.
+#: Largest message, in bytes, that fits one MD5 block with its padding and length.
 _ONE_BLOCK = 55
 _START = tuple(np.uint32(word) for word in (0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476))
 _TERMS = tuple(np.uint32(int(abs(math.sin(i)) * 2**32)) for i in range(1, 65))
@@ -64,9 +64,9 @@ _SHIFTS = tuple(
     for four in ((7, 12, 17, 22), (5, 9, 14, 20), (4, 11, 16, 23), (6, 10, 15, 21))
     for shift in four * 4
 )
-#: Which word of the message each of the 64 steps takes in: a factor and an offset a round.
+#: Index of the message word that each of the 64 steps adds, from a factor and an offset per round.
 _WORDS = tuple((a * i + b) % 16 for (a, b) in ((1, 0), (5, 1), (3, 5), (7, 0)) for i in range(16))
-#: How each round of 16 steps mixes three words of the state.
+#: Mixing function of each round of 16 steps.
 _ROUNDS: tuple[Callable[[Words, Words, Words], Words], ...] = (
     lambda b, c, d: d ^ (b & (c ^ d)),
     lambda b, c, d: c ^ (d & (b ^ c)),
@@ -78,8 +78,8 @@ _ROUNDS: tuple[Callable[[Words, Words, Words], Words], ...] = (
 def md5_heads(keys: pl.Series, prefix: str) -> NDArray[np.uint32]:
     """Return the first four bytes of ``md5(prefix || key)`` of N texts as big-endian uint32.
 
-    Cost: about 0.1 microseconds a key and core. Where prefix and key take more than 55 bytes, the
-    standard library's own MD5 does it, a key at a time. R. Rivest, RFC 1321.
+    Cost: about 0.1 microseconds per key and core. A block of keys with one of more than 55 bytes,
+    prefix included, is hashed by `hashlib`, one key at a time. Source: R. Rivest, RFC 1321.
     """
     starts = range(0, len(keys), _TOGETHER)
     if not starts:
@@ -97,7 +97,7 @@ def _heads(keys: pl.Series, prefix: bytes) -> NDArray[np.uint32]:
         digests = (hashlib.md5(prefix + k.encode(), usedforsecurity=False).digest() for k in keys)
         heads = np.frombuffer(b"".join(digest[:4] for digest in digests), dtype=">u4")
         return heads.astype(np.uint32)
-    # Prefix, key, a set bit, zeros, and in the last eight bytes the length in bits.
+    # A block is prefix, key, a set bit, zeros, and the length in bits in its last eight bytes.
     message = np.zeros((len(keys), 64), dtype=np.uint8)
     message[:, : len(prefix)] = np.frombuffer(prefix, dtype=np.uint8)
     within = np.arange(widest - len(prefix)) < sizes[:, None]
@@ -111,7 +111,7 @@ def _heads(keys: pl.Series, prefix: bytes) -> NDArray[np.uint32]:
 
 
 def _first_words(words: Words) -> Words:
-    """Return the first word of the MD5 of N one-block messages, given as uint32 (16, N)."""
+    """Return the first word of the MD5 of N one-block messages, given as uint32, shape (16, N)."""
     a, b, c, d = (np.full(words.shape[1], word) for word in _START)
     for step in range(64):
         mixed = _ROUNDS[step // 16](b, c, d)
@@ -126,25 +126,25 @@ def _first_words(words: Words) -> Words:
 
 # ---- ids ----------------------------------------------------------------------------------------
 
-#: Below this, by type, a float holds every integer, so that an id in it is the one that was meant.
+#: By type, the bound below which a float holds every integer, so that ids in it are exact.
 _WHOLE: dict[type[pl.DataType], int] = {pl.Float32: 2**24, pl.Float64: 2**53}
-#: Ids that aren't in canonical form: blanks around, or an integer written with decimals.
+#: Ids that aren't in canonical form: with surrounding blanks, or an integer with a fraction of 0.
 _ODD = r"^\s|\s$|^$|\.0+$"
 _DECIMALS = r"^(-?(?:0|[1-9][0-9]*))\.0+$"
 
 
 def may_identify(dtype: pl.DataType) -> bool:
-    """Whether a column of this type can hold account ids."""
+    """Return whether a column of this type can hold account ids."""
     return not dtype.is_nested() and dtype != pl.Object
 
 
 def canonical_id(name: str, dtype: pl.DataType) -> pl.Expr:
-    """Return a column's ids in their one canonical text; null where unknown, blank or inexact.
+    """Return a column's ids as canonical text; null where unknown, blank or inexact.
 
-    Integers stand as their digits, and so do whole numbers in floats, decimals and texts such as
-    ``1001.0``, as pandas writes ids where one is unknown. Texts lose blanks around them, and keep
-    zeros before them and their case. Bytes are read as UTF-8; 16 of them that are no text stand
-    for a UUID.
+    Whole numbers become their digits, whether they are integers, floats, decimals or texts such as
+    ``1001.0``, which pandas writes for ids where one is unknown. Texts lose surrounding blanks and
+    keep leading zeros and case. Bytes are read as UTF-8, except 16 bytes that aren't printable
+    ASCII, which are a UUID.
 
     Examples
     --------
@@ -155,7 +155,7 @@ def canonical_id(name: str, dtype: pl.DataType) -> pl.Expr:
     x = pl.col(name)
     if dtype.is_float():
         whole = (x.floor() == x) & (x.abs() < _WHOLE.get(type(dtype), 2**53))
-        # The sum turns -0.0 into 0.0.
+        # Adding 0.0 turns -0.0 into 0.0.
         return pl.when(whole).then((x + 0.0).cast(pl.Int64, strict=False).cast(pl.String))
     if dtype.is_decimal():
         text = x.cast(pl.String).str.replace(_DECIMALS, "$1")
@@ -169,7 +169,10 @@ def canonical_id(name: str, dtype: pl.DataType) -> pl.Expr:
 
 
 def inexact_id(name: str, dtype: pl.DataType) -> pl.Expr | None:
-    """Whether an id is known but has no canonical text; None for a type where all have one."""
+    """Return whether an id is known but has no canonical text; None for types where all have one.
+
+    Blank texts are not counted here.
+    """
     if not (dtype.is_float() or dtype.is_decimal() or dtype == pl.Binary):
         return None
     known = pl.col(name).is_not_null()
@@ -179,7 +182,7 @@ def inexact_id(name: str, dtype: pl.DataType) -> pl.Expr | None:
 
 
 def _plain_texts(ids: pl.Series) -> pl.Series:
-    """Bring texts into canonical form; where all are in it, as in most tables, change nothing."""
+    """Return ids in canonical form; without a copy where all are in it, as in most tables."""
     odd = ids.str.contains(_ODD).fill_null(value=False)
     if not odd.any():
         return ids
@@ -202,7 +205,7 @@ def _texts_of_bytes(ids: pl.Series) -> pl.Series:
 
 
 def look_alikes(table: AccountTable, identifier: str | None) -> list[str]:
-    """Say which ids are the same but for case or zeros before them; each stays an account's own."""
+    """Return notes on ids that differ only by case or leading zeros, and stay apart."""
     if identifier is None or table.schema[identifier].is_numeric():
         return []
     key = canonical_id(identifier, table.schema[identifier])
@@ -215,7 +218,7 @@ def look_alikes(table: AccountTable, identifier: str | None) -> list[str]:
     ):
         alike = loose.is_duplicated()
         if alike.any():
-            # Two that are alike stand side by side.
+            # Sorting puts ids that are alike next to each other.
             shown = keys.filter(alike).gather(loose.filter(alike).arg_sort()).head(4).to_list()
             sentences.append(
                 f'{int(alike.sum()):,} ids in "{identifier}" differ from another by {differ} '
@@ -225,10 +228,11 @@ def look_alikes(table: AccountTable, identifier: str | None) -> list[str]:
 
 
 def key_expression(identifier: str | None, schema: pl.Schema) -> pl.Expr:
-    """Return each account's key: its id's canonical text, or its content where it has none.
+    """Return each account's key: its canonical id, or its row's content where there is no id.
 
-    Without an id two rows of equal content have equal keys, so that a split keeps twins together.
-    Doubles stand as their bits, so that no engine's way of printing them matters.
+    Without an id, rows of equal content have equal keys, so that the split keeps them together.
+    Floats are written as the bits of their double, so that the key doesn't depend on how an engine
+    formats numbers. Nested columns are left out.
     """
     if identifier is not None:
         return canonical_id(identifier, schema[identifier])
@@ -245,7 +249,7 @@ def key_expression(identifier: str | None, schema: pl.Schema) -> pl.Expr:
 
 
 def held_out(key: pl.Expr, split: Split) -> pl.Expr:
-    """Draw the holdout within a query: `holdout_mask` over an expression of keys."""
+    """Return whether each key is drawn into the holdout: `holdout_mask` as an expression."""
     return key.map_batches(
         lambda keys: pl.Series(holdout_mask(keys, share=split.holdout, salt=split.salt)),
         return_dtype=pl.Boolean,
@@ -254,13 +258,13 @@ def held_out(key: pl.Expr, split: Split) -> pl.Expr:
 
 
 def content_keys(keys: pl.Series) -> pl.Series:
-    """Shorten content keys to 128-bit hashes, so that they don't hold the table twice."""
+    """Return 128-bit hashes of content keys, which take less memory than the content itself."""
     short = [hashlib.md5(k.encode(), usedforsecurity=False).hexdigest() for k in keys]
     return pl.Series(keys.name, short, dtype=pl.String)
 
 
 def row_key(identifier: str | None, schema: pl.Schema) -> pl.Expr:
-    """Return what the split draws by: an account's id, or a hash of its content."""
+    """Return the key that the split draws by: an account's id, or a hash of its content."""
     key = key_expression(identifier, schema).fill_null("")
     if identifier is None:
         key = key.map_batches(content_keys, return_dtype=pl.String, is_elementwise=True)
@@ -268,9 +272,10 @@ def row_key(identifier: str | None, schema: pl.Schema) -> pl.Expr:
 
 
 def holdout_mask(keys: pl.Series, *, share: float, salt: str) -> NDArray[np.bool_]:
-    """Draw the holdout: True for accounts, of N, whose hashed key falls below the share, in [0, 1).
+    """Return, for each of N keys, whether its account is in the holdout.
 
-    The first eight hexadecimal digits of ``md5(salt || ':' || key)``, as a fraction of 16^8.
+    It is if the first eight hexadecimal digits of ``md5(salt || ':' || key)``, as a fraction of
+    16^8, are below `share`, in [0, 1).
 
     Examples
     --------
@@ -285,25 +290,26 @@ def holdout_mask(keys: pl.Series, *, share: float, salt: str) -> NDArray[np.bool
 
 # ---- fingerprints -------------------------------------------------------------------------------
 
-#: Rows that a fingerprint reads at a time: a multiple of eight, since eight flags make a byte.
+#: Rows that a fingerprint reads at a time: a multiple of eight, since null flags fill whole bytes.
 _SLICE = 2**16
 
 
 @dataclass(frozen=True)
 class KeyOrder:
-    """Accounts in the order of their keys, which is the one that fingerprints are taken in."""
+    """The order of accounts by their keys, in which fingerprints read columns."""
 
+    #: String, shape (N,): in the table's order.
     keys: pl.Series
-    #: UInt32, shape (N,): row numbers.
+    #: UInt32, shape (N,): row numbers, sorted by key.
     rows: pl.Series
-    #: UInt32: indices into `rows` whose key another account has too.
+    #: UInt32: indices into `rows` of keys that occur more than once.
     tied: pl.Series
 
     @classmethod
     def of(cls, keys: pl.Series) -> KeyOrder:
         """Sort account keys, shape (N,).
 
-        Cost: some 0.5 microseconds an account, and next to nothing where they stand in order.
+        Cost: about 0.5 microseconds per account, and almost nothing for keys already in order.
         """
         if keys.is_sorted():
             rows = pl.int_range(len(keys), dtype=pl.UInt32, eager=True)
@@ -311,12 +317,12 @@ class KeyOrder:
         else:
             rows = keys.arg_sort()
             ordered = keys.gather(rows)
-        # Slices, where `shift` would copy the keys.
+        # Slices don't copy the keys, as `shift` would.
         alike = (ordered.slice(1) == ordered.slice(0, max(0, len(ordered) - 1))).arg_true()
         return cls(keys, rows, pl.concat([alike, alike + 1]).unique().sort())
 
     def settled(self, columns: Mapping[str, Callable[[], pl.Series]]) -> pl.Series:
-        """Return row numbers, accounts of equal keys in the order of their values."""
+        """Return row numbers sorted by key, and rows of equal keys by the values of `columns`."""
         if self.tied.is_empty():
             return self.rows
         twins = self.rows.gather(self.tied)
@@ -328,10 +334,17 @@ class KeyOrder:
 
 
 def fingerprint(order: KeyOrder, columns: Mapping[str, Callable[[], pl.Series]]) -> str:
-    """Hash integer columns of N accounts, in the order of their keys, to 32 hexadecimal digits.
+    """Return a SHA-256 fingerprint of keys and integer columns, of 32 hexadecimal digits.
 
-    `columns` has by name what gives a column, shape (N,), nulls allowed; their order doesn't
-    matter. One is held at a time, and read a slice of rows at a time.
+    It depends neither on the order of rows nor on the order of columns.
+
+    Parameters
+    ----------
+    order
+        The keys of N accounts and their order.
+    columns
+        By name, a function that returns a column of shape (N,), with nulls where unknown. Only one
+        column is held in memory at a time.
     """
     rows = order.settled(columns)
     slices = [rows.slice(start, _SLICE) for start in range(0, len(rows), _SLICE)]
@@ -352,67 +365,88 @@ def fingerprint(order: KeyOrder, columns: Mapping[str, Callable[[], pl.Series]])
 
 # ---- copies -------------------------------------------------------------------------------------
 
-#: Repeated rows must be so many times those that independent columns give: columns seldom are.
+#: Repeats must exceed this many times the number that independent columns would give, since columns
+#: seldom are independent.
 _BEYOND = 10.0
-#: Fewer contents than this prove nothing by their number.
+#: Fewer repeated contents than this are no evidence by their number.
 _FEW = 3
 #: Outcomes that are amounts.
 _MONEY = ("start", "end", "ltv")
-#: So many contents have sizes with a common divisor once in a million times.
+#: The sizes of this many contents have a common divisor by chance about once in a million tables.
 _MANY = 20
 
 
 @dataclass(frozen=True)
 class Copies:
-    """Accounts that repeat another one, and which one."""
+    """Accounts that repeat the content of another one."""
 
-    #: Row numbers of all accounts of repeated content, the first of each included; and their keys.
+    #: Row numbers of all accounts of repeated content, the first of each content included.
     rows: pl.Series
+    #: Keys of these accounts.
     keys: pl.Series
-    #: For each the smallest key of its content, by which the split draws all of them.
+    #: Smallest key of each account's content, by which the split draws all accounts of the content.
     first: pl.Series
-    #: Accounts of the content that is repeated most.
+    #: Number of accounts of the most frequent content.
     largest: int
-    #: Whether their amounts are alike, and not all equal.
+    #: Whether amounts are compared within 1 % instead of exactly.
     near: bool = False
 
     @property
     def repeated(self) -> int:
-        """How many accounts repeat another one: those that would be left away to have each once."""
+        """Number of accounts that repeat another one: all but one of each content."""
         return len(self.rows) - self.first.n_unique()
 
     def repeated_in(self, held_out: NDArray[np.bool_], *, held: bool) -> int:
-        """Count the same of the holdout, or of the other part; a content lies in one as a whole."""
+        """Return the number of repeats in the holdout, or with `held` False in the search part.
+
+        `held_out`, shape (N,), must have all accounts of a content in one part.
+        """
         inside = pl.Series(held_out[self.rows.to_numpy()] == held)
         return int(inside.sum()) - self.first.filter(inside).n_unique()
 
     def drawn_by(self, keys: pl.Series) -> pl.Series:
-        """Return the keys, shape (N,), that the split draws by."""
+        """Return the keys, shape (N,), that the split draws by: one key per repeated content."""
         return keys.clone().scatter(self.rows, self.first)
 
 
 def find_copies(
     keys: pl.Series, columns: Columns, blocks: Mapping[str, Collection[str]]
 ) -> Copies | None:
-    """Find accounts of equal features and outcomes, where chance doesn't explain them.
+    """Find accounts of equal features and outcomes, more of them than chance explains.
 
-    Amounts are equal, or within 1 % of each other: whichever finds more. Keys, and features and
-    outcomes as integers, have shape (N,). `blocks` has names of columns, by what they say together:
-    the terms of a column, all outcomes.
+    Amounts are compared exactly and within 1 %, and the comparison that finds more accounts counts.
+
+    Parameters
+    ----------
+    keys
+        Keys of N accounts.
+    columns
+        Features and outcomes as integers, shape (N,).
+    blocks
+        Names of columns that depend on each other, by block: the terms of one column, all outcomes.
+
+    Returns
+    -------
+    Copies or None
+        The accounts of repeated content; None where chance explains them, or there are none.
 
     Notes
     -----
-    A content is rare where fewer than one account in all would have it by coincidence, were blocks
-    independent: the product of its values' shares, times N. Of rare contents alone, two questions
-    are asked. Are more of them repeated than ten times what coincidence gives, and its chance? And
-    more than there are pairs of them that differ in one block alone? Where equal rows are
-    coincidence, almost equal ones are more frequent still, however columns depend on each other.
-    One or two contents may be those of accounts that never did anything, and count where two blocks
-    have values that no other content has. Apart from all that, twenty contents or more that each
-    occur twice, or six times, or a multiple of it, are a table that was copied as a whole.
+    A content is rare if, with independent blocks, fewer than one of N accounts would be expected to
+    have it: N times the product of its values' shares is below 1. Rare contents that occur more
+    than once are copies if their number exceeds two limits:
 
-    Cost: a hash of each column, and a hash table of N numbers, 8 bytes each; twice more where a row
-    repeats.
+    - ten times the number of repeats expected by coincidence, plus three standard deviations;
+    - the number of pairs of contents, one of them rare, that differ in a single block. If equal
+      rows were coincidence, almost equal rows would be more frequent, however columns depend on
+      each other.
+
+    One or two repeated contents may belong to accounts without any activity. They count only if at
+    least two of their blocks have values that no other content has. A table of 20 contents or more
+    whose frequencies have a common divisor above 1 was copied as a whole, and all of it counts.
+
+    Cost: a hash of each column, and a hash table of N numbers, 8 bytes each; about three times that
+    where rows repeat.
     """
     equal = _repeated(keys, columns, blocks, {})
     steps = _near_amounts(columns, blocks)
@@ -423,9 +457,10 @@ def find_copies(
 
 
 def _near_amounts(columns: Columns, blocks: Mapping[str, Collection[str]]) -> dict[str, pl.Series]:
-    """Return amounts in steps of 1 %; none where no accounts are alike in all else.
+    """Return amounts as numbers of 1 % steps; empty if no accounts are equal in all else.
 
-    Of accounts that are, amounts within 1 % are in one step, which has no edge between them.
+    Among accounts that are equal in all else, amounts within 1 % of each other get the same step,
+    even if a step's edge lies between them.
     """
     others = ([name for name in names if name not in _MONEY] for names in blocks.values())
     seeded = {seed: names for seed, names in enumerate(others) if names}
@@ -454,7 +489,7 @@ def _near_amounts(columns: Columns, blocks: Mapping[str, Collection[str]]) -> di
 
 
 def _steps(amounts: pl.Series) -> pl.Series:
-    """Return the step of about 1 % that each amount is in: its exponent and seven binary digits."""
+    """Return each amount's step of about 1 %: its exponent and its first seven binary digits."""
     digits, exponent = np.frexp(amounts.fill_null(0).to_numpy().astype(np.float64))
     steps = pl.Series(amounts.name, exponent * 512 + np.floor(digits * 128).astype(np.int64))
     return steps.cast(pl.Int64).set(amounts.is_null(), None)
@@ -463,8 +498,8 @@ def _steps(amounts: pl.Series) -> pl.Series:
 def _hashes(
     columns: Columns, blocks: Mapping[int, Collection[str]], steps: Mapping[str, pl.Series]
 ) -> Iterator[Hashes]:
-    """Hash each block of columns by its seed, in place of some their steps."""
-    # One block at a time, since a table may outgrow memory.
+    """Yield the row hashes of each block, with amounts replaced by their `steps`, if any."""
+    # One block at a time, since a table may exceed memory.
     for seed, names in blocks.items():
         block = [steps[n] if n in steps else columns[n].alias(n) for n in names]
         yield pl.DataFrame(block).hash_rows(seed=seed).to_numpy()
@@ -476,7 +511,7 @@ def _repeated(
     blocks: Mapping[str, Collection[str]],
     steps: Mapping[str, pl.Series],
 ) -> Copies | None:
-    """Find accounts whose columns, or their steps, are equal, where chance doesn't explain them."""
+    """Find accounts whose columns, or steps of amounts, are equal beyond coincidence."""
     seeded = dict(enumerate(blocks.values()))
 
     def hashes() -> Iterator[Hashes]:
@@ -488,7 +523,7 @@ def _repeated(
     distinct = pl.DataFrame({"whole": whole}).with_row_index("row").unique("whole", keep="first")
     at = distinct["row"].sort().to_numpy()
     sizes = _sizes(whole)[at]
-    # A table that was copied as a whole has every content as often, or a multiple of it.
+    # In a table copied as a whole, the frequencies of contents have a common divisor.
     whole_table = len(at) >= _MANY and np.gcd.reduce(sizes.astype(np.int64)) > 1
     repeats = sizes > 1 if whole_table else _beyond_coincidence(hashes, whole, at, sizes)
     if not repeats.any():
@@ -507,7 +542,7 @@ def _repeated(
 def _beyond_coincidence(
     hashes: Callable[[], Iterator[Hashes]], whole: pl.Series, at: NDArray[np.uint32], sizes: Doubles
 ) -> NDArray[np.bool_]:
-    """Say which contents are repeated beyond coincidence: rare ones, or none."""
+    """Return which contents are repeated beyond coincidence: rare ones, or none at all."""
     shares, own = np.zeros(len(at)), np.zeros(len(at))
     for values in hashes():
         alike = _sizes(pl.Series(values))[at]
@@ -524,7 +559,7 @@ def _beyond_coincidence(
 
 
 def _sizes(values: pl.Series) -> Doubles:
-    """Return for each value how often it occurs."""
+    """Return the frequency of each value."""
     counted = values.to_frame("v").select(pl.len().over("v"))
     return counted.to_series().cast(pl.Float64).to_numpy()
 
@@ -535,7 +570,7 @@ def _almost(
     at: NDArray[np.uint32],
     rare: NDArray[np.bool_],
 ) -> float:
-    """Count pairs of rare contents and others that differ from them in one block alone."""
-    # Sums of hashes wrap, so that taking a block away leaves the sum of the others.
+    """Return the number of pairs of a rare content and another that differ in one block only."""
+    # Hash sums wrap around, so subtracting a block's hash leaves the sum of the others.
     others = (pl.Series(whole - values[at]) for values in hashes())
     return sum(float((_sizes(rest)[rare] - 1).sum()) for rest in others) / 2

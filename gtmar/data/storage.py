@@ -1,7 +1,7 @@
-"""Where a table's arrays are kept: in memory, or on disk and mapped where they outgrow a budget.
+"""Keeps a table's arrays in memory, or in mapped files where they exceed a budget.
 
-Mapped files have no name: the space is free again when the process ends, however it ends. Only
-while a table is read does a folder stand there, and it is removed on any error and on Ctrl-C.
+Mapped files are unlinked, so their space is freed when the process ends, even if it is killed. A
+temporary folder exists only while a table is read; it is removed on any error and on Ctrl-C.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["Columns", "Storage"]
 #: Rows copied at a time.
 _SLICE = 2**20
 _ALIGNED = 64
-#: How the operating system says that a file, a disk, or somebody's share of it, is full.
+#: Messages of the operating system for a full disk, a full quota, and a file size limit.
 _NO_ROOM = re.compile(r"(File too large|No space left|quota exceeded).*", re.IGNORECASE)
 
 
@@ -46,13 +46,13 @@ class Columns(Protocol):
     def __getitem__(self, name: str, /) -> pl.Series: ...
 
     def pop(self, name: str, /) -> pl.Series:
-        """Return a column that nobody will ask for again."""
+        """Return a column, which must not be requested again."""
         ...
 
 
 @dataclass(frozen=True)
 class _FileColumns:
-    """Columns that are read from an Arrow file each time they are asked for."""
+    """Columns of an Arrow file, read at each access."""
 
     table: AccountTable
     path: Path
@@ -65,7 +65,15 @@ class _FileColumns:
 
 
 def write_rows(table: AccountTable, lazy: pl.LazyFrame, path: Path) -> None:
-    """Write the rows of a query over the table to an Arrow file, streaming."""
+    """Write the rows of a query over the table to an Arrow file, streaming.
+
+    Raises
+    ------
+    ResourceError
+        If the disk is full.
+    AccountDataError
+        If the table can't be read.
+    """
     try:
         lazy.sink_ipc(path, compression="uncompressed")
     except (PolarsError, OSError) as err:
@@ -83,22 +91,28 @@ def _no_room(folder: Path, reason: str) -> ResourceError:
 
 @dataclass
 class Storage:
-    """Keeps arrays that nobody can write to."""
+    """Keeps read-only arrays, in memory or in mapped files."""
 
-    #: Where to map files; None keeps everything in memory.
+    #: Folder for mapped files; None keeps everything in memory.
     folder: Path | None = None
-    #: Bytes that will be kept, so that one file holds them all.
+    #: Total bytes of all arrays, so that one file can hold them.
     expected: int = 0
-    #: The mapping being filled, its read-only twin, and the offset of the next array in both.
+    #: A writable and a read-only mapping of the current file; `_used` is the next array's offset.
     _segment: tuple[mmap.mmap, mmap.mmap] | None = field(default=None, init=False)
     _used: int = field(default=0, init=False)
 
     @classmethod
     def fitting(cls, *, needed: int, kept: int, budget: int | None = None) -> Storage:
-        """Choose memory where it suffices, else the disk.
+        """Return storage in memory if the budget suffices, else in `roomy_folder` on disk.
 
-        Reading and keeping the arrays takes `needed` bytes at most, keeping them `kept`; `budget`
-        may be used, or `default_budget`. On disk it is in `roomy_folder`.
+        Parameters
+        ----------
+        needed
+            Bytes for reading and keeping the arrays, at most.
+        kept
+            Bytes for keeping them.
+        budget
+            Bytes of memory that may be used; None for `default_budget`.
         """
         if needed <= (default_budget() if budget is None else budget):
             return cls()
@@ -111,7 +125,7 @@ class Storage:
 
     @contextmanager
     def columns(self, table: AccountTable, lazy: pl.LazyFrame) -> Iterator[Columns]:
-        """Give the columns of a query, from memory or from a file."""
+        """Run a query and yield its columns, held in memory or in a temporary file."""
         if self.folder is None:
             yield collect(table, lazy).to_dict()
             return
@@ -125,7 +139,10 @@ class Storage:
             yield _FileColumns(table, path)
 
     def keep(self, values: NDArray[Any], rows: NDArray[np.integer]) -> NDArray[Any]:
-        """Return the values of some rows as an array that nobody can write to."""
+        """Return the values of these rows, in their order, as a read-only array.
+
+        Raises `ResourceError` if the disk is full.
+        """
         if self.folder is None:
             kept = values.take(rows)
             kept.flags.writeable = False
@@ -137,7 +154,7 @@ class Storage:
         return kept
 
     def _space(self, count: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return room for an array twice: to be filled, and to be given away."""
+        """Return a new array in the file twice: a writable view, and a read-only one."""
         if not count:
             none = np.zeros(0, dtype)
             none.flags.writeable = False
@@ -155,7 +172,7 @@ class Storage:
     def _mapped(self, size: int) -> tuple[mmap.mmap, mmap.mmap]:
         try:
             with tempfile.TemporaryFile(dir=self.folder) as file:
-                # Now, and not when a page is written to: that would end the process with a signal.
+                # Reserve the space now: on a full disk a write to a page would kill the process.
                 _reserve(file.fileno(), size)
                 writable = mmap.mmap(file.fileno(), size)
                 return writable, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)

@@ -1,9 +1,9 @@
-"""Account tables with planted signals: for examples, tests and first steps without own data.
+"""Synthetic account tables with planted signals, for examples, tests and first steps.
 
-What was planted is public (`KINDS`), so that anybody can check whether a search found it.
-Every table is a function of its kind, size and seed. Only uniform draws are taken from numpy's
-PCG64 and shaped here by closed formulas, since numpy promises to keep the bit stream from release
-to release, but not the streams of its shaped distributions.
+The planted effects are public (`KINDS`), so that anyone can check whether a search finds them. A
+table depends only on its kind, size and seed. All draws are uniform draws of numpy's PCG64, shaped
+here by closed formulas, because numpy guarantees that bit stream across releases but not the
+streams of its other distributions.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ Columns = dict[str, Column | pl.Series]
 
 @dataclass(frozen=True)
 class Logit:
-    """One planted cause: the log-odds of an event, linear in the signals.
+    """The planted log-odds of an event, linear in the signals.
 
-    A signal is a feature as shipped, or its value after the encoder that the example spec states
-    for it. A category is a signal of its own, named like `industry=software`, 1 where it holds.
+    A signal is a feature as it is in the table, or its value after the example spec's encoder. Each
+    category is a signal of its own, such as `industry=software`, which is 1 where it holds.
     """
 
     #: Log-odds where all signals are 0.
     intercept: float
-    #: Signal to change of the log-odds per unit. 0.0: present in the table, without effect.
+    #: Change of the log-odds per unit, by signal. 0.0 for a feature without effect.
     strengths: Mapping[str, float]
 
     def probability(self, signals: Signals) -> Floats:
-        """Return every account's chance of the event, shape (N,)."""
+        """Return each account's probability of the event, shape (N,)."""
         pulls = (strength * signals[name] for name, strength in self.strengths.items())
         return np.asarray(1.0 / (1.0 + np.exp(-sum(pulls, self.intercept))))
 
 
 @dataclass(frozen=True)
 class TableKind:
-    """One kind of table: what it is, its shipped size and seed, and everything planted in it."""
+    """One kind of table: its description, its shipped size and seed, and its planted effects."""
 
     #: One line for a list of kinds.
     description: str
@@ -58,7 +58,8 @@ class TableKind:
     accounts: int
     #: Seed of the shipped table.
     seed: int
-    #: Event to its cause, the label first. Others concern those who stayed, are new, or had left.
+    #: Log-odds by event, the label first. The other events concern retained accounts (expanded,
+    #: contracted), new ones (activated) or former ones (won_back).
     planted: Planted
 
 
@@ -66,11 +67,11 @@ def _logit(intercept: float, **strengths: float) -> Logit:
     return Logit(intercept, MappingProxyType(strengths))
 
 
-# Where signals saturate, as the example specs encode them: straight lines through these points.
+# Piecewise linear encoders of signals that saturate, as in the example specs.
 LOGIN_CURVE = ((0.0, 14.0, 60.0), (0.0, 0.3, 1.0))
 VISITS_CURVE = ((0.0, 500.0, 5_000.0, 50_000.0), (0.0, 0.3, 0.7, 1.0))
-# Per feature: category to its share of accounts and its pull on the log-odds of staying. "missing"
-# is null in the table. Tables read best as tables, so the formatter leaves these alone.
+# By feature and category: the share of accounts, and the change of the log-odds of staying.
+# "missing" is null in the table. The formatter is off, so that the literals keep their table form.
 # fmt: off
 FIRMOGRAPHICS: Mapping[str, Mapping[str, tuple[float, float]]] = {
     "industry": {
@@ -92,15 +93,15 @@ TECH_STACK: Mapping[str, tuple[float, float]] = {
     "uses_salesforce": (0.38, 1.0), "uses_hubspot": (0.31, -0.3), "uses_slack": (0.64, 0.0),
     "uses_snowflake": (0.22, 0.7)}
 
-#: Every kind of table by name, in the order in which lists show them.
+#: Every kind of table by name, in display order.
 KINDS: Mapping[str, TableKind] = MappingProxyType({
     "health_score": TableKind(
         description="product usage of current and former accounts, all outcomes known",
-        # A small table for strengths as close as 2.0 and 1.8: of the first 42 seeds, 14 let every
-        # one of 20 searches from the example spec find the planted order and drop the noise.
+        # The table is small for strengths as close as 2.0 and 1.8. With 14 of the first 42 seeds,
+        # each of 20 searches from the example spec finds the planted order and drops the noise.
         accounts=5_000, seed=22,
         planted=MappingProxyType({
-            # Against intuition, hitting the credit limit is a good sign: it takes real use.
+            # Hitting the credit limit is a good sign, since it takes real use.
             "retained_6mo": _logit(
                 -1.5, alert_created=2.5, session_depth=2.0, activation_speed=1.8, has_exported=1.0,
                 credit_limit_hits=0.8, days_active_norm=0.5, email_engagement=0.3, rage_clicks=-0.5,
@@ -133,15 +134,31 @@ KINDS: Mapping[str, TableKind] = MappingProxyType({
 # fmt: on
 
 
-#: A table of more needs another tool: it is made in memory.
+#: Largest table, since it is made in memory.
 _MOST_ACCOUNTS = 100_000_000
 
 
 def generate(kind: str, *, accounts: int | None = None, seed: int | None = None) -> pl.DataFrame:
-    """Make an account table with planted signals; the same arguments give the same table.
+    """Return an account table with planted signals; the same arguments give the same table.
 
-    It is of a kind of `KINDS`, whose size and seed are the shipped ones unless given: `account_id`,
-    the features, then the outcomes. Money has whole cents.
+    Parameters
+    ----------
+    kind
+        A key of `KINDS`.
+    accounts
+        Number of accounts, in [0, 10^8]; None for the shipped size.
+    seed
+        Seed, in [0, 2^128); None for the shipped seed.
+
+    Returns
+    -------
+    DataFrame
+        `account_id`, the features, then the outcomes. Money is rounded to cents.
+
+    Raises
+    ------
+    UsageError
+        If there is no such kind, or the size or seed is out of range.
 
     Examples
     --------
@@ -179,7 +196,10 @@ class _Draw:
         return self._generator.random(self._accounts)
 
     def share(self, first: float, second: float) -> Floats:
-        """Draw from [0, 1] in a beta-like shape (Kumaraswamy's, which has a closed inverse)."""
+        """Draw from Kumaraswamy's distribution on [0, 1], beta-like with a closed inverse.
+
+        Values are rounded to 1/10,000.
+        """
         return _round((1.0 - (1.0 - self.uniform()) ** (1.0 / second)) ** (1.0 / first), 10_000)
 
     def normal(self) -> Floats:
@@ -206,20 +226,20 @@ def _health_score(draw: _Draw, planted: Planted) -> Columns:
         "search_intensity": has_searched * draw.share(1.2, 2.0),
         "has_saved": draw.happens(0.35).astype(np.int8),
         "has_exported": draw.happens(0.25).astype(np.int8),
-        # Visits to the export page, whether or not a file came out.
+        # Visits to the export page, with or without an export.
         "export_activity": draw.share(1.1, 2.4),
         "alert_created": draw.happens(0.15).astype(np.int8),
         "activation_speed": draw.share(1.3, 1.3),
         "email_engagement": draw.share(1.3, 2.5),
         "credit_limit_hits": draw.share(0.5, 0.7),
         "rage_clicks": draw.share(0.8, 3.0),
-        # One yes or no, one continuous: neither says anything about the account.
+        # Two noise features, one binary and one continuous.
         "noise_feature_1": draw.happens(0.5).astype(np.int8),
         "noise_feature_2": draw.share(1.0, 1.0),
     }
     stays = planted["retained_6mo"].probability(features)
-    # Who left before the window looks like those who leave in it. The choice depends on features
-    # alone, hence it does not bend the planted log-odds of the accounts that are left.
+    # Former accounts resemble those that leave during the window. The draw depends on features
+    # alone, so it doesn't distort the planted log-odds of current accounts.
     former = draw.happens(0.06 / 0.275 * (1.0 - stays))
     current = ~former
     retained = draw.happens(stays)
@@ -244,7 +264,7 @@ def _health_score(draw: _Draw, planted: Planted) -> Columns:
 
 def _churn_risk(draw: _Draw, planted: Planted) -> Columns:
     recency_drop = draw.share(1.1, 2.2)
-    # Who uses the product less has also been away for longer: two signs of one thing.
+    # The two signals are correlated: accounts whose usage drops have also been away for longer.
     away = 0.5 * recency_drop + 0.5 * draw.share(0.6, 2.0)
     features: dict[str, Column] = {
         "days_since_login": np.minimum(np.floor(160.0 * away**1.6), 120.0).astype(np.int16),
@@ -308,36 +328,36 @@ def _icp_fit(draw: _Draw, planted: Planted) -> Columns:
 
 
 def _start_mrr(draw: _Draw, pull: Column, *, free: Flags) -> Floats:
-    """Draw log-normal start MRR around 500, within 50 and 5,000, a little of it owed to `pull`."""
+    """Draw log-normal start MRR around 500, in [50, 5,000], weakly correlated with `pull`."""
     spread = 0.2 * pull + np.sqrt(1.0 - 0.2**2) * draw.normal()
     return np.where(free, 0.0, _round(np.clip(500.0 * np.exp(0.75 * spread), 50.0, 5_000.0), 100))
 
 
 def _end_mrr(draw: _Draw, mrr: Floats, kept: Flags, signals: Signals, planted: Planted) -> Floats:
-    """Draw MRR at the end of the window: 0 where the account left, else more, less or the same."""
+    """Draw MRR at the window's end: 0 for accounts that left, else higher, lower or equal."""
     turn = draw.uniform()
     grows = turn < planted["expanded"].probability(signals)
     shrinks = turn > 1.0 - planted["contracted"].probability(signals)
     size = draw.share(1.0, 3.0)
     factor = np.where(grows, 1.05 + 0.75 * size, np.where(shrinks, 0.95 - 0.7 * size, 1.0))
-    # A few keep the logo and pay nothing any more; of those that never paid, some begin to.
+    # A few retained accounts stop paying, and some of those that never paid begin to.
     factor[draw.happens(0.005)] = 0.0
     begins = (mrr == 0.0) & draw.happens(0.25)
     return np.where(kept, np.where(begins, 50.0, _round(mrr * factor, 100)), 0.0)
 
 
 def _lifetime_value(draw: _Draw, mrr: Floats, kept: Flags) -> Floats:
-    """Draw lifetime value: start MRR over some 42 months where the account stays, else some 6."""
+    """Draw lifetime value: start MRR over about 42 months for retained accounts, 6 for others."""
     return _round(mrr * np.where(kept, 42.0, 6.0) * (0.5 + draw.uniform()), 100)
 
 
 def _round(values: Column, scale: int) -> Floats:
-    """Round half up to 1 / `scale`, like all rounding of this package."""
+    """Round half up to a multiple of 1 / `scale`."""
     return np.asarray(np.floor(values * float(scale) + 0.5) / scale)
 
 
 def _known(known: Flags, values: Column, dtype: type[pl.DataType] = pl.Float64) -> pl.Series:
-    """Make a column that is null where the value is not known or does not apply."""
+    """Return a column that is null where the value is unknown or doesn't apply."""
     return pl.Series(values).cast(dtype).set(pl.Series(~known), None)
 
 

@@ -1,7 +1,7 @@
-"""The files of a table on this machine, or text behind a URL, as one lazy Polars frame.
+"""Scans the local files of a table, or text files at URLs, as one lazy Polars frame.
 
-A source names a file, a folder or a pattern. Files of text are looked at for their separator and
-header; columns that the names of folders hold, as Hive lays tables out, are added.
+A source is a file, a folder or a glob. The separator and header of text files are detected. Columns
+in the names of folders, as in Hive's layout, are added.
 """
 
 from __future__ import annotations
@@ -45,29 +45,29 @@ __all__ = [
 ]
 
 
-#: What opens the formats that have types; the others are separated text.
+#: Scan functions of the formats with types; the other formats are separated text.
 SCANS: dict[str, Callable[..., pl.LazyFrame]] = {"parquet": pl.scan_parquet, "ipc": pl.scan_ipc}
-#: Format by how a file's name ends; text may be compressed.
+#: Format by a file's ending; text may be compressed.
 FORMATS = {
     **dict.fromkeys((".parquet", ".pq"), "parquet"),
     **{f".{kind}{packed}": kind for kind in ("csv", "tsv", "txt") for packed in ("", ".gz")},
     **dict.fromkeys((".arrow", ".ipc", ".feather"), "ipc"),
 }
-#: Separators that files use, the likeliest first.
+#: Separators, the most common first.
 _SEPARATORS = (",", ";", "\t", "|")
-#: How many times as large text may be as it is packed.
+#: Assumed compression ratio of gzipped text.
 _PACKED = 10
-#: Bytes that the header is looked for in.
+#: Bytes read to find the header.
 _HEAD = 2**18
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
-#: Where a scan keeps the file of each row; no column of a table is called so.
+#: Column of a scan with each row's file. No column of a user's table has this name.
 _PATH = "\x00file"
-#: How Hive writes an unknown value as a folder's name.
+#: Hive's folder name for a null value.
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 def broken_file(source: str | Path, reason: str, *, hint: str | None = None) -> AccountDataError:
-    """Word why a file can't be read."""
+    """Return the error for a file that can't be read."""
     return AccountDataError(
         f'"{source}": can\'t be read: {reason}',
         hint=hint or "is the file complete, and of the format its ending says?",
@@ -75,7 +75,7 @@ def broken_file(source: str | Path, reason: str, *, hint: str | None = None) -> 
 
 
 def refuse_repeated(source: str, names: Iterable[str]) -> None:
-    """Raise `AccountDataError` where a table has two columns of one name."""
+    """Raise `AccountDataError` if a table has two columns of one name."""
     listed = list(names)
     twice = sorted({name for name in listed if listed.count(name) > 1})
     if twice:
@@ -89,7 +89,13 @@ def refuse_repeated(source: str, names: Iterable[str]) -> None:
 
 
 def located(source: str) -> tuple[str, list[Path]]:
-    """Return the format that a source's files share, and the files."""
+    """Return the format and the sorted files of a source: a file, a folder or a glob.
+
+    Raises
+    ------
+    AccountDataError
+        If there is no file, or the files have no readable format in common.
+    """
     path = Path(source)
     if any(sign in source for sign in "*?[") and not path.exists():
         anchor = Path(path.anchor) if path.is_absolute() else Path()
@@ -97,7 +103,8 @@ def located(source: str) -> tuple[str, list[Path]]:
         files = sorted(file for file in anchor.glob(pattern) if file.is_file())
         problem, hint = "no file matches", "quote the pattern, and look whether its folder is right"
     elif path.is_dir():
-        # A folder's .txt files are more often read than scored; a pipe or a device never ends.
+        # The .txt files of a folder are usually documents, not tables. Pipes and devices are left
+        # out because reading them may never end.
         endings = {ending for ending, kind in FORMATS.items() if kind != "txt"}
         files = sorted(f for f in path.rglob("*") if ending_of(f) in endings and f.is_file())
         problem = "a folder without a data file in it"
@@ -117,18 +124,18 @@ def located(source: str) -> tuple[str, list[Path]]:
 
 
 def ending_of(path: Path) -> str:
-    """Return what a file's name ends in, what it is packed by included."""
+    """Return a file's ending in lower case, with .gz included: ``.csv.gz``."""
     ending = path.suffix.lower()
     return Path(path.stem).suffix.lower() + ending if ending == ".gz" else ending
 
 
-# ---- columns of folders' names ------------------------------------------------------------------
+# ---- columns in folders' names ------------------------------------------------------------------
 
 
 def _with_partitions(
     scanned: Callable[..., pl.LazyFrame], files: Sequence[Path], source: Path
 ) -> pl.LazyFrame:
-    """Scan files, and add the columns that folders such as ``region=emea`` below a source name."""
+    """Scan files and add the columns in names of folders below a source, as ``region=emea``."""
     named = [_partitions(file.parent, source) for file in files]
     if not any(named):
         return scanned()
@@ -141,7 +148,7 @@ def _with_partitions(
     paths = pl.Series(list(map(str, files)))
     columns = {}
     for name in named[0]:
-        # Texts are numbers or dates where all of them are, and codes such as 01 texts.
+        # Values become numbers or dates if all of them are. Codes such as 01 stay text.
         texts = pl.DataFrame({name: pl.Series([values[name] for values in named], dtype=pl.String)})
         kind = contents(texts.lazy(), [name], pl.LazyFrame.collect, nulls=())[name].kind
         typed = texts.select(converted(pl.col(name), kind)).to_series()
@@ -150,23 +157,23 @@ def _with_partitions(
 
 
 def named_partitions(parts: Iterable[str]) -> dict[str, str | None]:
-    """Read columns and values off the parts of a path that name them, as ``region=emea``."""
+    """Return values by column from the parts of a path such as ``region=emea``; null is None."""
     pairs = (part.split("=", 1) for part in parts if "=" in part)
     return {name: None if value == _NO_VALUE else unquote(value) for name, value in pairs}
 
 
 def _partitions(folder: Path, source: Path) -> dict[str, str | None]:
-    """Read names and values off a folder's path: below the source, where that is a folder."""
+    """Return the partition values in a folder's path, or in its part below a source folder."""
     below = folder.relative_to(source) if source.is_dir() else folder
     return named_partitions(below.parts)
 
 
-# ---- how gtmar snapshot made a file -------------------------------------------------------------
+# ---- the origin of snapshots --------------------------------------------------------------------
 
 
-#: What lies beside a snapshot's table in a folder: what its sources were.
+#: File beside a snapshot's table that describes its sources.
 SOURCES_FILE = "sources.json"
-#: What a snapshot's own metadata say, by the name that a run's record has for it.
+#: Metadata key of a snapshot by the key of a run's record.
 _SAID = {
     "recipe": "gtmar_recipe",
     "recipe_conventions": "gtmar_conventions",
@@ -175,9 +182,10 @@ _SAID = {
 
 
 def snapshot_origin(files: Sequence[str | Path]) -> dict[str, str]:
-    """Return the recipe, the conventions and the sources that Parquet files were made by.
+    """Return the recipe, conventions and sources of Parquet files that gtmar snapshot wrote.
 
-    Nothing of other files; and of several only what they share, where they share the recipe.
+    Empty for other files, and for files of different recipes. For several files only the entries
+    that all of them share are returned.
     """
     found = []
     for file in files:
@@ -185,7 +193,7 @@ def snapshot_origin(files: Sequence[str | Path]) -> dict[str, str]:
         if said and (beside := Path(file).with_name(SOURCES_FILE)).is_file():
             said["recipe_sources"] = beside.read_text(encoding="utf-8").strip()
         found.append(said)
-        # Whatever else lies beside, a table of several ways has none.
+        # A table of files from several recipes has no origin, whatever the other files are.
         if said.get("recipe") is None or said["recipe"] != found[0]["recipe"]:
             return {}
     first = found[0] if found else {}
@@ -193,7 +201,7 @@ def snapshot_origin(files: Sequence[str | Path]) -> dict[str, str]:
 
 
 def told_origin(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return what a run's record says of a snapshot, by its own metadata; nothing of others."""
+    """Return the entries for a run's record from a snapshot's metadata; empty for other tables."""
     return {key: metadata[name] for key, name in _SAID.items() if name in metadata}
 
 
@@ -201,9 +209,15 @@ def told_origin(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def scan_typed(kind: str, files: Sequence[Path], source: Path) -> tuple[pl.LazyFrame, list[str]]:
-    """Scan Parquet or Arrow files as one table, and say which columns some of them lack.
+    """Scan Parquet or Arrow files as one table, with notes on columns that some files lack.
 
-    A column that is an integer here and a double there is a double; what a file lacks is null.
+    A column gets the common type of all files: an integer in one file and a double in another is a
+    double. It is null for the rows of files that lack it.
+
+    Raises
+    ------
+    AccountDataError
+        If a column's types have no common type, or folders name different columns.
     """
 
     def alike(part: Iterable[Path], **more: Any) -> pl.LazyFrame:
@@ -245,7 +259,7 @@ def scan_typed(kind: str, files: Sequence[Path], source: Path) -> tuple[pl.LazyF
 
 
 def _common(dtypes: Sequence[pl.DataType]) -> pl.DataType | None:
-    """Return the type that holds all that columns of these types hold; None for no such."""
+    """Return the common type of columns of these types; None if there is none."""
     kinds = {dtype for dtype in dtypes if dtype != pl.Null}
     if len(kinds) <= 1:
         return kinds.pop() if kinds else pl.Null()
@@ -266,19 +280,19 @@ def _common(dtypes: Sequence[pl.DataType]) -> pl.DataType | None:
 
 @dataclass(frozen=True)
 class TextFile:
-    """A file of separated text."""
+    """A file of separated text with its detected form."""
 
-    #: Its path or URL.
+    #: Path, or URL as a string.
     location: str | Path
     separator: str
-    #: Its columns, without blanks around their names.
+    #: Column names without surrounding blanks; ``column_N`` where a name is empty.
     columns: tuple[str, ...]
-    #: Lines before the header: one where the file begins by naming its separator.
+    #: Lines before the header: 1 if the file begins with a line such as ``sep=;``, else 0.
     before: int
 
     @property
     def size(self) -> float:
-        """Its bytes, unpacked, about; those behind a URL may be any number."""
+        """Estimated uncompressed size in bytes; infinity for a URL."""
         if isinstance(self.location, str):
             return math.inf
         packed = self.location.suffix.lower() == ".gz"
@@ -286,12 +300,23 @@ class TextFile:
 
     @property
     def dialect(self) -> tuple[object, ...]:
-        """What files must share to be read as one."""
+        """The properties that files must share to be scanned together."""
         return self.separator, self.columns, self.before
 
 
 def text_file(location: str | Path) -> TextFile:
-    """Look at the first lines of a file, a path or the URL of one in an object store."""
+    """Detect the separator and the columns of a text file from its first lines.
+
+    Parameters
+    ----------
+    location
+        A path, or a string with the URL of a file in an object store.
+
+    Raises
+    ------
+    AccountDataError
+        If the file has no header, repeats a column's name, or is no UTF-8 text.
+    """
     lines = _first_lines(location)
     before, separator = 0, ""
     if lines[0].lower().startswith("sep=") and len(lines[0].rstrip("\r\n")) == len("sep=;"):
@@ -316,10 +341,10 @@ def _fields(lines: list[str], separator: str) -> list[str]:
 
 
 def scan_text(files: Sequence[TextFile], source: Path | None) -> pl.LazyFrame:
-    """Return files of text as one lazy frame, every column text.
+    """Scan text files as one lazy frame of text columns.
 
-    What a file lacks of the others' columns is null there. `source` is the folder or pattern below
-    which folders name columns; None where there are no such folders.
+    A column is null for the rows of files that lack it. Folders below `source`, a folder or glob,
+    may name further columns; None leaves folders' names out.
     """
 
     def scanned(**more: Any) -> pl.LazyFrame:
@@ -338,20 +363,20 @@ def _scan_alike(files: Sequence[TextFile], **more: Any) -> pl.LazyFrame:
     shape: dict[str, Any] = {"separator": first.separator, "skip_lines": first.before}
     shape |= {"infer_schema": False, "glob": False, **more}
     if isinstance(first.location, str):
-        # Polars looks for the file here where it is to name the columns itself.
+        # With `with_column_names` Polars would look for a local file, so columns are renamed after.
         lazy = pl.scan_csv(first.location, **shape)
         lazy = lazy.rename(dict(zip(lazy.collect_schema().names(), names, strict=True)))
     else:
         paths = [Path(file.location) for file in files]
         lazy = pl.scan_csv(paths, with_column_names=lambda _: names, **shape)
-    # A line of nothing is no account.
+    # Lines whose cells are all blank are no accounts.
     return lazy.filter(any_cell.fill_null(value=False))
 
 
 def _first_lines(location: str | Path) -> list[str]:
-    """Return a file's first lines as text."""
+    """Return a file's first lines as text, without a byte order mark."""
     if isinstance(location, str):
-        # One column, so that each line is a cell.
+        # The separator is a byte that text doesn't contain, so each line is one cell.
         head = pl.scan_csv(
             location,
             has_header=False,
@@ -376,7 +401,7 @@ def _first_lines(location: str | Path) -> list[str]:
             hint=f"iconv -f UTF-16 -t UTF-8 {location.name} > utf8.csv; or save it as CSV UTF-8",
         )
     try:
-        # A sign that is cut at the end of what was read is no fault.
+        # The incremental decoder accepts a character that is cut at the end of the read bytes.
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(raw)
     except UnicodeDecodeError as err:
         line = raw[: err.start].count(b"\n") + 1

@@ -1,7 +1,7 @@
-"""Text cells as values: markers of nothing, numbers, flags and dates, as Polars expressions.
+"""Conversion of text cells to nulls, numbers, flags and dates, as Polars expressions.
 
-The one conversion, whatever the text came from: CSV files of any dialect, names of folders, and
-text columns of formats that have types. A cell is a value of its column's kind or null.
+All text is converted here: CSV files of any dialect, names of folders, and text columns of formats
+with types. A cell becomes a value of its column's kind, or null.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gtmar.spec.model import Reading
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    #: Runs a query over a table.
+    #: Runs a query and returns its result.
     Collect = Callable[[pl.LazyFrame], pl.DataFrame]
 
 __all__ = [
@@ -34,19 +34,19 @@ __all__ = [
 ]
 
 
-#: What exports write where a value is unknown, beside blanks. Taken so in these spellings alone.
+#: Null markers: what exports write for unknown values, besides blanks. Case matters.
 NULL_MARKERS = (
     *("NULL", "null", "Null", "None", "none", "NaN", "nan", "NAN", "NA", "N/A", "n/a", "#N/A"),
     *("<NA>", "NaT", "nil", "-", "--", "\u2013", "\u2014", "?", "\\N"),
 )
 #: Types of columns that hold text.
 TEXT_TYPES = (pl.String, pl.Categorical, pl.Enum)
-#: Of a column whose known cells are numbers but for a share of at most this many, the others are
-#: named.
+#: Largest share of known cells of another kind at which a column counts as nearly of a kind, so
+#: that messages name these cells.
 _FEW = 0.2
-#: How many cells of another kind are shown.
+#: Number of cells of another kind that a message names.
 _SHOWN = 5
-#: What stands around an amount: signs and codes of currencies, and blanks.
+#: Signs and codes of currencies, and the blanks around an amount.
 _CURRENCY = r"(?:\p{Sc}|[A-Z]{3}|US\$|Fr\.|kr\.?|z\u0142)"
 _BLANKS = "[ \u00a0\u202f]*"
 _DAY = r"\d{4}-\d{2}-\d{2}"
@@ -54,7 +54,7 @@ _TIME = r"[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?(?:Z|UTC|[+-]\d{2}(?::?\d{2})
 
 
 class Kind(StrEnum):
-    """What the cells of a text column are."""
+    """The kind of value that a text column holds."""
 
     TEXT = "text"
     INTEGER = "integer"
@@ -74,13 +74,14 @@ class Kind(StrEnum):
     MONEY_COMMA = "money-comma"
 
 
-#: Kinds that are looked for, the narrowest first; then numbers that are read on request alone.
+#: Kinds that are detected, the narrowest first, and kinds of numbers that must be requested, unless
+#: other columns settle them.
 _PLAIN = (Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN, Kind.DATE, Kind.DATETIME)
 _WRITTEN = (Kind.PERCENT, Kind.PERCENT_COMMA, Kind.MONEY, Kind.MONEY_COMMA)
 
 
 def cleaned(text: pl.Expr, nulls: Collection[str] = NULL_MARKERS) -> pl.Expr:
-    """Return cells without blanks around them, null where none or a marker of nothing is left."""
+    """Return cells without surrounding blanks; null where empty or a null marker."""
     bare = text.str.strip_chars()
     return pl.when(~bare.is_in(["", *nulls])).then(bare)
 
@@ -100,7 +101,7 @@ def _as_date(text: pl.Expr) -> pl.Expr:
 
 
 def _as_datetime(text: pl.Expr) -> pl.Expr:
-    """Return cells as times by the clock that they were written by, to the second."""
+    """Return cells as timestamps to the second, in their own local time: offsets are ignored."""
     day = pl.when(text.str.contains(rf"^{_DAY}(?:{_TIME})?$")).then(text.str.slice(0, 10))
     seconds = text.str.extract(r"^.{10}[T ](\d{2}:\d{2}(?::\d{2})?)").fill_null("00:00")
     whole = pl.concat_str(day, pl.lit(" "), seconds, pl.lit(":00")).str.slice(0, 19)
@@ -108,7 +109,10 @@ def _as_datetime(text: pl.Expr) -> pl.Expr:
 
 
 def _as_percent(text: pl.Expr, decimal: str) -> pl.Expr:
-    """Read a share; 94.7% is the double 0.947, which the quotient of 94.7 and 100 is not."""
+    """Return percentages as shares.
+
+    The text is parsed with an exponent, since 94.7 / 100 is not the double nearest to 0.947.
+    """
     digits = rf"\d+(?:{decimal}\d*)?|{decimal}\d+"
     amount = text.str.extract(rf"^([+-]?(?:{digits})){_BLANKS}%$")
     return _as_number(amount.str.replace(",", ".", literal=True) + "e-2")
@@ -120,7 +124,7 @@ def _as_decimal_comma(text: pl.Expr) -> pl.Expr:
 
 
 def _as_money(text: pl.Expr, *, thousands: str, decimal: str) -> pl.Expr:
-    """Read an amount; its currency may stand on either side, and a debit in brackets."""
+    """Return amounts, with the currency on either side; one in brackets is negative."""
     amount = rf"[1-9]\d{{0,2}}(?:{thousands}\d{{3}})+(?:{decimal}\d+)?|\d+(?:{decimal}\d+)?"
     pattern = (
         rf"^(?P<sign>[-+\u2212(]?){_BLANKS}{_CURRENCY}?{_BLANKS}(?P<inner>-?)(?P<amount>{amount})"
@@ -151,41 +155,45 @@ _CONVERSIONS: dict[Kind, Callable[[pl.Expr], pl.Expr]] = {
 
 
 def converted(text: pl.Expr, kind: Kind) -> pl.Expr:
-    """Return cells that `cleaned` gave as values of a kind, null where one is none."""
+    """Return cells from `cleaned` as values of a kind; null where a cell is of another kind."""
     return _CONVERSIONS[kind](text)
 
 
 @dataclass(frozen=True)
 class Content:
-    """What the cells of a text column are."""
+    """The detected content of a text column."""
 
+    #: Kind of all known cells; `Kind.TEXT` where they have no other in common.
     kind: Kind
-    #: Cells that aren't null.
+    #: Number of cells that are neither blank nor a null marker.
     known: int = 0
-    #: Cells by marker of nothing, where there are any.
+    #: Number of cells by null marker.
     markers: dict[str, int] = field(default_factory=dict)
-    #: What most cells are, where a few of them are something else; these few, and how many.
+    #: Kind of most cells, where `kind` is text because of a few others, or of an open sign.
     nearly: Kind | None = None
+    #: The first of the other cells.
     others: tuple[str, ...] = ()
+    #: Number of the other cells.
     other_cells: int = 0
-    #: Whether every known cell is a number as it stands, so that nothing needs to be cleaned.
+    #: Whether every known cell parses as a number without cleaning.
     bare: bool = field(default=False, compare=False)
     #: The decimal sign that its cells show.
     decimal: str | None = field(default=None, compare=False)
-    #: The sign that has three digits behind it in every cell, so that 1.234 may be a thousand.
+    #: The sign before exactly three digits in every cell that has it: 1.234 may be a thousand.
     grouped: str | None = field(default=None, compare=False)
-    #: Whether decimals would hardly be written so: many of them, among whole numbers.
+    #: Whether so many such cells among small whole numbers suggest thousands.
     often: bool = field(default=False, compare=False)
 
 
-#: Numbers with a 0 before them are codes, as 00012 is.
+#: Numbers with a leading zero are codes, such as 00012.
 _CODE = r"^[+-]?0\d"
-#: Rows by whose cells kinds are chosen that all rows are then held against.
+#: Rows by which likely kinds are chosen, before all rows are checked for these kinds only.
 _HEAD = 10_000
-#: Decimals lose a last 0, so that so many of three digits among whole numbers are thousands.
+#: Decimals are written without trailing zeros, so this many with exactly three digits are unlikely:
+#: they are thousands.
 _OFTEN = 50
 _SIGNS = {Kind.NUMBER: ".", Kind.DECIMAL_COMMA: ","}
-#: What 1.234 and 1,234 are where the sign is a decimal one, and where it stands before thousands.
+#: Kind of numbers such as 1.234, by sign: if it is a decimal sign, and if it separates thousands.
 _GROUPED = {".": (Kind.NUMBER, Kind.MONEY_COMMA), ",": (Kind.DECIMAL_COMMA, Kind.MONEY)}
 
 
@@ -197,12 +205,26 @@ def contents(
     nulls: Collection[str] = NULL_MARKERS,
     comma: bool = False,
 ) -> dict[str, Content]:
-    """Return what the cells of text columns are, by column, after a look at every row.
+    """Detect the content of text columns from all of their rows.
 
-    `collect` runs a query over the table; `nulls` are markers of nothing, and with `comma` 12,5 may
-    be a number. Cost: the first rows, then one streaming pass that settles columns of plain
-    numbers; another over the columns that are left, and a third and fourth over those of no one
-    kind.
+    Parameters
+    ----------
+    lazy
+        The table.
+    columns
+        Names of text columns.
+    collect
+        Runs a query over the table.
+    nulls
+        Null markers.
+    comma
+        Whether 12,5 may be a number.
+
+    Notes
+    -----
+    Cost: a query over the first 10,000 rows, and one streaming pass, which settles columns of plain
+    numbers. Other columns take a second pass, and columns whose cells have no plain kind in common
+    up to two more.
     """
     names = list(columns)
     if not names:
@@ -211,13 +233,13 @@ def contents(
     head = collect(lazy.select(names).head(_HEAD)).lazy()
     likely = _bare_numbers(head, names, pl.LazyFrame.collect, nulls)
     settled = _bare_numbers(lazy, likely, collect, nulls)
-    # Most columns show their decimal sign in the first rows.
+    # Most columns show their decimal sign in the first rows, which saves a pass.
     settled = _with_sign(lazy, _with_sign(head, settled, pl.LazyFrame.collect), collect)
     rest = [name for name in names if name not in settled]
     counts = _counts(head, dict.fromkeys(rest, every), pl.LazyFrame.collect, nulls)
     asked = {name: _candidates(count) for name, count in counts.items()}
     for left_out in (_WRITTEN, ()):
-        # Patterns of money are slow: they are for columns that are no plain values.
+        # The patterns of money are slow, so they are tried only where no plain kind fits.
         kinds = {
             name: tuple(kind for kind in asked[name] if kind not in left_out)
             for name in rest
@@ -244,7 +266,7 @@ def contents(
 def _bare_numbers(
     lazy: pl.LazyFrame, columns: Iterable[str], collect: Collect, nulls: Iterable[str]
 ) -> dict[str, Content]:
-    """Return the columns whose every known cell is a number as it stands: most, in most tables."""
+    """Return the content of columns whose known cells all parse as numbers without cleaning."""
     markers = _as_number(pl.lit(pl.Series(list(nulls), dtype=pl.String)))
     names = list(columns)
     if not names or pl.select(markers.is_not_nan().any()).item():
@@ -253,7 +275,7 @@ def _bare_numbers(
     counts = {
         "known": x.count(),
         "integers": converted(x, Kind.INTEGER).count(),
-        # NaN is a marker of nothing, or a cell that somebody should look at.
+        # NaN may be a null marker or an odd cell, so a column with it is not settled here.
         "numbers": _as_number(x).is_not_nan().sum(),
         "codes": x.str.contains(_CODE).any(),
     }
@@ -270,7 +292,7 @@ def _bare_numbers(
 def _with_sign(
     lazy: pl.LazyFrame, numeric: Mapping[str, Content], collect: Collect
 ) -> dict[str, Content]:
-    """Look at columns of fractions for their decimal sign, where it isn't known yet."""
+    """Return contents with the sign of fractional columns examined, where it isn't known yet."""
     fractions = [n for n, c in numeric.items() if c.kind is Kind.NUMBER and not c.decimal]
     if not fractions:
         return dict(numeric)
@@ -280,7 +302,11 @@ def _with_sign(
 
 
 def _signs(text: pl.Expr, sign: str) -> pl.Expr:
-    """Count numbers with a sign, and where it may stand before thousands; look for 12 and 1234."""
+    """Return the counts for `_sign`.
+
+    They are the number of cells with the sign and of those where it may separate thousands, and
+    whether there are whole numbers of up to three digits, and of four or more.
+    """
     return pl.struct(
         signed=text.str.contains(sign, literal=True).sum(),
         grouped=text.str.contains(rf"^[+-]?[1-9]\d{{0,2}}[{sign}]\d{{3}}$").sum(),
@@ -290,21 +316,21 @@ def _signs(text: pl.Expr, sign: str) -> pl.Expr:
 
 
 def _sign(count: Mapping[str, Any], sign: str) -> dict[str, Any]:
-    """Say what a sign is in a column of numbers: a decimal one where any cell shows it."""
+    """Return `Content` fields for a sign: decimal if any cell shows that it can't group digits."""
     signed, grouped, short, long = count.values()
     if not signed:
         return {}
-    # Who writes thousands apart writes no 1234.
+    # A column that separates thousands has no cell such as 1234.
     if signed > grouped or long:
         return {"decimal": sign, "grouped": None}
     return {"grouped": sign, "often": short and signed >= _OFTEN}
 
 
 def _by_other_columns(contents: Mapping[str, Content], *, ask: bool) -> dict[str, Content]:
-    """Settle numbers such as 1.234 by the decimal sign that other columns show.
+    """Choose the kind of columns with numbers such as 1.234 by the decimal sign of other columns.
 
-    Where none does, a dot is a decimal sign, unless one has to `ask`. Cells and columns that say
-    different things settle nothing.
+    Without another column to go by, a dot is a decimal sign, unless `ask` is set. A column stays
+    text if its own cells and the other columns disagree, or nothing tells.
     """
     shown = {each.decimal for each in contents.values()} - {None}
     settled = dict(contents)
@@ -328,7 +354,7 @@ def _counts(
     collect: Collect,
     nulls: Collection[str],
 ) -> dict[str, dict[str, Any]]:
-    """Count by column the cells that are known, codes, markers, and of each kind asked for."""
+    """Return counts by column: known cells, null markers, codes, and cells of each given kind."""
     wanted = []
     for i, (name, asked) in enumerate(kinds.items()):
         text, bare = cleaned(pl.col(name), nulls), pl.col(name).str.strip_chars()
@@ -352,7 +378,7 @@ def _counts(
 
 
 def _candidates(count: Mapping[str, Any]) -> tuple[Kind, ...]:
-    """Return the kinds that a column may be of, by the cells of its first rows."""
+    """Return the kinds that a column may have, from the counts of its first rows."""
     known = count["known"]
     if not known:
         return tuple(kind for kind in Kind if kind in count)
@@ -365,7 +391,7 @@ def _candidates(count: Mapping[str, Any]) -> tuple[Kind, ...]:
 
 
 def _content(count: Mapping[str, Any], asked: Collection[Kind]) -> Content:
-    """Choose a column's kind: the narrowest that all of its known cells are of."""
+    """Return a column's content: its kind is the narrowest that all of its known cells have."""
     known, markers = count["known"], count["markers"]
     if not known or count.get("codes"):
         return Content(Kind.TEXT, known, markers)
@@ -384,29 +410,31 @@ def _content(count: Mapping[str, Any], asked: Collection[Kind]) -> Content:
 
 @dataclass(frozen=True)
 class Texts:
-    """Columns of text, and what each is taken for."""
+    """The text columns of a table, and the kind that each is converted to."""
 
     #: The table, with `columns` as the source has them.
     raw: pl.LazyFrame
     columns: tuple[str, ...]
-    #: Whether the source's format has no types, so that markers of nothing stand for null.
+    #: Whether the source's format has no types, as CSV, so that null markers stand for null.
     typeless: bool
-    #: Whether 12,5 may be a number, and whether 1.234 is asked for where no other cell settles it.
+    #: Whether 12,5 may be a number.
     comma: bool = False
+    #: Whether 1.234 stays text where no other cell tells what its dot means.
     ask: bool = False
     reading: Reading = field(default_factory=Reading)
-    #: What the cells of columns are, where that was looked at.
+    #: Detected content by column, for the columns examined so far.
     contents: Mapping[str, Content] = field(default_factory=dict)
-    #: What columns are taken for; those of a typed format that aren't here stay as they are.
+    #: Kind by column to convert to. Without one, a column is text; in a format with types it is
+    #: left as it is.
     kinds: Mapping[str, Kind] = field(default_factory=dict)
-    #: Columns of ids: text, and NULL or - an id as any other.
+    #: Columns of ids. They stay text, and null markers in them are ids.
     ids: tuple[str, ...] = ()
-    #: Markers of nothing that a column's own categories are called by.
+    #: Null markers that are values in a column, since the spec lists them as categories or labels.
     kept: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @property
     def nulls(self) -> tuple[str, ...]:
-        """The markers of nothing."""
+        """The null markers."""
         return NULL_MARKERS if self.reading.nulls is None else self.reading.nulls
 
     @property
@@ -415,14 +443,14 @@ class Texts:
         return {name: Kind(kind) for name, kind in self.reading.columns.items()}
 
     def read_by(self, reading: Reading) -> Texts:
-        """Return the columns as another spec says that cells are read."""
+        """Return the columns with another reading; detected content is kept if markers agree."""
         known = self.contents if reading.nulls == self.reading.nulls else {}
         kinds = {name: content.kind for name, content in known.items()}
         kinds |= dict.fromkeys(self.ids, Kind.TEXT)
         return replace(self, reading=reading, contents=known, kinds=kinds, kept={})
 
     def looked_at(self, columns: Iterable[str], collect: Collect) -> Texts:
-        """Return the columns, some of them taken for what their cells are."""
+        """Return the columns with some of them examined, and converted to the detected kind."""
         new = [name for name in columns if name in self.columns and name not in self.contents]
         raw = self.raw.with_columns(pl.col(new).cast(pl.String)) if new else self.raw
         looked = contents(raw, new, collect, nulls=self.nulls, comma=self.comma)
@@ -431,17 +459,17 @@ class Texts:
         return replace(self, contents=known, kinds={**self.kinds, **kinds})
 
     def taken_as(self, kinds: Mapping[str, Kind]) -> Texts:
-        """Return the columns, some of them taken for what is stated."""
+        """Return the columns with other kinds for some of them."""
         stated = {name: kind for name, kind in kinds.items() if name in self.columns}
         return replace(self, kinds={**self.kinds, **stated})
 
     def identifying(self, columns: Iterable[str]) -> Texts:
-        """Return the columns, some of them as ids."""
+        """Return the columns with some of them marked as ids, which stay text."""
         ids = tuple(columns)
         return replace(self.taken_as(dict.fromkeys(ids, Kind.TEXT)), ids=(*self.ids, *ids))
 
     def typed(self) -> pl.LazyFrame:
-        """Return the table with its text as what it is taken for."""
+        """Return the table with its text columns converted to their kinds."""
         read = []
         for name in self.columns:
             kind, content = self.kinds.get(name, Kind.TEXT), self.contents.get(name)
@@ -458,7 +486,7 @@ class Texts:
         return self.nulls if name in self.ids else self.kept.get(name, ())
 
     def thousands(self, columns: Collection[str]) -> dict[str, str]:
-        """Return the columns whose thousands other columns show to be such, and their kind."""
+        """Return the kind of columns read with thousands because of other columns' decimal sign."""
         return {
             name: content.kind.value
             for name, content in self.contents.items()
@@ -466,7 +494,7 @@ class Texts:
         }
 
     def notes(self, columns: Collection[str]) -> list[str]:
-        """Say which cells of columns are read as unknown, and which hold thousands."""
+        """Return notes on cells read as null, and on columns read with thousands separators."""
         notes, parts = [], []
         for name, content in ((n, self.contents[n]) for n in self.columns if n in self.contents):
             typed = self.typeless or self.kinds.get(name, Kind.TEXT) is not Kind.TEXT
@@ -489,7 +517,10 @@ class Texts:
         return notes
 
     def unlike(self, column: str) -> tuple[str, str] | None:
-        """Word what keeps a text column from being numbers, or dates: problem and hint."""
+        """Return why a text column was not converted, as problem and hint.
+
+        None for a column without a likely kind, and for one whose kind the reading states.
+        """
         content = self.contents.get(column)
         if content is None or content.nearly is None or column in self.reading.columns:
             return None

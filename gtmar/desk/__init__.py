@@ -1,6 +1,6 @@
-"""A page on which weights are moved by hand, served to the browser of whoever started it.
+"""The desk: a local web page on which a user changes weights and sees their effect.
 
-Starlette and uvicorn, of the extra ``gtmar[desk]``, are imported late.
+Starlette and uvicorn, of the extra ``gtmar[desk]``, are imported only when the desk is served.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _EXTRA = ("starlette", "uvicorn", "jinja2")
 
 
 def require_extra() -> None:
-    """Raise `UsageError` where ``gtmar[desk]`` isn't installed, before any work."""
+    """Raise `UsageError` if packages of ``gtmar[desk]`` are missing, before any work is done."""
     missing = [name for name in _EXTRA if find_spec(name) is None]
     if missing:
         raise UsageError(
@@ -44,34 +44,38 @@ def serve(
     read_only: bool = False,
     no_accounts: bool = False,
 ) -> None:
-    """Serve the page until Ctrl-C or SIGTERM; a search under way is ended, and what it found stays.
+    """Serve the page until Ctrl-C or SIGTERM.
+
+    A running search is then stopped after its current experiments, and its results are kept.
 
     Parameters
     ----------
     open_bench
-        Opens the workbench, once the port is taken.
+        Opens the workbench; called once the port is bound.
     opened
-        Called with the workbench and the page's address once it answers.
+        Called with the workbench and the page's address just before the server starts.
     renewed
-        Called with another address, where the first one was opened in a second browser.
+        Called with a new address when the used one is opened in a second browser.
     fault
-        Called with an error that nobody foresaw.
+        Called with an unexpected error.
     host, port
-        Where to listen; 0 for a free port.
+        Where to listen; port 0 for a free one.
     token
-        What opens the page as often as it is used, 16 characters or more; None for one that opens
-        it in one browser.
+        A token of 16 characters or more that opens the page any number of times; None to make one
+        that opens it in one browser.
     author
-        Who, as the page's form proposes it.
-    read_only, no_accounts
-        Whether nothing is written and the holdout stays shut; whether no account is named.
+        The author that the page's forms suggest.
+    read_only
+        Whether to refuse everything that writes to the journal or opens the holdout.
+    no_accounts
+        Whether to refuse to show single accounts.
 
     Raises
     ------
     UsageError
-        If the port or the host can't be had, or the token is too short.
+        If the host or port can't be bound, or the token is too short.
     GtmarError
-        Whatever opening the workbench raises.
+        If opening the workbench fails.
     """
     from gtmar.desk.access import LEAST_TOKEN, Access
     from gtmar.desk.listen import bind, listen, until_closed

@@ -1,9 +1,8 @@
-"""Who may talk to the desk: a browser that came by the address on the terminal, and no other page.
+"""Access control of the desk: only a browser that opened the address on the terminal gets in.
 
-Every request is asked, before any of the desk's own code sees it: whom it takes the desk for
-(Host, against a name that was made to point at this machine), which page it comes from (Origin),
-whether its browser has been let in (a cookie that no script reads), and how long it is. What the
-desk answers may be shown, kept and framed by nobody else.
+Each request is checked before the desk's own code sees it: its Host, against DNS rebinding; its
+Origin, against other pages; its session cookie, which scripts can't read; and its length. The
+headers of every response forbid other pages to embed it, and browsers to cache it.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["LARGEST_BODY", "LEAST_TOKEN", "Access", "is_loopback"]
 
-#: Bytes of a request's body: weights of some thousand features, a reason.
+#: Largest request body in bytes, enough for the weights of several thousand features and a note.
 LARGEST_BODY = 256 * 1024
 #: Seconds that a body may take to arrive.
 _PATIENCE = 10.0
-#: Characters of a token that somebody chooses.
+#: Least number of characters of a token that a user chooses.
 LEAST_TOKEN = 16
 _HEADERS = {
     "content-security-policy": (
@@ -49,20 +48,19 @@ _OTHERS = "This request comes from another page than the desk's, and is refused.
 
 
 class Access:
-    """ASGI middleware that lets the desk's own page in, and sets the headers of all answers.
+    """ASGI middleware that admits only the desk's own page, and sets the headers of all responses.
 
     Parameters
     ----------
     app
-        What answers those that are let in.
+        The application that answers admitted requests.
     host, port
         Where the desk listens.
     token
-        What opens the desk as often as it is used; None makes one that opens it once. One that is
-        used up makes another, told to `renewed`, when it is presented again: its address was opened
-        in a second browser.
+        A token that opens the desk any number of times; None to make one that opens it once. If a
+        used token is presented again, by a second browser, a new one is made.
     renewed
-        Called with the desk's new address.
+        Called with the desk's address with the new token.
     """
 
     def __init__(
@@ -81,12 +79,12 @@ class Access:
         self._spent: set[str] = set()
         self._renewed = renewed or (lambda _address: None)
         self._session = secrets.token_urlsafe(32)
-        # Browsers send a cookie to every port of a host: two desks have two.
+        # Browsers send a cookie to every port of a host, so two desks need two names.
         self._cookie = f"gtmar_desk_{port}"
 
     @property
     def address(self) -> str:
-        """The address that opens the desk."""
+        """The URL that opens the desk, with its token."""
         name = self._host
         if name in ("", "0.0.0.0", "::"):
             name = socket.gethostname()
@@ -94,7 +92,7 @@ class Access:
         return f"http://{name}:{self._port}/?{urlencode({'token': self._token})}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it."""
+        """Refuse a request, or pass it on to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -120,7 +118,7 @@ class Access:
         await self._app(scope, receive, sealed)
 
     def _refused(self, request: Request) -> Response | None:
-        """Return the answer to a request that isn't let in, or that opens the desk."""
+        """Return the response to a request that is refused or opens the desk; None to admit it."""
         headers = request.headers
         if not self._is_own(headers.get("host", "")):
             return PlainTextResponse(_OTHERS, 421)
@@ -146,10 +144,10 @@ class Access:
         return None
 
     def _is_own(self, host: str) -> bool:
-        """Whether a Host header is a name of this desk."""
+        """Return whether a Host header names this desk."""
         name, _, port = host.rpartition(":")
         if port != str(self._port):
-            # Browsers leave port 80 out.
+            # Browsers leave out port 80.
             name, port = host, "80"
         if port != str(self._port):
             return False
@@ -158,14 +156,14 @@ class Access:
             return name == "localhost" or is_loopback(name)
         if name in (self._host.lower(), socket.gethostname().lower()):
             return True
-        # No name service is asked for an address: it can't be made to point here.
+        # An IP address needs no DNS lookup, so it is safe against rebinding.
         return _is_address(name)
 
     def _knows(self, request: Request) -> bool:
         return _same(request.cookies.get(self._cookie, ""), self._session)
 
     def _opened(self, request: Request, token: str) -> Response:
-        """Exchange a token for the cookie, and go on without it in the address."""
+        """Return a page that sets the session cookie and reloads without the token in its URL."""
         known = self._knows(request)
         if not known:
             if self._token is None or not _same(token, self._token):
@@ -178,7 +176,8 @@ class Access:
                 self._token = None
         rest = [pair for pair in parse_qsl(request.url.query) if pair[0] != "token"]
         where = f"/?{urlencode(rest)}" if rest else "/"
-        # A redirect would be another site's where its link led here, and bring no cookie.
+        # A page that refreshes, since after a redirect from another site's link the browser would
+        # not send the strict cookie.
         answer = HTMLResponse(
             '<!doctype html><title>gtmar</title><link rel="icon" href="assets/desk.svg">'
             f'<meta http-equiv="refresh" content="0;url={escape(where)}">'
@@ -189,7 +188,7 @@ class Access:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what listens on a host is reached from this machine alone.
+    """Return whether a server on this host can be reached from this machine only.
 
     Examples
     --------
@@ -212,7 +211,7 @@ def _same(one: str, two: str) -> bool:
 
 
 async def _body(request: Request, receive: Receive) -> bytes | None:
-    """Read a request's body; None where it is too long, or too slow."""
+    """Read a request's body; None if it is too long, or takes too long to arrive."""
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal() or int(declared) > LARGEST_BODY:
         return None
@@ -231,7 +230,7 @@ async def _body(request: Request, receive: Receive) -> bytes | None:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Give a body that was read once more, then what comes after it."""
+    """Return a receive function that yields a body that was already read, then later messages."""
     given = False
 
     async def replay() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where the desk listens, and how it stops: by Ctrl-C or SIGTERM, with what is under way ended."""
+"""The desk's server: binds its port, answers requests, and stops on Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 __all__ = ["bind", "listen", "until_closed"]
 
-#: Requests at a time, and seconds that those under way have once it stops.
+#: Most concurrent requests, and seconds that open requests have to finish when the server stops.
 _AT_ONCE, _LAST_SECONDS = 64, 5
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Take a port, a free one where 0 is given, before any work is done for who comes to it.
+    """Bind a port, or a free one for 0, so that a taken port is reported before any work is done.
 
     Raises
     ------
     UsageError
-        If there is no such host here, or the port is taken or not allowed.
+        If the host is no name or address of this machine, or the port is taken or not allowed.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        # By its protocol asyncio knows it for TCP, and sends small answers at once: else each waits
-        # some 40 ms for the other side.
+        # With the protocol given, asyncio sets TCP_NODELAY. Otherwise each small response would
+        # wait about 40 ms for an acknowledgement.
         opened = socket.socket(family, kind, protocol)
     except OSError as err:
         raise UsageError(
@@ -55,20 +55,20 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """A server that tells at once that it is to stop: a stream that is open would keep it going."""
+    """A server that announces a stop at once, since an open event stream would delay it."""
 
     def __init__(self, config: uvicorn.Config, stopped: Callable[[], None]) -> None:
         super().__init__(config)
         self._stopped = stopped
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Begin to stop."""
+        """Call `stopped`, then stop as uvicorn does."""
         self._stopped()
         super().handle_exit(sig, frame)
 
 
 def listen(app: ASGIApp, opened: socket.socket, stopped: Callable[[], None]) -> None:
-    """Answer requests until Ctrl-C or SIGTERM; `stopped` is called as soon as one comes."""
+    """Answer requests until Ctrl-C or SIGTERM, at which `stopped` is called at once."""
     config = uvicorn.Config(
         app,
         http="h11",
@@ -86,9 +86,9 @@ def listen(app: ASGIApp, opened: socket.socket, stopped: Callable[[], None]) -> 
 
 @contextmanager
 def until_closed() -> Iterator[None]:
-    """End the block without an error by Ctrl-C or SIGTERM: both are how a desk is closed.
+    """End the block without an error on Ctrl-C or SIGTERM, by which a user closes the desk.
 
-    What stops the server is raised again once it has stopped.
+    uvicorn raises the signal again after the server has stopped, so it has to be caught here.
     """
     others = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

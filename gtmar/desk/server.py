@@ -1,7 +1,7 @@
-"""What the desk answers: the page, what a move of weights does, a search, a record.
+"""The desk's HTTP application: the page, the effect of changed weights, searches, and records.
 
-It has no logic of scores. Every answer is the workbench's, which a notebook has too, in HTML. A
-search goes on beside the page, in a thread of its own.
+It contains no scoring logic. Each response is a result of the workbench, which is also available in
+a notebook, rendered as HTML. A search runs in its own thread.
 """
 
 from __future__ import annotations
@@ -44,29 +44,30 @@ if TYPE_CHECKING:
 
 __all__ = ["Desk", "LiveSearch"]
 
-#: Wins that are shown.
+#: Number of wins that the page shows.
 _MOST_WINS = 8
 
 
 class LiveSearch:
-    """One search in a thread of its own.
+    """One search that runs in its own thread.
 
     Parameters
     ----------
     search
-        Does it, given whom to tell where it stands, and what says whether it is to stop.
+        Runs the search. It receives a callback for progress, and a function that returns whether to
+        stop.
     """
 
     def __init__(
         self, search: Callable[[Callable[[Progress], None], Callable[[], bool]], RunResult]
     ) -> None:
-        #: Where it stands; None until its first experiments are done.
+        #: Latest progress; None before the first experiments are done.
         self.progress: Progress | None = None
         self.result: RunResult | None = None
         self.error: str | None = None
-        #: Where it stood as each of the last wins was in, its weights with it.
+        #: Progress at each of the last wins, with the winning weights.
         self.wins: list[Progress] = []
-        #: Counts what there is to tell.
+        #: Counter of changes, by which a stream notices news.
         self.version = 0
         self._stop = threading.Event()
         self._search = search
@@ -75,28 +76,28 @@ class LiveSearch:
 
     @property
     def going(self) -> bool:
-        """Whether it isn't over."""
+        """Whether the search is still running."""
         return self.result is None and self.error is None
 
     @property
     def best_weights(self) -> dict[str, int]:
-        """The best weights so far; none before the first win."""
+        """The best weights so far; empty before the first win."""
         if self.result is not None:
             return self.result.weights if self.result.improved else {}
         return self.wins[-1].weights if self.wins else {}
 
     @property
     def stopping(self) -> bool:
-        """Whether it was told to stop."""
+        """Whether a stop was requested."""
         return self._stop.is_set()
 
     def stop(self) -> None:
-        """Tell it to stop after the experiments that are under way; all that was done stays."""
+        """Request a stop after the current experiments; completed ones are kept."""
         self._stop.set()
         self.version += 1
 
     def join(self, seconds: float | None = None) -> None:
-        """Wait until it is over."""
+        """Wait until the search is over, at most `seconds` if given."""
         self._thread.join(seconds)
 
     def _run(self) -> None:
@@ -120,33 +121,36 @@ class LiveSearch:
         self.version += 1
 
 
-#: Pages whose newest question is known; characters of a text that a person gives.
+#: Most pages whose newest request is remembered, and most characters of a user's text.
 _PAGES, _LONGEST = 200, 2_000
 _MOST_EXPERIMENTS = 1_000_000
-#: Seconds between two looks whether a search has news, and the most that a stream stays silent.
+#: Seconds between two checks for news of a search, and the longest silence of a stream.
 _TICK, _SILENT = 0.2, 15.0
-#: What writes to the journal or opens the holdout, and what names accounts.
+#: Requests that write to the journal, open the holdout or control a search; and those that show
+#: accounts.
 _WRITING = {"look", "record", "promote", "search", "stop"}
 _NAMING = {"account"}
 
 
 class _SupersededError(Exception):
-    """A newer question of the same page has come."""
+    """A newer request of the same page makes this one obsolete."""
 
 
 class Desk:
-    """A workbench behind HTTP.
+    """The HTTP application of a workbench.
 
     Parameters
     ----------
     bench
-        What measures, searches and records.
+        The workbench, which measures, searches and records.
     author
-        Who, as the page's form proposes it.
-    read_only, no_accounts
-        Whether nothing is written and the holdout stays shut; whether no account is named.
+        The author that the page's forms suggest.
+    read_only
+        Whether to refuse everything that writes to the journal or opens the holdout.
+    no_accounts
+        Whether to refuse to show single accounts.
     fault
-        Called with an error that nobody foresaw, once its message is on the page.
+        Called with an unexpected error; the page shows its type only.
     """
 
     def __init__(
@@ -168,9 +172,9 @@ class Desk:
             "version": __version__,
             "title": f"{bench.spec.model}: the desk",
             "table": without_credentials(bench.accounts.table.source),
-            # On several dates an account is counted on each.
+            # In a table of several dates an account counts once per date.
             "noun": "row" if bench.accounts.search.dates else "account",
-            # Whether weights hold something together, so that others follow one that is moved.
+            # Whether constraints or ordered bins move other weights along with a changed one.
             "follows": bool(bench.spec.constraints or bench.spec.ordered_terms),
             "author": author or "",
             "read_only": read_only,
@@ -178,7 +182,7 @@ class Desk:
         }
         self._shut = (_WRITING if read_only else set()) | (_NAMING if no_accounts else set())
         self._fault = fault or (lambda _err: None)
-        # One question at a time: two would only take each other's time.
+        # One computation at a time, since two in parallel would only slow each other down.
         self._turn = threading.Lock()
         self._noting = threading.Lock()
         self._newest: OrderedDict[str, int] = OrderedDict()
@@ -205,7 +209,7 @@ class Desk:
         )
 
     def stop(self) -> None:
-        """End open streams, and a search after the experiments under way."""
+        """End open streams, and stop a running search after its current experiments."""
         self.stopping = True
         if self.search is not None:
             self.search.stop()
@@ -240,7 +244,7 @@ class Desk:
         return await self._guarded(answer)
 
     async def _guarded(self, answer: Callable[[], Response]) -> Response:
-        """Give an answer from a thread, or say what is wrong."""
+        """Compute a response in a thread, and turn errors into responses."""
         try:
             return await run_in_threadpool(answer)
         except _SupersededError:
@@ -257,7 +261,7 @@ class Desk:
         return StreamingResponse(self._news(), media_type="text/event-stream")
 
     async def _news(self) -> AsyncIterator[str]:
-        """Send where the search stands whenever it has moved, until it is over."""
+        """Yield events with the search's progress whenever it changes, until it is over."""
         told, silent = -1, 0.0
         while not self.stopping and self.search is not None:
             search = self.search
@@ -274,10 +278,10 @@ class Desk:
                 silent = 0.0
                 yield ": still here\n\n"
 
-    # ---- what is asked, made sure of ----
+    # ---- validation of requests ----
 
     def _take_in(self, asked: dict[str, Any]) -> None:
-        """Note the newest question of a page; the numbers that a page counts rise."""
+        """Remember the newest request of a page, which numbers its requests in ascending order."""
         page, number = asked["page"], asked["number"]
         with self._noting:
             self._newest[page] = max(number, self._newest.get(page, 0))
@@ -289,23 +293,23 @@ class Desk:
         return self.stopping or self._newest.get(asked["page"], 0) > asked["number"]
 
     def _weights(self, asked: Mapping[str, Any], key: str = "weights") -> dict[str, int]:
-        """Return weights that a page sent, numbers by name; whether they fit the workbench says."""
+        """Return the weights that a page sent, integers by name; the workbench validates them."""
         given = asked.get(key)
         if not isinstance(given, dict) or any(type(each) is not int for each in given.values()):
             raise UsageError(f"{key} expects a whole number by name")
         return given
 
     def _text(self, asked: Mapping[str, Any], key: str) -> str | None:
-        """Return what a person typed; None where nothing was."""
+        """Return a text that the user typed; None if it is empty."""
         given = asked.get(key) or ""
         if not isinstance(given, str) or len(given) > _LONGEST or not is_text(given):
             raise UsageError(f"{key} expects a text of at most {_LONGEST:,} characters")
         return given.strip() or None
 
-    # ---- answers ----
+    # ---- responses ----
 
     def _whole(self, request: Request) -> str:
-        """Return the page, at the weights that its address names."""
+        """Return the whole page, with the weights that its URL names."""
         bench = self.bench
         weights, said = self._linked(request)
         lineage = bench.spec.lineage
@@ -332,7 +336,7 @@ class Desk:
         return filled("desk", d=d, m=m, s=self.search)
 
     def _linked(self, request: Request) -> tuple[dict[str, int], str]:
-        """Return the weights that an address names, and what was wrong with it."""
+        """Return the weights that a URL names, and a message if it names others or is invalid."""
         own = {line.name: line.weight for line in self.bench.lines}
         query = request.query_params
         named = query.getlist("set")
@@ -431,7 +435,7 @@ class Desk:
         )
         return filled("recorded", live=live, r=None)
 
-    # ---- a search beside the page ----
+    # ---- search ----
 
     def _begin(self, asked: dict[str, Any]) -> str:
         weights, locked = self._weights(asked), asked.get("locked") or []
@@ -467,7 +471,7 @@ class Desk:
 
 
 def _asked(body: bytes) -> dict[str, Any]:
-    """Read what a page asks: an object with its own name and the number of the question."""
+    """Parse a request's body: an object with the page's name and the number of the request."""
     try:
         asked = parse_json(body.decode("utf-8"))
     except ValueError as err:

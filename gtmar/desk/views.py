@@ -1,4 +1,4 @@
-"""What the workbench found, as HTML: templates filled in, all text escaped."""
+"""Renders results of the workbench as HTML, from templates that escape all text."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 __all__ = ["ASSETS", "filled", "groups_of", "sizes_of"]
 
 _HERE = Path(__file__).parent
-#: What a browser may load of the desk, by name: its file and what kind of file it is.
+#: Static files that a browser may load, by name: path and media type.
 ASSETS = {
     "desk.js": (_HERE / "assets" / "desk.js", "text/javascript"),
     "desk.css": (_HERE / "assets" / "desk.css", "text/css"),
     "desk.svg": (_HERE / "assets" / "desk.svg", "image/svg+xml"),
     "style.css": (TEMPLATES / "style.css", "text/css"),
 }
-#: What a template may show and isn't there yet.
+#: Template variables that default to None.
 _ABSENT = dict.fromkeys(("a", "asked", "f", "live", "look", "looks", "r", "said", "t", "x"))
-#: Size of the picture of probabilities, in its own units.
+#: Width and height of the chart of probabilities, in SVG units.
 _WIDE, _HIGH = 360, 150
 
 
@@ -53,7 +53,7 @@ def _templates() -> Environment:
 
 
 def sizes_of(bench: Workbench) -> str:
-    """Say how many accounts are searched, on how many dates, and how many never seen."""
+    """Return the number of accounts searched, of their dates, and of accounts held out, as text."""
     search, held = bench.accounts.search, bench.accounts.holdout
     searched = f"{search.distinct:,} account{'' if search.distinct == 1 else 's'}"
     if search.dates:
@@ -63,7 +63,7 @@ def sizes_of(bench: Workbench) -> str:
 
 
 def filled(template: str, **values: Any) -> str:
-    """Fill in a template, or several that stand one behind the other, by their names."""
+    """Render one template, or several separated by blanks and concatenated, by name."""
     given = {**_ABSENT, **values}
     return "".join(
         _templates().get_template(f"{name}.html").render(given) for name in template.split()
@@ -73,9 +73,9 @@ def filled(template: str, **values: Any) -> str:
 def groups_of(
     lines: Iterable[WeightLine], weights: dict[str, int], limits: dict[str, str]
 ) -> list[dict[str, Any]]:
-    """Put weights under the group or the binned feature that they belong to, in the spec's order.
+    """Return weights by their group or binned feature, in the spec's order, for the template.
 
-    `limits` says by group what its points are cut at.
+    `limits` has, by group, the bounds of its points as text.
     """
     several = {name for name, of in groupby(sorted(x.feature for x in lines)) if len([*of]) > 1}
     found: dict[str | None, list[dict[str, Any]]] = {}
@@ -92,7 +92,7 @@ def groups_of(
 def _by_tier(
     changes: Iterable[MetricChange],
 ) -> list[tuple[str, str, dict[str, MetricChange]]]:
-    """Return of metrics by tier the key, its question and its values by tier, in their order."""
+    """Return key, question and values by tier of each metric by tier, without counts."""
     found: dict[str, dict[str, MetricChange]] = {}
     for each in changes:
         if each.tier is not None and not all_metrics()[each.key].count:
@@ -101,7 +101,7 @@ def _by_tier(
 
 
 def _staircase(table: Calibration, most: float) -> str:
-    """Return the path of a probability over scores of 0 to `most`, in the picture's units."""
+    """Return the SVG path of the probability over scores from 0 to `most`, in SVG units."""
     ends = [*(step.from_ for step in table.steps[1:]), most]
     heights = [round(_HIGH * (1 - step.left / step.accounts), 1) for step in table.steps]
     parts: Sequence[str] = [

@@ -1,4 +1,4 @@
-"""The scoring spec: what it says (`model`, `encoders`), its ids, and how it is read and written."""
+"""The scoring spec: its data model (`model`, `encoders`), its ids, and reading and writing it."""
 
 from gtmar.spec.calibration import Calibration
 from gtmar.spec.document import (

@@ -1,4 +1,4 @@
-"""The probability of leaving that stands behind a score: a short monotone table in the spec."""
+"""Calibration of scores: a monotone table in the spec from scores to probabilities of leaving."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gtmar.spec.encoders import SpecModel
 
 __all__ = ["PROBABILITY_UNITS", "Calibration", "CalibrationStep"]
 
-#: Probabilities are whole counts of 1/10,000ths, in every place where they are computed.
+#: Probabilities are integer counts of 1/10,000ths wherever they are computed.
 PROBABILITY_UNITS = 10_000
 _SCORE_UNITS = 100
 
@@ -33,7 +33,7 @@ class CalibrationStep(SpecModel):
 
     @property
     def units(self) -> int:
-        """The share that left, in 1/10,000ths, rounded half up."""
+        """The share of accounts that left, in 1/10,000ths, rounded half up."""
         return (2 * PROBABILITY_UNITS * self.left + self.accounts) // (2 * self.accounts)
 
     @property
@@ -69,21 +69,21 @@ class Calibration(SpecModel):
 
     @property
     def accounts(self) -> int:
-        """How many accounts it was fitted on."""
+        """Number of accounts that the calibration was fitted on."""
         return sum(step.accounts for step in self.steps)
 
     @property
     def left(self) -> int:
-        """How many of them left."""
+        """Number of these accounts that left."""
         return sum(step.left for step in self.steps)
 
     def step_of(self, score: float) -> CalibrationStep:
-        """Return the step of a score in points, 0 or more."""
+        """Return the step that a score belongs to; the score is in points, 0 or more."""
         value = round(score * _SCORE_UNITS)
         return [step for step in self.steps if step.low <= value][-1]
 
     def sentence_of(self, score: float) -> str:
-        """Say what became of the accounts with a score like this one."""
+        """Return a sentence with the share of accounts that left in the score's step."""
         step = self.step_of(score)
         above = next((each for each in self.steps if each.low > step.low), None)
         end = "" if above is None else f" to below {above.from_:g}"
@@ -93,7 +93,10 @@ class Calibration(SpecModel):
         )
 
     def problems(self, max_score: int, *, rising: bool) -> list[str]:
-        """Say what can't hold; `rising` where the probability of leaving rises with the score."""
+        """Return what is invalid, one text each.
+
+        `rising` is True for risk scores, where the probability of leaving rises with the score.
+        """
         found = []
         lows = [step.low for step in self.steps]
         off = [s.from_ for s in self.steps if abs(s.from_ * _SCORE_UNITS - s.low) > 1e-6]

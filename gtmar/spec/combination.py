@@ -1,9 +1,9 @@
-"""How the points of features become a score where they don't simply add up.
+"""Combines the points of features into a score where the score is not their plain sum.
 
-Three shapes of the tools that people come from: groups whose points are cut at both ends, weights
-of unknown values that are shared out over the known ones, and vetoes that hold a score down. All of
-it is integer arithmetic in 1/10,000ths of a point, written once with operators that numpy's arrays
-and Polars' expressions both have; `integrations.sql` has its twin.
+There are three such cases: groups whose points are clipped, weights of unknown values that are
+redistributed to known ones, and vetoes that cap a score. All arithmetic is on integers, in
+1/10,000ths of a point. It is written once, with operators that numpy arrays and Polars expressions
+share; `integrations.sql` has the same in SQL.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ __all__ = ["Combination", "PointSet"]
 
 @dataclass(frozen=True)
 class PointSet:
-    """Features whose points are summed first: those of a group, or all that are in none."""
+    """Features whose points are summed first: those of one group, or those in no group."""
 
-    #: The group's name; None for the features that are in no group.
+    #: The group's name; None for features in no group.
     name: str | None
-    #: Numbers of each feature's weights in the spec's order; a binned feature has several.
+    #: Indices of each feature's terms in the spec; a binned feature has several.
     features: Mapping[str, tuple[int, ...]]
-    #: Features whose weight is shared out where their value is unknown, each with its column.
+    #: Column by feature, for features whose weight is redistributed where their value is unknown.
     shared: Mapping[str, str]
-    #: Ends of the sum in 1/10,000ths of a point; None where it has none.
+    #: Bounds of the sum in 1/10,000ths of a point; None without a bound.
     low: int | None = None
     high: int | None = None
 
     @property
     def terms(self) -> tuple[int, ...]:
-        """Numbers of all the set's weights."""
+        """Indices of all terms of the set."""
         return tuple(number for numbers in self.features.values() for number in numbers)
 
     @property
     def ends(self) -> str | None:
-        """The ends in points, in words; None where it has none."""
+        """The bounds in points, as text; None without any."""
         low, high = (None if e is None else e // VALUE_UNITS for e in (self.low, self.high))
         if low is not None and high is not None:
             return f"{low} to {high}"
@@ -51,33 +51,35 @@ class PointSet:
 
     @property
     def lines(self) -> list[str]:
-        """Names of the lines that the set adds to a score, beside its features' points."""
+        """Names of the set's lines in a score's breakdown, beside its features' points."""
         behind = "" if self.name is None else f".{self.name}"
         lines = [f"redistributed{behind}"] if self.shared else []
         return lines if self.ends is None else [*lines, f"group{behind}"]
 
     def sizes(self, weights: Sequence[int]) -> dict[str, int]:
-        """Return each feature's weight without its sign; of a binned one the largest."""
+        """Return each feature's absolute weight; for a binned feature the largest of its bins."""
         return {n: max(abs(weights[i]) for i in own) for n, own in self.features.items()}
 
 
 @dataclass(frozen=True)
 class Combination:
-    """The sets of a spec's features, and the flags that change what they add up to.
+    """The sets of a spec's features, and the flags that change their sums.
 
-    A flag is 1 or 0 for each account: whether the value of a column is unknown, whether the rule of
-    a veto holds.
+    A flag is 1 or 0 for each account: whether a column's value is unknown, or whether a veto's rule
+    holds.
     """
 
     base: int
     sets: tuple[PointSet, ...]
-    #: Each veto's flag, and the best raw score that it leaves: the highest; of a risk the lowest.
+    #: Each veto's flag, and its cap on the raw score in 1/10,000ths of a point: the highest score
+    #: that it allows, or for a risk score the lowest.
     vetoes: tuple[tuple[str, int], ...] = ()
+    #: Whether a high score is bad.
     risk: bool = False
 
     @classmethod
     def of(cls, spec: ScoringSpec) -> Combination | None:
-        """Read it off a spec; None where points simply add up."""
+        """Return a spec's combination; None where the score is the plain sum of points."""
         redistributes = any(f.missing == "redistribute" for f in spec.features.values())
         if not spec.groups and not redistributes and not spec.veto:
             return None
@@ -106,7 +108,10 @@ class Combination:
 
     @property
     def lines(self) -> dict[str, str | None]:
-        """Lines beside the points, in the order in which they come about, each with its ends."""
+        """Lines of a score's breakdown beside the features' points, each with its group's bounds.
+
+        They are in the order in which they are computed. A line other than a group's has None.
+        """
         named = {line: each.ends for each in self.sets for line in each.lines}
         lines = {line: ends if line.startswith("group") else None for line, ends in named.items()}
         return lines | ({"veto": None} if self.vetoes else {})
@@ -120,23 +125,28 @@ class Combination:
     def parts(
         self, sums: Sequence[Any], weights: Sequence[int], flags: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return what is added to the sums of points, by line.
+        """Return the points that are added to the sums, by line.
 
         Parameters
         ----------
         sums
-            For each set the sum of its features' points, in 1/10,000ths: int64 arrays of shape
-            (N,), or expressions. An unknown value that is shared out has given 0.
+            For each set the sum of its features' points, in 1/10,000ths of a point: int64 arrays of
+            shape (N,), or Polars expressions. Unknown values that are redistributed count 0 in it.
         weights
             F weights.
         flags
-            By name, each 1 or 0, of the same kind as the sums.
+            By name, 1 or 0, of the same type as `sums`.
+
+        Returns
+        -------
+        dict
+            By line, in 1/10,000ths of a point, of the same type as `sums`.
 
         Notes
         -----
-        Redistributed is ``floor(sum * all / known + 0.5)`` less the sum, `all` being the weights of
-        the set without their signs and `known` those whose value is known; nothing where there is
-        none.
+        The redistributed points are ``floor(sum * all / known + 0.5) - sum``. Here `all` is the sum
+        of the set's absolute weights, and `known` is the part whose value is known. They are 0 if
+        `known` is 0.
         """
         parts = {}
         for points, each in zip(sums, self.sets, strict=True):
@@ -160,5 +170,8 @@ class Combination:
         return parts
 
     def raw(self, sums: Sequence[Any], weights: Sequence[int], flags: Mapping[str, Any]) -> Any:
-        """Return the score before rounding and clipping, in 1/10,000ths; see `parts`."""
+        """Return the raw score, before rounding and clipping, in 1/10,000ths of a point.
+
+        The parameters are those of `parts`.
+        """
         return sum([*sums, *self.parts(sums, weights, flags).values()], self.base)

@@ -1,11 +1,10 @@
-"""Specs as files and text: reading YAML and JSON with line numbers, writing, JSON Schema.
+"""Reads specs from YAML and JSON with line numbers, writes them, and makes their JSON Schema.
 
-YAML is read by YAML 1.2's core rules: ``no``, ``on`` and ``12:30`` are the words that they look
-like, as category names often are. A key given twice is refused, and so is what makes a short file a
-large one: aliases of mappings and lists, merge keys, more levels, entries or bytes than any spec
-needs. Writing makes new text from a spec;
-a user's file, with the comments in it, is never written to. What other tools write is put into a
-spec's own words by `foreign` and validated here.
+YAML is read by the core schema of YAML 1.2, so that ``no``, ``on`` and ``12:30`` are texts, as in
+names of categories. Repeated keys are refused. So is what lets a short file expand to a large one:
+aliases of mappings and lists, merge keys, and more levels, entries or bytes than a spec needs. A
+user's file, with its comments, is never changed; writing makes new text. `import_specs` converts
+files of other tools, which are validated here.
 """
 
 from __future__ import annotations
@@ -55,14 +54,14 @@ __all__ = [
 _Place = tuple[str | int, ...]
 M = TypeVar("M", bound=SpecModel)
 
-#: Keys, values and items of a document.
+#: Most keys, values and items of a document.
 _MOST_NODES = 200_000
-#: Problems that a message lists, and wrong keys of which the likely name is looked for; the facts
-#: of the error have all.
+#: Most problems that a message lists, and most unknown keys for which it suggests a name. The
+#: error's `problems` has all of them.
 _LISTED, _GUESSED = 200, 20
 
 
-#: The scalars of YAML 1.2's core schema that aren't text: tag, form, first characters.
+#: The scalars of YAML 1.2's core schema other than text: tag, pattern, first characters.
 _CORE_SCALARS = tuple(
     (f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
     for tag, pattern, first in (
@@ -76,14 +75,14 @@ _CORE_SCALARS = tuple(
 
 
 class _CoreLoader(yaml.SafeLoader):
-    """Safe loader with the scalars of YAML 1.2's core schema alone, of bounded documents."""
+    """Safe loader that knows only the scalars of YAML 1.2's core schema, and limits documents."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self._levels = self._nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose a node as PyYAML does, and count it before it is made."""
+        """Compose a node as PyYAML does, after checking the limits on nodes and levels."""
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call] # so in its stubs
         mark: Any = event.start_mark
         self._nodes += 1
@@ -112,7 +111,7 @@ for _tag, _pattern, _first in _CORE_SCALARS:
     _CoreLoader.add_implicit_resolver(_tag, _pattern, _first)
 
 
-# YAML 1.1 reads 010 as eight; a weight is a decimal number.
+# YAML 1.1 reads 010 as octal eight, but a weight is a decimal number.
 _CoreLoader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(str(node.value)))
 
 
@@ -122,13 +121,13 @@ def load(path: str | Path) -> ScoringSpec:
     Raises
     ------
     SpecError
-        If the file can't be read, isn't YAML, JSON or CSV, or what it says can't hold; every fault
-        is in the message, with its line.
+        If the file can't be read, isn't YAML, JSON or CSV, or is no valid spec. The message lists
+        every problem with its line.
 
     Warns
     -----
     SpecWarning
-        If an earlier tool wrote it: names the keys that the spec does without.
+        If keys of another tool's file were left out, or the calibration was fitted to other scores.
     """
     path = Path(path)
     try:
@@ -161,7 +160,7 @@ def load(path: str | Path) -> ScoringSpec:
 def parse(text: str, *, source: str = "spec") -> ScoringSpec:
     """Read a spec from YAML or JSON text; `source` names it in errors.
 
-    In JSON, also the forms that earlier tools write; see `foreign.from_tools`.
+    JSON may have the form of another tool, see `import_specs.from_tools`.
 
     Raises
     ------
@@ -172,7 +171,7 @@ def parse(text: str, *, source: str = "spec") -> ScoringSpec:
 
 
 def _draft(text: str, *, source: str) -> Draft:
-    """Read text to a spec's data, put into a spec's own words where a tool wrote it."""
+    """Parse text to a spec's data, converted if another tool wrote it."""
     data, lines = read_with_lines(text, source)
     if not isinstance(data, dict):
         raise SpecError(
@@ -185,7 +184,7 @@ def _draft(text: str, *, source: str) -> Draft:
 
 
 def _validated(draft: Draft, *, source: str) -> ScoringSpec:
-    """Validate a draft; word all that is wrong with it."""
+    """Return the spec of a draft, or raise a `SpecError` with all of its problems."""
     found = [
         (line, f"{source}:{line}: {text}" if line else f"{source}: {text}")
         for line, text in draft.found
@@ -203,13 +202,19 @@ def _validated(draft: Draft, *, source: str) -> ScoringSpec:
 
 
 def read_with_lines(text: str, source: str) -> tuple[object, dict[_Place, int]]:
-    """Read text to plain data, and each place's line."""
+    """Parse YAML or JSON to plain data, and return the line of each path of keys.
+
+    Raises
+    ------
+    SpecError
+        If the text is neither YAML nor JSON, repeats a key, or exceeds a limit.
+    """
     lines: dict[_Place, int] = {}
-    # Nearly all JSON is YAML, but for escapes beyond the basic plane and tabs as indentation.
+    # JSON is YAML except for surrogate escapes and tabs as indentation, so YAML gives its lines.
     is_json = text.lstrip("\ufeff \t\r\n").startswith("{")
     try:
         root = yaml.compose(text, Loader=_CoreLoader)
-        # In JSON two halves make a character; its own reader tells.
+        # In JSON a pair of surrogates is a character, so the JSON parser checks them instead.
         strict = not is_json
         as_yaml = _plain(root, (), lines, source, strict=strict) if root is not None else None
     except SpecError:
@@ -242,7 +247,7 @@ def _json(
 
 
 def _once(source: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a mapping of JSON's pairs; refuse a key given twice."""
+    """Return a mapping of JSON's pairs; raise `SpecError` for a repeated key."""
     data: dict[str, Any] = {}
     for key, value in pairs:
         if key in data:
@@ -254,7 +259,7 @@ def _once(source: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _plain(
     node: yaml.Node, place: _Place, lines: dict[_Place, int], source: str, *, strict: bool
 ) -> object:
-    """Turn YAML nodes into plain data, noting each place's line."""
+    """Convert YAML nodes to plain data, and record the line of each path of keys."""
     lines[place] = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         data: dict[str, object] = {}
@@ -299,7 +304,7 @@ def _unreadable_value(node: yaml.Node, place: _Place, source: str, problem: str)
 def _findings(
     err: ValidationError, *, source: str, lines: Mapping[_Place, int], data: object
 ) -> list[tuple[int, str]]:
-    """Word pydantic's findings: file and line, place, what is wrong, the likely name."""
+    """Return pydantic's findings as line and message, which names file, line and path of keys."""
     found = []
     for place, problem in _problems(err, data):
         name = ".".join(str(part) for part in place) or "spec"
@@ -310,20 +315,20 @@ def _findings(
 
 
 def _line_of(place: _Place, lines: Mapping[_Place, int]) -> int:
-    """Return the line of a place, or of the nearest that holds it; 0 where none is known."""
+    """Return the line of a path of keys, or of its nearest known parent; 0 if none is known."""
     while place and place not in lines:
         place = place[:-1]
     return lines.get(place, 0)
 
 
 def at_line(source: str, place: _Place, lines: Mapping[_Place, int]) -> str:
-    """Name a place in a document by its source, and its line where that is known."""
+    """Return ``source:line`` of a path of keys in a document; the source alone without a line."""
     line = _line_of(place, lines)
     return f"{source}:{line}" if line else source
 
 
 def _refusal(found: list[tuple[int, str]], *, source: str, hint: str | None = None) -> SpecError:
-    """Put all that is wrong into one error, in the order of the lines."""
+    """Return one error with all problems, sorted by line."""
     texts = [text for _, text in sorted(set(found))]
     if len(texts) == 1:
         return SpecError(texts[0], hint=hint, problems=texts)
@@ -334,7 +339,7 @@ def _refusal(found: list[tuple[int, str]], *, source: str, hint: str | None = No
 
 
 def _problems(err: ValidationError, data: object) -> Iterator[tuple[_Place, str]]:
-    """Give each finding's place and wording; one finding may hold several problems."""
+    """Yield the path of keys and the message of each problem; a finding may hold several."""
     details = err.errors(include_url=False)
     guessed = 0
     for detail in details:
@@ -345,7 +350,8 @@ def _problems(err: ValidationError, data: object) -> Iterator[tuple[_Place, str]
             guessed += detail["type"] == "extra_forbidden"
             problem = _problem(detail, guess=guessed <= _GUESSED)
             yield real_place(detail["loc"], data), problem
-    # The whole is looked at only where its parts hold; the tiers can be, all the same.
+    # pydantic validates the spec as a whole only if all its parts are valid. Tiers can be checked
+    # even if other parts aren't.
     places = [detail["loc"] for detail in details]
     if isinstance(data, dict) and all(p and p[0] not in ("max_score", "tiers") for p in places):
         with suppress(ValidationError):
@@ -355,7 +361,7 @@ def _problems(err: ValidationError, data: object) -> Iterator[tuple[_Place, str]
 
 
 def real_place(loc: _Place, data: object) -> _Place:
-    """Drop the parts of a pydantic location that name a union's branch and not a key."""
+    """Return a pydantic location as a path of keys, without the names of union branches."""
     place: list[str | int] = []
     at: Any = data
     for i, part in enumerate(loc):
@@ -388,20 +394,20 @@ def _problem(detail: ErrorDetails, *, guess: bool = True) -> str:
 
 @cache
 def known_keys(model: type[SpecModel]) -> frozenset[str]:
-    """Return the keys of a document and of all its parts."""
+    """Return the keys of a document model and of all its parts."""
     schema = model.model_json_schema()
     parts = (schema, *schema["$defs"].values())
     return frozenset(key for part in parts for key in part.get("properties", ()))
 
 
 def schema_of(model: type[SpecModel], title: str) -> dict[str, Any]:
-    """Return the JSON Schema of a document under a title."""
+    """Return the JSON Schema of a document model, with a title."""
     schema = model.model_json_schema(by_alias=True, mode="validation")
     return {**schema, "$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a spec, for editors that complete and check YAML.
+    """Return the JSON Schema of a spec, with which editors complete and validate YAML.
 
     Put ``# yaml-language-server: $schema=gtmar.schema.json`` on a spec's first line, after
     ``gtmar spec schema > gtmar.schema.json``.
@@ -410,7 +416,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def reweighed(spec: ScoringSpec, weights: Mapping[str, int]) -> ScoringSpec:
-    """Return the spec with other weights, by term.
+    """Return the spec with other weights, given by term; other terms keep theirs.
 
     Raises
     ------
@@ -437,7 +443,7 @@ def retiered(spec: ScoringSpec, tiers: Mapping[str, Mapping[str, float]]) -> Sco
     Raises
     ------
     SpecError
-        If they don't fit together.
+        If the tiers don't fit together, or don't fit the rest of the spec.
     """
     plain = spec.model_dump(by_alias=True) | {"tiers": {n: dict(t) for n, t in tiers.items()}}
     try:
@@ -448,7 +454,7 @@ def retiered(spec: ScoringSpec, tiers: Mapping[str, Mapping[str, float]]) -> Sco
 
 
 def _short(spec: ScoringSpec) -> dict[str, Any]:
-    """Return a spec's data without what is at its default."""
+    """Return a spec's data without defaults, except `max_score`."""
     data = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return {"model": data.pop("model"), "max_score": spec.max_score, **data}
 
@@ -459,14 +465,14 @@ def to_json(spec: ScoringSpec) -> str:
 
 
 def reading_dates(spec: ScoringSpec | str | Path, date_format: str | None) -> ScoringSpec:
-    """Return a spec, or that of a file, with another form of dates in texts; None for its own.
+    """Return a spec, or that of a file, with another format of text dates; None keeps its own.
 
     Raises
     ------
     SpecError
-        If the file can't be read.
+        If the file is no readable spec.
     UsageError
-        If it isn't a form of dates.
+        If `date_format` is no date format.
     """
     if not isinstance(spec, ScoringSpec):
         spec = load(spec)
@@ -480,12 +486,12 @@ def reading_dates(spec: ScoringSpec | str | Path, date_format: str | None) -> Sc
 
 
 def part_of(model: type[M], given: Mapping[str, Any] | None, *, whose: str) -> M | None:
-    """Return a part of a spec, such as its `read`, given as plain data; None for none.
+    """Return a part of a spec, such as its `read`, from plain data; None for None.
 
     Raises
     ------
     UsageError
-        If it says something that can't hold; `whose` is what the argument is called.
+        If the data is invalid; `whose` is the argument's name in the message.
     """
     try:
         return None if given is None else model.model_validate(given)
@@ -501,23 +507,23 @@ def to_yaml(spec: ScoringSpec, *, heading: str = "") -> str:
     Parameters
     ----------
     heading
-        Lines of comment to stand at the top, without the ``#``.
+        Comment lines at the top, without ``#``.
     """
     return commented_yaml(with_leaves(_short(spec), _whole_number), heading=heading)
 
 
 def _whole_number(value: Any) -> Any:
-    """Return 55 for 55.0, as people write it; both read back the same."""
+    """Return 55 for 55.0, which is shorter and reads back the same."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-# ---- YAML that people like to read ---------------------------------------------------------------
+# ---- commented YAML ------------------------------------------------------------------------------
 
-#: Beside the usual ones.
+#: Characters that YAML reads as line ends, besides the usual ones.
 _LINE_ENDS = "\x85\u2028\u2029"
-#: A feature stands on one line, however long.
+#: Line width, so large that a feature stays on one line.
 _ONE_LINE = 10_000
-#: What stands above some keys.
+#: Comment above a key.
 _NOTES = {
     "groups": "Features whose points are summed first, and cut at min and max",
     "veto": "Whom a rule keeps out of the tiers that are better",
@@ -538,16 +544,18 @@ def commented_yaml(
     comments: Mapping[str, str] = MappingProxyType({}),
     left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Write a spec's plain data as commented YAML.
+    """Return a spec's plain data as commented YAML.
 
     Parameters
     ----------
+    data
+        The spec's plain data.
     heading
-        Lines to stand at the top as comments.
+        Comment lines at the top, without ``#``.
     comments
-        A comment by feature, of one line or more, to stand above it.
+        Comment above each feature, of one or more lines.
     left_out
-        Columns that are no feature, with the reason; listed below the features.
+        Reason by column, for columns that became no feature; listed below the features.
     """
     parts = [_commented(heading)]
     for key, value in data.items():
@@ -566,7 +574,7 @@ def commented_yaml(
 
 
 def _shaped(key: str, value: Any) -> Any:
-    """Lay a part out: what has a line of its own stays as it is, the rest stands on one line."""
+    """Mark the mappings of a part of the spec that are written on one line."""
     if key in ("tiers", "groups"):
         return {name: _Flow(each) for name, each in value.items()}
     if key in ("guardrails", "veto"):
@@ -577,7 +585,7 @@ def _shaped(key: str, value: Any) -> Any:
 
 
 def _laid_out(feature: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Put a feature on one line; with bins, each bin on one."""
+    """Mark a feature to be written on one line, or each of its bins."""
     encode = feature.get("encode")
     if not isinstance(encode, dict) or encode.get("kind") != "bins":
         return _Flow(feature)
@@ -586,21 +594,21 @@ def _laid_out(feature: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class _Flow(dict[str, Any]):
-    """A mapping that is written on one line, where it fits."""
+    """A mapping that is written on one line."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Safe dumper that knows `_Flow`."""
+    """Safe dumper that writes `_Flow` on one line."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    """Escape what YAML takes for the end of a line."""
+    """Return a text node, double-quoted if the text has unusual line ends."""
     style = '"' if any(end in text for end in _LINE_ENDS) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _text)
-# What our own reader takes for a number must be quoted where it is text.
+# Text that `_CoreLoader` would read as a number, flag or null must be quoted.
 for _tag, _pattern, _first in _CORE_SCALARS:
     _Dumper.add_implicit_resolver(_tag, _pattern, _first)
 _Dumper.add_representer(
@@ -631,5 +639,5 @@ def _commented(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Keep a name from the table from breaking out of its comment."""
+    """Return text on one line, so that a name from a table can't end its comment."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -1,9 +1,9 @@
-"""Encoders as a spec states them: how a column's value becomes a number from 0 to 1, or a bin.
+"""The encoders of a spec: how a column's value becomes a number or a bin.
 
-A category may be spelt in more than one way: a spec's categories match by value. 10, 10.0, "10" and
-a decimal 10.00 are one category; so are true, True and, where the spec's own words are true and
-false, 1. What is no number stays the text that it is: "01" is not "1". Two categories of one spec
-that are equal as numbers, such as "1.1" and "1.10", are texts.
+Categories match by value, not by spelling. 10, 10.0, "10" and a decimal 10.00 are one category; so
+are true and True, and also 1 if the spec lists true and false and no other number. Other texts
+match exactly: "01" is not "1". Two categories of one spec that are equal as numbers, such as "1.1"
+and "1.10", match as texts.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ __all__ = [
 ]
 
 
-#: A number as it is written without need: no sign for plus, no zeros before it, no exponent.
+#: A plain number: without plus sign, leading zeros and exponent.
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?", re.ASCII)
 _FLAGS = {"true": "1", "false": "0"}
 
 
 def value_form(text: str) -> str | None:
-    """Return the one form of a number or a flag; None for any other text.
+    """Return the canonical form of a plain number or a flag; None for any other text.
 
     Examples
     --------
@@ -76,7 +76,10 @@ def value_form(text: str) -> str | None:
 
 
 def value_forms(categories: Iterable[str]) -> dict[str, str]:
-    """Return a spec's category by each form of a value that means it, beside its own spelling."""
+    """Return a spec's categories by the canonical forms of values that match them.
+
+    Categories that are equal as numbers have no entry, since they match by spelling alone.
+    """
     formed = [(form, name) for name in categories if (form := value_form(name)) is not None]
     counted = Counter(form for form, _ in formed)
     forms = {form: name for form, name in formed if counted[form] == 1}
@@ -88,7 +91,10 @@ def value_forms(categories: Iterable[str]) -> dict[str, str]:
 
 
 def number_spellings(form: str) -> list[str]:
-    """Return how SQL engines write a value as text, given its form: zeros, exponents, flags."""
+    """Return the texts that SQL engines write for a value, given its canonical form.
+
+    They differ by trailing zeros, exponents, and the spelling of flags.
+    """
     if form in _FLAGS:
         return [form, form.capitalize(), form.upper(), form[0]]
     padded = [f"{form}{'' if '.' in form else '.'}{'0' * zeros}" for zeros in range(1, 11)]
@@ -103,17 +109,17 @@ def number_spellings(form: str) -> list[str]:
 
 #: Encoded values enter the score as integer counts of 1/10,000ths.
 VALUE_UNITS = 10_000
-#: Largest weight, either way. With 10,000 units a value this still leaves Int64 a wide margin.
+#: Largest absolute weight. With 10,000 units per value, scores stay far below Int64's limit.
 WEIGHT_LIMIT = 1_000_000
 
 
 class SpecModel(BaseModel):
-    """Base of everything in a spec: frozen, and no key passes unknown."""
+    """Base of all parts of a spec: frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-#: Whether points never fall, or never rise, as the column does; None asks for neither.
+#: Whether points must never fall (up) or never rise (down) as the column rises; None for neither.
 Monotone = Literal["up", "down"] | None
 
 
@@ -215,19 +221,20 @@ class DecayEncoder(SpecModel):
 
     @property
     def near(self) -> dict[int, int]:
-        """Values by day, in 1/10,000ths, where a power's last digits could decide the rounding.
+        """Values by day, in 1/10,000ths, for days where the power is close to a rounding boundary.
 
-        Stated, since engines compute powers differently; on all other days they can't disagree.
+        Engines compute powers with different last digits, so these values are tabulated. On other
+        days the difference can't change the rounded value.
         """
         return _decay(self.half_life)[0]
 
     @property
     def end(self) -> int:
-        """The first day that counts 0."""
+        """The first day whose rounded value is 0."""
         return _decay(self.half_life)[1]
 
 
-#: In 1/10,000ths; the powers of any two engines are far nearer to each other.
+#: Distance to a rounding boundary, in 1/10,000ths, far above the difference between two engines.
 _NEAR = 1e-7
 
 
@@ -270,7 +277,7 @@ class Weight(SpecModel):
         return self
 
 
-#: ``[0,3)``, ``[12,inf)``, ``[-inf,0)``: closed below, open above, as tiers are.
+#: ``[0,3)``, ``[12,inf)``, ``[-inf,0)``: low end included, high end excluded, as in tiers.
 _INTERVAL = re.compile(r"^\[\s*(?P<low>[^,\s]+)\s*,\s*(?P<high>[^,\s]+)\s*\)$")
 
 
@@ -282,7 +289,7 @@ class BinInterval(SpecModel):
 
     @classmethod
     def parse(cls, text: str) -> BinInterval | None:
-        """Read ``[low,high)``; None where the text isn't of that form.
+        """Parse ``[low,high)``; None if the text has another form, or `low` isn't below `high`.
 
         Examples
         --------
@@ -320,13 +327,13 @@ class Bins(SpecModel):
 
     @property
     def ordered(self) -> list[str]:
-        """The intervals along which weights may not fall; none without `monotone`."""
+        """Keys of intervals, in the order in which weights never fall; empty without `monotone`."""
         keys = sorted(self.intervals, key=lambda key: self.intervals[key].low)
         return [] if self.monotone is None else keys if self.monotone == "up" else keys[::-1]
 
     @property
     def categories(self) -> list[str]:
-        """The bins that are categories, without ``other`` and ``missing``."""
+        """Keys of bins that are categories, without ``other`` and ``missing``."""
         return [k for k in self.bins if k not in self.intervals and k not in ("other", "missing")]
 
     @model_validator(mode="after")
@@ -370,7 +377,10 @@ class MissingValue(SpecModel):
 
 
 def slope(encoder: RangeEncoder | CurveEncoder | QuantileEncoder) -> int:
-    """Return 1 where values rise with the column, -1 where they fall; of both, the ends tell."""
+    """Return 1 if encoded values rise with the column, -1 if they fall.
+
+    A curve is judged by its first and last point; 0 if these are equal.
+    """
     if isinstance(encoder, CurveEncoder):
         (_, first), (_, last) = encoder.points[0], encoder.points[-1]
         return (last > first) - (last < first)
@@ -384,7 +394,7 @@ def unordered(encode: dict[str, Any]) -> dict[str, Any]:
 
 
 def _spell_out(value: object) -> object:
-    """Let ``encode: bool`` stand for ``encode: {kind: bool}``."""
+    """Expand ``encode: bool`` to ``encode: {kind: bool}``."""
     return {"kind": value} if isinstance(value, str) else value
 
 

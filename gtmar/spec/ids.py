@@ -1,7 +1,8 @@
-"""The canonical form of a spec and its ids.
+"""The canonical form of a spec, and the ids that are hashes of it.
 
-`score_id` covers all that changes a score or a tier; `spec_id` that plus what changes a search or a
-verdict. Neither sees the order of keys, descriptions, versions, comments or lineage.
+`score_id` covers everything that changes a score or a tier. `spec_id` also covers what changes a
+search or a verdict. Neither depends on the order of keys, nor on descriptions, versions, comments
+or lineage.
 """
 
 from __future__ import annotations
@@ -30,18 +31,18 @@ __all__ = [
     "value_form_of",
 ]
 
-#: Hexadecimal digits of an id: 64 bits, so that a million specs still don't collide by chance.
+#: Hexadecimal digits of an id. With 64 bits a million specs are unlikely to collide.
 _DIGITS = 16
 _BOUNDS = ("min", "max")
 
 
 def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
-    """Return what a spec says, as plain data with defaults filled in and talk left out.
+    """Return a spec as plain data, with defaults filled in and descriptive keys left out.
 
     Parameters
     ----------
     bounds
-        True for all that `spec_id` covers, False for what changes a score or a tier alone.
+        True for everything that `spec_id` covers; False for what `score_id` covers.
     """
     data = spec.model_dump(mode="json", by_alias=True)
     features: dict[str, Any] = {}
@@ -55,7 +56,7 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
         "tiers": _edges(spec) if spec.has_edges else _rules(spec),
     }
     form |= _combined(spec)
-    # As above.
+    # Keys at their default are left out, so that the ids of older specs stay the same.
     if data["read"] != Reading().model_dump(mode="json"):
         form["read"] = data["read"]
     form |= {k: data[k] for k in ("date_format",) if data[k] is not None}
@@ -75,7 +76,7 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
 
 
 def _combined(spec: ScoringSpec) -> dict[str, Any]:
-    """Return what makes a score more than the sum of its points; nothing where it is none."""
+    """Return groups and vetoes in canonical form; empty for a spec without them."""
     form: dict[str, Any] = {}
     if spec.groups:
         form["groups"] = {
@@ -92,21 +93,21 @@ def _edges(spec: ScoringSpec) -> dict[str, list[int]]:
 
 
 def _rules(spec: ScoringSpec) -> list[list[object]]:
-    """Return the tiers from the highest down, each with its rule."""
+    """Return the tiers from the highest down, each with its rule, if any."""
     return [[name, *(spec.tiers[name].rule or ())] for name in spec.tier_names]
 
 
 def tiers_id(spec: ScoringSpec) -> str:
-    """Return a hash of what sets the tiers: their rule where they have one, else their edges.
+    """Return a hash of the tiers' rules, or of their edges where there is no rule.
 
-    Runs with the same id compare: their tiers mean the same.
+    Runs are comparable by tier if their ids are equal.
     """
     content = _rules(spec) if spec.has_rule else _edges(spec)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:_DIGITS]
 
 
 def _identifier(prefix: str, form: dict[str, Any]) -> str:
-    # -0.0 as 0.0: the two are equal.
+    # Adding 0.0 turns -0.0 into 0.0, its equal.
     form = with_leaves(form, lambda each: each + 0.0 if isinstance(each, float) else each)
     text = json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return prefix + hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
@@ -125,19 +126,19 @@ def points_id(spec: ScoringSpec) -> str:
 
 
 def calibration_of(spec: ScoringSpec) -> Calibration | None:
-    """Return a spec's calibration if it was fitted to the scores that the spec gives, else None."""
+    """Return a spec's calibration; None if there is none, or it was fitted to other scores."""
     own = spec.calibration
     return own if own is not None and own.points_id == points_id(spec) else None
 
 
 def _feature(feature: Feature, name: str, data: dict[str, Any], *, bounds: bool) -> dict[str, Any]:
-    """Return what a feature says, given its plain data; of its limits only where `bounds` count."""
+    """Return a feature in canonical form, from its plain data; without bounds unless `bounds`."""
     kept = {k: v for k, v in data.items() if k != "description"}
     if (rule := feature.parsed_rule) is not None:
         kept = {k: kept[k] for k in ("weight", "min", "max", "encode")}
         kept["rule"] = rule.canonical
     else:
-        # Only where there is any, so that ids from before stay as they are.
+        # Left out where there is none, so that the ids of older specs stay the same.
         del kept["rule"]
         kept["column"] = kept["column"] or name
     scale = kept["encode"].get("then", kept["encode"])
@@ -165,14 +166,14 @@ def fitted_features(spec: ScoringSpec) -> tuple[str, ...]:
 
 
 def spec_id(spec: ScoringSpec) -> str:
-    """Return the id of a spec: `score_id`'s matter and what changes a search or a verdict."""
+    """Return the id shared by all specs that give the same scores, searches and verdicts."""
     return _identifier("s", canonical(spec))
 
 
 def form_id(spec: ScoringSpec, *, tiers: bool = True) -> str:
-    """Return the id shared by all specs that give the same scores once their weights agree.
+    """Return the id shared by all specs that give the same scores once their weights are equal.
 
-    Their tiers are the same too, by edges or by rule, unless `tiers` is false.
+    Their tiers are then the same too, by edges or by rule, unless `tiers` is False.
     """
     form = canonical(spec, bounds=False)
     if not tiers:
@@ -184,7 +185,7 @@ def form_id(spec: ScoringSpec, *, tiers: bool = True) -> str:
 
 
 def value_form_of(feature: Feature, name: str) -> dict[str, Any]:
-    """Return what a feature of this name says of its value: all but weights and their bounds."""
+    """Return the canonical form of a feature's value: everything but weights and bounds."""
     form = _feature(feature, name, feature.model_dump(mode="json", by_alias=True), bounds=False)
     form.pop("weight", None)
     if form["encode"]["kind"] == "bins":

@@ -1,7 +1,7 @@
-"""Specs as other tools write them: their JSON beside talk of its run, and weights as CSV.
+"""Imports specs of other tools: JSON that includes results of a run, and weights as CSV.
 
-Both end as plain data in a spec's own words, with the line of each place, and are validated like
-any spec by `document`.
+Both are converted to a spec's plain data, with the line of each key, which `document` validates
+like any other spec.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 __all__ = ["PASSED_OVER", "Draft", "encoded_features", "from_csv", "from_tools"]
 
-#: Keys that the spec may stand under.
+#: Keys that may hold the spec.
 _WRAPPERS = ("spec", "best_spec")
-#: Keys that bare weights may stand under.
+#: Keys that may hold bare weights.
 _BARE = ("weights", "weights_snapshot")
-#: What those tools call an outcome's column.
+#: Outcome by the other tools' key for its column.
 _OUTCOMES = {
     "retain_column": "retained",
     "churn_column": "churned",
     "mrr_column": "mrr",
     "ltv_column": "ltv",
 }
-#: What they say of the run that found a spec.
+#: Keys about the run that produced a spec, which are left out.
 PASSED_OVER = (
     "_meta",
     "metadata",
@@ -47,7 +47,7 @@ PASSED_OVER = (
     "generated_at",
     "timestamp",
 )
-#: Where only weights are given: the seed form's tiers.
+#: Default tiers where only weights are given.
 _TIERS = {
     "A": {"min": 60, "max": 101},
     "B": {"min": 35, "max": 60},
@@ -64,31 +64,31 @@ _Place = tuple[str | int, ...]
 
 @dataclass
 class Draft:
-    """A spec's data, not yet validated."""
+    """A spec's plain data before validation."""
 
     data: dict[str, Any]
-    #: Line by place, as far as known.
+    #: Line by path of keys, as far as known.
     lines: dict[_Place, int]
-    #: Faults found on the way: line and wording.
+    #: Problems of the import: line and message.
     found: list[tuple[int, str]] = field(default_factory=list)
     hint: str | None = None
-    #: Keys that the spec does without, as far as they say anything.
+    #: Keys that were left out although they have a value.
     passed_over: list[str] = field(default_factory=list)
 
 
 def from_tools(data: Mapping[str, Any], lines: Mapping[_Place, int], *, name: str) -> Draft:
-    """Put the JSON of an earlier tool into a spec's own words; a spec of ours stays as it is.
+    """Convert the JSON of another tool to a spec's data; a spec in our own form is unchanged.
 
     Parameters
     ----------
     data
-        The whole object: a spec; one under ``spec`` or ``best_spec``; or bare weights under
+        The whole object: a spec, a spec under ``spec`` or ``best_spec``, or bare weights under
         ``weights`` or ``weights_snapshot``. Keys of `PASSED_OVER` are left out and listed in
-        `Draft.passed_over`; keys that nobody knows stay, to be refused with all else.
+        `Draft.passed_over`. Unknown keys are kept, so that validation refuses them.
     lines
-        Line by place.
+        Line by path of keys.
     name
-        The model's name, where bare weights have none.
+        The model's name, for bare weights without one.
     """
     draft = Draft(dict(data), dict(lines))
     if "features" not in data:
@@ -135,15 +135,15 @@ def from_tools(data: Mapping[str, Any], lines: Mapping[_Place, int], *, name: st
 
 
 def encoded_features(data: Mapping[str, Any]) -> list[str]:
-    """Name the features whose points aren't the column's own number times the weight.
+    """Return the features whose points aren't simply the column's number times the weight.
 
-    They are encoded, a rule, in a group, or unknown in places; vetoes come last. Tools that know
-    weights alone give such a spec's accounts other scores.
+    Such a feature has an encoder, is a rule, is in a group, or gives unknown values a value. Vetoes
+    follow the features. Tools that read only the weights compute other scores from such a spec.
 
     Parameters
     ----------
     data
-        A spec as plain data, its defaults left out or not.
+        A spec as plain data, with or without its defaults.
     """
     groups = (data.get("groups") or {}).values()
     grouped = {name for group in groups for name in group["features"]}
@@ -161,7 +161,7 @@ def encoded_features(data: Mapping[str, Any]) -> list[str]:
 
 
 def _feature(weight: object, low: int | None = None, high: int | None = None) -> dict[str, Any]:
-    """Give a bare weight bounds: its own side of 0, as far as 25 or twice the weight."""
+    """Return a feature with default bounds: from 0 to 25, or twice the weight, on its side of 0."""
     if isinstance(weight, float) and weight.is_integer():
         weight = int(weight)
     size = weight if isinstance(weight, int) else 0
@@ -175,18 +175,20 @@ def _feature(weight: object, low: int | None = None, high: int | None = None) ->
 
 
 def from_csv(text: str, *, name: str) -> Draft:
-    """Read weights as CSV: a head ``feature,weight``, also ``min`` and ``max``, a feature a row.
+    """Read weights from CSV: a header ``feature,weight``, optionally ``min`` and ``max``, and rows.
 
     Parameters
     ----------
     text
-        The file; cells are parted by commas, semicolons or tabs.
+        The file's text; the separator is a comma, semicolon or tab.
+    name
+        The model's name.
 
     Returns
     -------
     Draft
-        With identity encoders, the seed form's tiers, and bounds on the weight's own side of 0
-        where a row has none.
+        Features with identity encoders, default tiers, and default bounds where a row has none.
+        Its problems are in `Draft.found`.
     """
     draft = Draft({"model": name, "max_score": 100, "features": {}, "tiers": _TIERS}, {})
     text = text.removeprefix("\ufeff")
@@ -225,7 +227,7 @@ def _head_problems(head: list[str]) -> Iterable[str]:
 
 
 def _read_rows(draft: Draft, head: list[str], rows: list[tuple[int, list[str]]]) -> None:
-    """Take in a feature a row; note what is wrong with each."""
+    """Add one feature per row to the draft, or the row's problems."""
     shares = []
     at: dict[str, int] = {}
     for line, cells in rows:

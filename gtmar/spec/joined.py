@@ -1,7 +1,8 @@
-"""Two specs as one form: each a vector of weights over the terms of both.
+"""Joins two specs into one form, in which each is a vector of weights over the terms of both.
 
-So that a search's machinery compares any two scores of one scale: what one of them lacks has weight
-0 in it. Of a feature that both name and read otherwise, the candidate's has a name of its own.
+The code of a search can then compare any two scores on one scale. A term that a spec lacks has
+weight 0 in it. If both specs have a feature of one name that differs in more than weights, the
+candidate's gets another name.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["joined"]
 
-#: What scores must share to be compared account by account.
+#: Keys that two specs must share to be compared account by account.
 _SHARED = (
     *("max_score", "orientation", "id", "outcomes", "labels"),
     *("as_of", "date_format", "time_zone", "read"),
@@ -28,16 +29,18 @@ _OWN = "{} (candidate)"
 
 
 def joined(incumbent: ScoringSpec, candidate: ScoringSpec) -> tuple[ScoringSpec, ScoringSpec]:
-    """Return two specs of one form that score as these do.
+    """Return two specs of one form that give the same scores as the incumbent and the candidate.
 
-    The first has the incumbent's tiers, objective and guardrails, bounds that reach both weights,
-    and the candidate's split, since the candidate is to be judged where nobody searched it. Where
-    the two have one form, and bounds that reach both weights, its id is the incumbent's.
+    The first has the incumbent's tiers, objective and guardrails, bounds that include both weights,
+    and the candidate's split, so that the candidate is judged on accounts that its search didn't
+    see. It has the incumbent's id if the two specs already share their form, and the incumbent's
+    bounds include both weights.
 
     Raises
     ------
     UsageError
-        If they aren't of one scale, or read a table in two ways, or differ in no score.
+        If the specs differ in their scale, in how they read a table, or in the number of tiers; if
+        their groups or vetoes can't be joined; or if they give every account the same score.
     """
     differing = [name for name in _SHARED if getattr(incumbent, name) != getattr(candidate, name)]
     sizes = len(incumbent.tiers), len(candidate.tiers)
@@ -59,8 +62,8 @@ def joined(incumbent: ScoringSpec, candidate: ScoringSpec) -> tuple[ScoringSpec,
     grouped = _refuse_shapes(incumbent, candidate)
 
     def shared(name: str) -> bool:
-        """Whether a feature of both is one and the same."""
-        # In other groups a weight counts otherwise, so each score has features of its own.
+        """Return whether a feature is the same in both specs, but for weights and bounds."""
+        # With different groups a weight has a different effect, so no feature is shared.
         if grouped or name not in old or name not in new:
             return False
         one, two = (value_form_of(each.features[name], name) for each in (incumbent, candidate))
@@ -78,12 +81,12 @@ def joined(incumbent: ScoringSpec, candidate: ScoringSpec) -> tuple[ScoringSpec,
         reaching = _reaching({**feature, "column": column}, None)
         features[own], now[own] = _weighing(reaching, None), reaching
     if incumbent.base != candidate.base:
-        # One more for every account: each value of a column is `other`, or unknown.
+        # The difference of the bases becomes a constant feature: every value is `other` or missing.
         step, column = candidate.base - incumbent.base, incumbent.terms[0].columns[0]
         name = _OWN.format("base")
         features[name], now[name] = _constant(column, 0, step), _constant(column, step, step)
         if grouped:
-            # Apart from the weights of which those of unknown values are shared out.
+            # In a group of its own it takes no part in redistribution.
             ends = {"min": min(0, step), "max": max(0, step)}
             data["groups"] |= {name: {"features": [name], **ends}}
     for name, group in other["groups"].items() if grouped else ():
@@ -92,7 +95,7 @@ def joined(incumbent: ScoringSpec, candidate: ScoringSpec) -> tuple[ScoringSpec,
         data["groups"] |= {own: {**group, "features": named}}
     one = {**data, "features": features, "split": other["split"], "calibration": None}
     one["window"] = data["window"] or other["window"]
-    # Constraints are a search's: what a person decides on was not searched under them.
+    # Constraints apply to a search, and the candidate was not searched under the incumbent's.
     two = {**one, "features": now, "constraints": None}
     two |= {name: other[name] for name in ("model", "tiers", "veto", "lineage")}
     first, second = (ScoringSpec.model_validate(each) for each in (one, two))
@@ -103,7 +106,10 @@ def joined(incumbent: ScoringSpec, candidate: ScoringSpec) -> tuple[ScoringSpec,
 
 
 def _refuse_shapes(incumbent: ScoringSpec, candidate: ScoringSpec) -> bool:
-    """Refuse shapes that weights of 0 don't take out; say whether points add up in two ways."""
+    """Refuse vetoes that differ and groups that weights of 0 can't remove.
+
+    Returns whether groups or redistribution make points add up differently in the two specs.
+    """
     sides = (incumbent, candidate)
     apart = any(map(Combination.of, sides)) and (
         form_id(incumbent, tiers=False) != form_id(candidate, tiers=False)
@@ -130,7 +136,7 @@ def _refuse_shapes(incumbent: ScoringSpec, candidate: ScoringSpec) -> bool:
 
 
 def _weights(feature: dict[str, Any]) -> Iterator[tuple[str | None, dict[str, Any]]]:
-    """Give what has a weight: the feature, or each of its bins by key."""
+    """Yield the parts with a weight: the feature with key None, or each of its bins by key."""
     if feature["encode"]["kind"] == "bins":
         yield from feature["encode"]["bins"].items()
     else:
@@ -138,7 +144,7 @@ def _weights(feature: dict[str, Any]) -> Iterator[tuple[str | None, dict[str, An
 
 
 def _changed(feature: dict[str, Any], by: dict[str | None, dict[str, Any]]) -> dict[str, Any]:
-    """Return a feature with weights or bounds, of each bin, replaced."""
+    """Return a feature with its weights or bounds, or those of each bin, replaced."""
     if feature["encode"]["kind"] != "bins":
         return {**feature, **by[None]}
     bins = {key: {**bin_, **by[key]} for key, bin_ in feature["encode"]["bins"].items()}
@@ -146,10 +152,10 @@ def _changed(feature: dict[str, Any], by: dict[str | None, dict[str, Any]]) -> d
 
 
 def _reaching(feature: dict[str, Any], other: dict[str, Any] | None) -> dict[str, Any]:
-    """Return a feature whose bounds reach another's weights too; 0 where there is no other."""
+    """Return a feature with bounds that also include another's weights, or 0 without another."""
     weights = {} if other is None else {key: each["weight"] for key, each in _weights(other)}
     if any(not each["min"] <= weights.get(k, 0) <= each["max"] for k, each in _weights(feature)):
-        # The other's weights needn't keep this one's order.
+        # Weights outside the bounds need not keep the order of `monotone`, so it is dropped.
         feature = {**feature, "encode": unordered(feature["encode"])}
     return _changed(
         feature,
@@ -164,7 +170,7 @@ def _reaching(feature: dict[str, Any], other: dict[str, Any] | None) -> dict[str
 
 
 def _weighing(feature: dict[str, Any], other: dict[str, Any] | None) -> dict[str, Any]:
-    """Return a feature with another's weights, bounds reaching both; 0 where there is no other."""
+    """Return a feature with another's weights, or 0 without another, and bounds for both."""
     weights = {} if other is None else {key: each["weight"] for key, each in _weights(other)}
     reaching = _reaching(feature, other)
     reaching |= {"encode": unordered(reaching["encode"])}

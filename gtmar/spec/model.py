@@ -1,7 +1,7 @@
 """The scoring spec as frozen data: features, tiers, outcomes, guardrails and constraints.
 
-Whatever can't hold is refused when a spec is made, all problems at once. Files and text are read
-and written by `spec.document`.
+Constructing a spec validates it and reports all problems at once. `spec.document` reads and writes
+files and text.
 """
 
 from __future__ import annotations
@@ -72,15 +72,15 @@ __all__ = [
 ]
 
 
-#: Guardrails that no metric gives: they compare a candidate with what it comes from. By name, the
-#: one end that each takes.
+#: Guardrails that compare a candidate with the spec it comes from instead of limiting a metric,
+#: with the one bound that each takes.
 COMPARISONS: dict[str, Literal["min", "max"]] = {
     "worst_segment_change": "min",
     "segment_gap": "max",
     "moved_share": "max",
     "gain": "min",
 }
-#: Those among them that need segments.
+#: Comparisons that need segments.
 BY_SEGMENT = ("worst_segment_change", "segment_gap")
 
 
@@ -136,12 +136,14 @@ class Window(SpecModel):
 
 
 def stated_date(text: str) -> date | None:
-    """Return the date that a text states; None where it names a column.
+    """Return the date that a text states; None if it isn't of the form YYYY-MM-DD.
+
+    Such a text names a column.
 
     Raises
     ------
     ValueError
-        If it looks like a date and is none.
+        If it has the form of a date and is none, as 2026-02-30.
 
     Examples
     --------
@@ -152,7 +154,7 @@ def stated_date(text: str) -> date | None:
 
 
 def stated_as_of(text: str) -> date:
-    """Return the day that ``as_of`` states; `UsageError` where it states none."""
+    """Return the day that ``as_of`` states; raise `UsageError` if it is no ISO date."""
     try:
         return date.fromisoformat(text)
     except ValueError as err:
@@ -163,7 +165,7 @@ def stated_as_of(text: str) -> date:
 
 #: Scores are rounded to 1/100 of a point.
 SCORE_UNITS = 100
-#: Above this a tally's sum of squared scores could leave Int64 (10^8 accounts).
+#: Largest `max_score`, so that the sum of squared scores of 10^8 accounts fits Int64.
 MAX_SCORE_LIMIT = 1_000
 
 
@@ -181,24 +183,27 @@ _RuleText = Annotated[str, AfterValidator(_rule_text)]
 class Feature(SpecModel):
     """One column of the account table, how it is encoded, and its weight; or a rule's weight."""
 
-    #: Conditions on one to three columns, see `gtmar.spec.rule`: 1 where they hold, else 0.
+    #: One to three conditions on columns, see `gtmar.spec.rule`: 1 where all hold, else 0.
     rule: _RuleText | None = None
     weight: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     min: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     max: StrictInt | None = Field(default=None, ge=-WEIGHT_LIMIT, le=WEIGHT_LIMIT)
     column: str | None = None
     encode: Encoder = _IDENTITY
-    #: `redistribute` shares the weight of an unknown out, see `gtmar.spec.combination`.
+    #: `redistribute` gives an unknown value's weight to known ones, see `gtmar.spec.combination`.
     missing: Literal["error", "redistribute"] | MissingValue = "error"
     description: str | None = None
 
     @property
     def parsed_rule(self) -> Rule | None:
-        """The rule as a tree; None where the feature reads a column."""
+        """The parsed rule; None for a feature that reads a column."""
         return None if self.rule is None else Rule.parse(self.rule)
 
     def reads(self, name: str) -> tuple[str, ...]:
-        """Return the columns that the feature of this name reads: one, or a rule's."""
+        """Return the columns that the feature reads: its one column, or those of its rule.
+
+        `name` is the feature's name, which is its column's name by default.
+        """
         rule = self.parsed_rule
         return (self.column or name,) if rule is None else rule.columns
 
@@ -233,7 +238,7 @@ class Feature(SpecModel):
         return self
 
     def _keeps_order(self, weight: Weight) -> None:
-        """Refuse bounds that let points turn round, as a weight's change of sign does."""
+        """Refuse bounds within which a weight's sign could reverse the order of `monotone`."""
         scale = self.encode.then if isinstance(self.encode, DaysBeforeEncoder) else self.encode
         direction = getattr(scale, "monotone", None)
         if direction is None:
@@ -274,7 +279,7 @@ class Veto(SpecModel):
 
 
 def _listed(value: object) -> object:
-    """Let one veto stand for a list of one."""
+    """Wrap a single veto in a list."""
     return [value] if isinstance(value, dict | Veto) else value
 
 
@@ -304,7 +309,7 @@ class Tier(SpecModel):
 
     @property
     def rule(self) -> tuple[str, float] | None:
-        """The rule's name and value; None where the edges alone are given."""
+        """The rule's name and value; None where only edges are given."""
         given = [(name, value) for name in TIER_RULES if (value := getattr(self, name)) is not None]
         return given[0] if given else None
 
@@ -325,7 +330,7 @@ class Tier(SpecModel):
         return self
 
 
-#: Rules of a tier, any of which may stand beside or in place of its edges.
+#: Rules of a tier. A tier may have one of them beside its edges or instead of them.
 TIER_RULES = ("share", "accounts", "lift")
 
 
@@ -351,18 +356,18 @@ class Outcomes(SpecModel):
     won_back: str = "won_back"
 
 
-#: Outcomes that are 1 or 0.
+#: Outcomes whose values are 1 or 0.
 LABELS = ("retained", "churned", "activated", "won_back")
 
 
 def _words(value: object) -> object:
-    """Take words that YAML reads as something else, ``true`` or ``1``, as the text they are."""
+    """Turn words that YAML reads as flags or numbers, ``true`` or ``1``, back into text."""
     if not isinstance(value, dict):
         return value
     return {str(w).lower() if isinstance(w, bool) else str(w): v for w, v in value.items()}
 
 
-#: 1 or 0 by word, as the table writes it, whatever its case.
+#: 1 or 0 by word of the table; case is ignored.
 LabelMeaning = Annotated[
     dict[str, Annotated[StrictInt, Field(ge=0, le=1)]],
     BeforeValidator(_words),
@@ -377,7 +382,7 @@ class Split(SpecModel):
     salt: str = "gtmar"
 
 
-#: What the cells of a text column may be said to be.
+#: Kinds that a spec can state for a text column.
 WrittenAs = Literal[
     "text", "number", "percent", "percent-comma", "decimal-comma", "money", "money-comma"
 ]
@@ -406,36 +411,37 @@ class Lineage(SpecModel):
 class Term:
     """One weight of the score and the encoded column that it multiplies.
 
-    A plain feature is one term of its own name; a binned one is a term per bin, named like
-    ``tenure[0,3)``. A rule is one term, and may read several columns.
+    A plain feature has one term of its own name. A binned feature has a term per bin, named like
+    ``tenure[0,3)``. A rule has one term and may read several columns.
     """
 
     name: str
     feature: str
     columns: tuple[str, ...]
     weight: int
+    #: Bounds of the weight, both included.
     min: int
     max: int
-    #: The bin's key, for a term of a binned feature.
+    #: The bin's key; None for a feature without bins.
     bin: str | None = None
 
     @property
     def fixed(self) -> bool:
-        """True where the bounds leave the weight no room."""
+        """Whether the bounds allow one weight only."""
         return self.min == self.max
 
 
 def _text(value: object) -> object:
-    """Take ``version: 3`` as the text "3"; YAML reads a number there."""
+    """Turn ``version: 3``, which YAML reads as a number, into the text "3"."""
     return str(value) if isinstance(value, int | float) else value
 
 
-#: Where in a spec, and what is wrong there.
+#: The path of keys of a problem in a spec, and its message.
 Problem = tuple[tuple[str, ...], str]
 
 
 class ProblemsError(ValueError):
-    """What can't hold between the parts of a spec: all of it, each with its place."""
+    """The parts of a spec contradict each other; holds every problem with its path of keys."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
@@ -445,12 +451,12 @@ class ProblemsError(ValueError):
 def tier_problems(
     tiers: dict[str, Tier], max_score: int, orientation: str = "health"
 ) -> list[Problem]:
-    """Say where tiers leave gaps, overlap, or don't cover all scores, and where rules don't fit."""
+    """Return problems of tiers: gaps, overlaps, uncovered scores, and rules that don't fit."""
     problems = _rule_problems(tiers, orientation)
     edged = [name for name, tier in tiers.items() if tier.min is not None]
     if not edged:
         bare = [name for name, tier in tiers.items() if tier.rule is None]
-        # One tier may take what the rules of the others leave.
+        # If other tiers have rules, one tier without a rule may take the rest.
         if len(bare) == len(tiers):
             problems += [(("tiers", name), "needs min and max, or a rule") for name in bare]
         return problems
@@ -479,7 +485,7 @@ def tier_problems(
 
 
 def _rule_problems(tiers: dict[str, Tier], orientation: str) -> list[Problem]:
-    """Say where the rules of tiers don't fit together."""
+    """Return problems of rules that don't fit together."""
     rules = {name: tier.rule for name, tier in tiers.items()}
     kinds = {rule[0] for rule in rules.values() if rule is not None}
     if not kinds:
@@ -531,11 +537,11 @@ class ScoringSpec(SpecModel):
     read: Reading = Reading()
     objective: str | None = None
     guardrails: tuple[Guardrail, ...] = ()
-    #: Metrics in which no kept candidate is worse than the start.
+    #: Metrics in which a kept candidate must not be worse than the baseline.
     no_worse: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     constraints: Constraints | None = None
     segments: tuple[str, ...] = ()
-    #: Columns that a table must have though no part of the spec need read them.
+    #: Columns that a table must have, even if no part of the spec reads them.
     required_columns: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     features: dict[str, Feature] = Field(min_length=1)
     groups: dict[str, Group] = Field(default_factory=dict)
@@ -544,9 +550,9 @@ class ScoringSpec(SpecModel):
         BeforeValidator(_listed, json_schema_input_type=Veto | tuple[Veto, ...]),
     ] = ()
     tiers: dict[str, Tier] = Field(min_length=1)
-    #: The probability of leaving behind each score, as a run fitted it; None where none did.
+    #: The probability of leaving by score, as fitted to outcomes; None where none was fitted.
     calibration: Calibration | None = None
-    #: Encoders that were fitted to outcomes: `encoder_id` by feature, as it was then.
+    #: `encoder_id` by feature when its encoder was fitted to outcomes.
     fitted: dict[str, str] = Field(default_factory=dict)
     lineage: Lineage | None = None
 
@@ -702,7 +708,7 @@ class ScoringSpec(SpecModel):
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """All weights in the spec's order, bins expanded."""
+        """All terms in the spec's order, with one term per bin."""
         terms: list[Term] = []
         for name, feature in self.features.items():
             columns = feature.reads(name)
@@ -726,7 +732,7 @@ class ScoringSpec(SpecModel):
 
     @property
     def inputs(self) -> dict[str, Feature]:
-        """All that reads a column, by name: the features, and each veto as a rule of no weight."""
+        """Everything that reads columns, by name: features, and vetoes as rules of weight 0."""
         none = {"weight": 0, "min": 0, "max": 0}
         return self.features | {
             f"veto: {veto.rule}": Feature(rule=veto.rule, **none) for veto in self.veto
@@ -734,7 +740,7 @@ class ScoringSpec(SpecModel):
 
     @property
     def columns(self) -> list[str]:
-        """The columns that the score is made of, each once."""
+        """The columns that the score depends on, each once."""
         read = (column for name, each in self.inputs.items() for column in each.reads(name))
         return list(dict.fromkeys(read))
 
@@ -746,10 +752,10 @@ class ScoringSpec(SpecModel):
 
     @property
     def veto_ends(self) -> tuple[tuple[Rule, int], ...]:
-        """Each veto's rule, and the best score that it leaves, in hundredths of a point.
+        """Each veto's rule, and the best score that it allows, in hundredths of a point.
 
-        The last one below the next tier; with `orientation: risk` the first one of the tier. Where
-        a rule sets the edges it is 0, which is in the lowest tier whatever these are.
+        It is the veto tier's highest score, or its lowest with `orientation: risk`. Where a rule
+        sets the edges it is 0, which is in the lowest tier for any edges.
         """
 
         def end(tier: Tier) -> int:
@@ -761,7 +767,7 @@ class ScoringSpec(SpecModel):
 
     @property
     def ordered_terms(self) -> tuple[tuple[int, ...], ...]:
-        """Numbers of terms along which weights never fall, for each feature of monotone bins."""
+        """Term indices in the order in which weights never fall, per feature of ordered bins."""
         numbers = {(term.feature, term.bin): i for i, term in enumerate(self.terms)}
         return tuple(
             tuple(numbers[name, key] for key in feature.encode.ordered)
@@ -776,18 +782,18 @@ class ScoringSpec(SpecModel):
 
     @property
     def earned_by(self) -> dict[str, str]:
-        """What earns the points of each weight that its column's own numbers don't, in words."""
+        """What earns a term's points, in words, by term; only for terms that need explanation."""
         weights = self.weights
         return {name: each.how(weights[name]) for name, each in self.earnings.items()}
 
     @property
     def earnings(self) -> dict[str, Earning]:
-        """`earned_by` with the values that the encoders give, by term."""
+        """What earns a term's points, with the encoder's values, by term."""
         return earnings(self.model_dump(by_alias=True, include={"features"}))
 
     @property
     def has_edges(self) -> bool:
-        """Whether it is known which scores each tier takes."""
+        """Whether every tier has its edges."""
         return all(tier.min is not None for tier in self.tiers.values())
 
     @property
@@ -797,7 +803,7 @@ class ScoringSpec(SpecModel):
 
     @property
     def tier_names(self) -> tuple[str, ...]:
-        """Tiers from the highest scores to the lowest; without edges, in the order written."""
+        """Tiers from the highest scores to the lowest; without edges, in the spec's order."""
         if not self.has_edges:
             return tuple(self.tiers)
         return tuple(sorted(self.tiers, key=lambda name: -self.tiers[name].low))
@@ -809,17 +815,17 @@ class ScoringSpec(SpecModel):
         Raises
         ------
         SpecError
-            If a rule sets the edges, and has not yet.
+            If a rule is to set the edges and hasn't yet.
         """
         return tuple(self.tiers[name].low for name in self.tier_names)
 
     def with_edges(self, lows: Sequence[int]) -> ScoringSpec:
-        """Return the same spec with other lower edges, in the order of `tier_names`.
+        """Return the same spec with other tier edges.
 
         Parameters
         ----------
         lows
-            Hundredths of a point, falling, the last 0.
+            Lower edges in the order of `tier_names`, in hundredths of a point, descending to 0.
         """
         names, top = self.tier_names, (self.max_score + 1) * SCORE_UNITS
         if self.has_edges:
@@ -851,12 +857,12 @@ class ScoringSpec(SpecModel):
         Parameters
         ----------
         weights
-            Weight by term; terms that aren't named keep theirs.
+            Weight by term; other terms keep theirs, and unknown names are ignored.
 
         Raises
         ------
         pydantic.ValidationError
-            If a weight is outside its bounds. `document.reweighed` words it for people.
+            If a weight is outside its bounds. `document.reweighed` turns this into a `SpecError`.
         """
         data = self.model_dump(by_alias=True)
         for term in self.terms:
@@ -865,6 +871,6 @@ class ScoringSpec(SpecModel):
                 place = feature if term.bin is None else feature["encode"]["bins"][term.bin]
                 place["weight"] = int(weights[term.name])
                 if place["weight"] != term.weight:
-                    # It was fitted to other scores.
+                    # The calibration was fitted to other scores.
                     data["calibration"] = None
         return ScoringSpec.model_validate(data)

@@ -1,9 +1,8 @@
-"""Rules: a yes-or-no question about one to three columns, as a person writes it.
+"""Rules: one to three conditions on columns, written as text and joined by ``and``.
 
-``logins_30d < 3 and tenure_months < 6`` is read by sqlglot's parser to a typed tree, and whatever
-is none of the few forms below is refused; nothing of it is ever run as code. An unknown value, null
-or NaN, keeps none of the comparisons and lists, nor their opposites: ``is missing`` alone holds
-there.
+sqlglot parses a text such as ``logins_30d < 3 and tenure_months < 6`` to a tree. Only the few forms
+below are accepted, and a rule is never run as code. An unknown value, null or NaN, meets neither a
+comparison or list nor its negation; only ``is missing`` holds for it.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_CONDITIONS", "Condition", "Rule"]
 
-#: More than these nobody reads in one line.
+#: Most conditions of a rule, so that people can still read it.
 MOST_CONDITIONS = 3
 _NUMBERS = ("<", "<=", ">", ">=", "=", "!=")
 _LISTS = ("in", "not in")
@@ -31,26 +30,28 @@ _FORMS = (
     "write conditions as logins < 3, plan in ('a', 'b') or seats is missing, joined by and; a "
     'name with blanks or signs in double quotes, as "net mrr"'
 )
-#: Bounds on what a parser is given: characters, and signs that make it call itself.
+#: Limits for the parser's input: characters, and signs that make it recurse.
 _LONGEST, _MOST_NESTED = 10_000, 100
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What one column must be: compared with a number, one of some categories, or missing.
+    """A condition on one column: a comparison with a number, a list of categories, or presence.
 
     Parameters
     ----------
+    column
+        The column's name, not empty.
     operator
         ``<``, ``<=``, ``>``, ``>=``, ``=`` or ``!=`` for a number; ``in`` or ``not in`` for
         categories; ``is missing`` or ``is not missing``.
     value
-        The number, finite; or the categories, which are kept in order and once each; or None.
+        A finite number; or categories, which are sorted and deduplicated; or None.
 
     Raises
     ------
     ValueError
-        If operator and value don't fit.
+        If the column is empty, or operator and value don't fit together.
 
     Examples
     --------
@@ -74,17 +75,17 @@ class Condition:
         if isinstance(self.value, tuple):
             object.__setattr__(self, "value", tuple(sorted(set(self.value))))
         elif self.value is not None:
-            # Minus zero is zero.
+            # Adding 0.0 turns -0.0 into 0.0.
             object.__setattr__(self, "value", float(self.value) + 0.0)
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """The categories listed; none where the condition is of another kind."""
+        """The listed categories; empty for another kind of condition."""
         return self.value if isinstance(self.value, tuple) else ()
 
     @property
     def number(self) -> float | None:
-        """The number compared with; None where the condition is of another kind."""
+        """The number of a comparison; None for another kind of condition."""
         return None if isinstance(self.value, tuple) else self.value
 
     def __str__(self) -> str:
@@ -100,7 +101,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Rule:
-    """Conditions that hold together or not.
+    """Conditions that must all hold.
 
     Raises
     ------
@@ -124,23 +125,23 @@ class Rule:
 
     @classmethod
     def parse(cls, text: str) -> Rule:
-        """Read a rule's text.
+        """Parse a rule's text.
 
         Raises
         ------
         ValueError
-            If it is no rule: says at which character, and what was probably meant.
+            If it is no rule. The message names the character and suggests a correction.
         """
         return _parsed(text)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns read, each once, in the order of the conditions."""
+        """The columns that the rule reads, each once, in the order of the conditions."""
         return tuple(dict.fromkeys(each.column for each in self.conditions))
 
     @property
     def canonical(self) -> str:
-        """The same text for every order of the same conditions, as ids need it."""
+        """The rule's text with sorted conditions, for ids that ignore their order."""
         return " and ".join(sorted(map(str, self.conditions)))
 
     def __str__(self) -> str:
@@ -158,11 +159,11 @@ def _digits(number: float) -> str:
 
 @lru_cache(maxsize=4096)
 def _name(column: str) -> str:
-    """Write a column's name bare where it reads back as itself, else quoted."""
+    """Return a column's name as a rule writes it: quoted unless it parses back bare."""
     if re.fullmatch(r"[A-Za-z_]\w*", column, re.ASCII):
         from sqlglot import TokenType, tokenize
 
-        # Words that SQL has a use for are no plain names; one of them begins a lambda or a list.
+        # SQL keywords need quotes. ANY and MISSING are plain names to the tokenizer, but not here.
         if column.upper() not in ("ANY", "MISSING") and [
             token.token_type for token in tokenize(column)
         ] == [TokenType.VAR]:
@@ -170,9 +171,9 @@ def _name(column: str) -> str:
     return _quoted(column, '"')
 
 
-# ---- reading a text -----------------------------------------------------------------------------
+# ---- parsing ------------------------------------------------------------------------------------
 
-#: Signs of other languages, and what they mean here.
+#: Operators of other languages, and the operator to suggest for each.
 _MEANT = {"=>": ">=", "=<": "<=", "≥": ">=", "≤": "<=", "≠": "!=", "&&": "and", "&": "and"}
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!="}
 
@@ -217,13 +218,13 @@ def _parsed(text: str) -> Rule:
 
 
 class _RuleText:
-    """A rule's text and its tokens, to turn nodes of the parser's tree into conditions."""
+    """A rule's text and tokens, with methods to convert nodes of the parsed tree to conditions."""
 
     def __init__(self, text: str, tokens: list[Token]) -> None:
         self.text, self.tokens = text, tokens
 
     def fault(self, start: int, end: int, problem: str) -> ValueError:
-        """Word a fault at the characters from `start` to `end`, marked within the text."""
+        """Return the error for the characters from `start` to `end`, marked within the text."""
         before, after = self.text[max(0, start - 30) : start], self.text[end + 1 : end + 31]
         marked = f"{before}>>{self.text[start : min(end, start + 59) + 1]}<<{after}"
         marked = " ".join(marked.split())
@@ -238,7 +239,7 @@ class _RuleText:
         return self.fault(token.start, token.end, f"not understood; {hint}")
 
     def span(self, node: exp.Expr) -> tuple[int, int]:
-        """Return the first and last character of a node, as far as the parser knows them."""
+        """Return the first and last character of a node; the whole text if the parser has none."""
         places = [each.meta for each in node.walk() if "start" in each.meta]
         if not places:
             return 0, len(self.text) - 1
@@ -294,7 +295,7 @@ class _RuleText:
         raise self.fault(start, end, problem)
 
     def number(self, node: exp.Expr) -> float:
-        """Return a stated number; a flag's is 1 or 0."""
+        """Return the number that a node states; true is 1 and false is 0."""
         from sqlglot import exp
 
         sign = 1.0
@@ -319,7 +320,7 @@ class _RuleText:
         raise self.fault(start, end, "expected a number or a quoted text")
 
     def category(self, node: exp.Expr) -> str:
-        """Return one of a list's categories; a number is the category that is written so."""
+        """Return a category of a list; a number becomes its canonical text."""
         from sqlglot import exp
 
         if isinstance(node, exp.Literal) and node.is_string:
@@ -329,7 +330,7 @@ class _RuleText:
         return value_form(text) or text
 
     def other(self, node: exp.Expr) -> ValueError:
-        """Word what isn't one of a rule's forms."""
+        """Return the error for a node that is no form of a condition."""
         from sqlglot import exp
 
         start, end = self.span(node)

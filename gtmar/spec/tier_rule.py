@@ -1,7 +1,7 @@
-"""Where tiers end by their rule: edges from how many accounts have which score.
+"""Tier rules: compute the edges of tiers from the number of accounts per score.
 
-The same edges come from the same counts on every path: all of it is integer arithmetic. The
-compiled kernel has a twin of `TierRule.lows`, and a test holds the two together.
+All arithmetic is on integers, so that equal counts give equal edges on every machine. The compiled
+kernel has its own version of `TierRule.lows`, and a test keeps the two equal.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 __all__ = ["MILLION", "TierRule"]
 
-#: Sizes are compared in millionths of an account, so that a share of them is whole.
+#: Sizes are compared in millionths of an account, so that shares of accounts are integers.
 MILLION = 1_000_000
-#: A lift is counted in hundredths.
+#: Lifts are counted in hundredths.
 _HUNDRED = 100
 
 
 @dataclass(frozen=True)
 class TierRule:
-    """How the edges of T tiers are set, from the highest scores down.
+    """The rule that sets the edges of T tiers, from the highest scores down.
 
     Parameters
     ----------
     goals
-        For each tier but the lowest, a and b: so many accounts are wanted in it and the tiers above
-        that a x accounts + b millionths are reached as nearly as ties allow. Empty for a lift.
+        A pair (a, b) for each tier but the lowest. The tier and those above it should together have
+        ``a * accounts + b`` millionths of an account, as nearly as ties allow. Empty for a lift.
     lifts
-        For each tier but the lowest, in hundredths: its accounts leave at least so many times as
-        often as all do. Empty for sizes.
+        For each tier but the lowest, the smallest ratio of its rate of leaving to the rate of all
+        accounts, in hundredths. Empty for sizes.
     """
 
     goals: tuple[tuple[int, int], ...] = ()
@@ -45,7 +45,7 @@ class TierRule:
 
     @classmethod
     def of(cls, spec: ScoringSpec) -> TierRule | None:
-        """Read the rule off a spec; None where its tiers have edges alone."""
+        """Return the rule of a spec's tiers; None where they have only edges."""
         rules = [spec.tiers[name].rule for name in spec.tier_names]
         kinds = {rule[0] for rule in rules if rule is not None}
         if not kinds:
@@ -65,29 +65,30 @@ class TierRule:
 
     @property
     def holds_sizes(self) -> bool:
-        """Whether tiers keep their size whatever the score."""
+        """Whether the rule sets the tiers' sizes, which then don't depend on the score."""
         return not self.lifts
 
     @property
     def tiers(self) -> int:
-        """T."""
+        """T, the number of tiers."""
         return 1 + len(self.goals or self.lifts)
 
     def lows(self, everyone: Int64s, left: Int64s, labelled: Int64s, *, first: int) -> list[int]:
-        """Return the lowest bin of each tier.
+        """Return the lowest score bin of each tier.
 
         Parameters
         ----------
         everyone, left, labelled
-            int64, shape (bins,): accounts in each score bin; those of them that left; and those of
-            whom it is known whether they did.
+            int64, shape (bins,): number of accounts by score bin: all of them, those that left, and
+            those with a known label.
         first
-            The bin that the counts begin with.
+            The score bin of the first count.
 
         Returns
         -------
         list of int
-            T bins, falling, the last 0. An edge is the bin of the last account above it.
+            T score bins, descending, the last 0. An edge is the lowest bin with an account of its
+            tier, if the tier has any.
         """
         held = np.flatnonzero(everyone)
         if not len(held):
@@ -99,13 +100,13 @@ class TierRule:
         )
         lows: list[int] = []
         for tier, edge in enumerate(wanted):
-            # Each tier has a bin of its own, though nobody be in it.
+            # Each tier has at least one score bin, even if no account is in it.
             ceiling = lows[-1] - 1 if lows else first + edge
             lows.append(max(min(first + edge, ceiling), self.tiers - 1 - tier))
         return [*lows, 0]
 
     def _by_size(self, everyone: Int64s, top: int) -> list[int]:
-        """Return the edge nearest to each goal; of two as near the one with fewer above."""
+        """Return the edge nearest to each goal; of two equally near, that with fewer above it."""
         last = len(everyone) - 1
         above = np.cumsum(everyone[::-1])
         total = int(above[-1])
@@ -123,9 +124,9 @@ class TierRule:
         return edges
 
     def _by_lift(self, left: Int64s, labelled: Int64s, top: int) -> list[int]:
-        """Return the edge of the largest tier, from where the one above ends, that leaves so often.
+        """Return the edge of the largest tier below the previous one that reaches each lift.
 
-        Where there is none the tier is empty.
+        A tier is empty where no edge reaches its lift.
         """
         all_left, all_labelled = int(left.sum()), int(labelled.sum())
         edges, stop = [], top + 1
