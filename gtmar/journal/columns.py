@@ -137,7 +137,7 @@ _EVENT = {
     "source": _TEXT,
     "details": _TEXT,
 }
-#: Columns that format 2 added; a file has them only if one has a value.
+#: Columns that format 2 added; a file has each of them only if it is set.
 ADDED = frozenset({"by_date", "calibration", "customers", "equal_sizes", "tier_edges"})
 
 

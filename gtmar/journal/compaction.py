@@ -76,7 +76,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class Compaction(PlainData):
-    """What a compaction did."""
+    """The result of a compaction."""
 
     #: Runs packed, those included that an earlier compaction packed and didn't put on record.
     packed: tuple[Packed, ...]

@@ -475,7 +475,10 @@ class FileIndex:
         }
 
     def are_small(self, group: str, names: Iterable[str], most: int) -> bool:
-        """Return whether files of a run or event have this version's columns and `most` bytes."""
+        """Return whether files of a run or event have this version's columns, and few bytes each.
+
+        `most` is the largest size in bytes.
+        """
         known = self._is_known_sound(group)
         if known and not self._sound[group].alike:
             return False
@@ -636,7 +639,7 @@ class FileIndex:
             if on_record is not None and self.sha256(name) not in on_record
         ]
 
-    # ---- what is remembered of files ---------------------------------------------------------
+    # ---- the cached properties of files ------------------------------------------------------
 
     def _remember(self) -> None:
         """Load the cached properties of files, if they are of this version."""

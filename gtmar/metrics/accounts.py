@@ -122,7 +122,7 @@ def _contraction(start: str, end: str, retained: str | None) -> pl.Expr:
 def contraction_rate(
     start: str = "mrr", end: str = "mrr_end", retained: str | None = None
 ) -> pl.Expr:
-    """MRR lost by accounts that shrank but stayed, over start MRR, in [0, 1]; null without it."""
+    """MRR lost by accounts that shrank but stayed, over start MRR, in [0, 1]; null if that is 0."""
     s, _ = _paying(start, end, retained)
     return _divided(_contraction(start, end, retained), s.sum())
 

@@ -151,7 +151,10 @@ class Guard:
         return values
 
     def moved_share(self, weights: Sequence[int], lows: Sequence[int] | None = None) -> float:
-        """Return the share of accounts, in [0, 1], whose tier differs from the start's."""
+        """Return the share of accounts, in [0, 1], that change tier from the start.
+
+        In a table of several dates, it is the share of rows.
+        """
         moved = 0
         for rows, before in zip(self._slices, self._start_tiers, strict=True):
             moved += int((self._tiers(rows, weights, lows) != before).sum())

@@ -96,18 +96,10 @@ class Interval(PlainData):
 
 
 def reading_of(change: Interval, better: str) -> str:
-    """Classify a change by its interval; `better` is the good direction.
+    """Classify a change by its interval; `better` is the good direction: higher, lower or neither.
 
-    Parameters
-    ----------
-    better
-        ``higher``, ``lower`` or ``neither``.
-
-    Returns
-    -------
-    str
-        ``better``, ``worse`` or, if neither direction is good, ``moved``, where the whole interval
-        lies on one side of 0; else ``no proven change``; ``unknown`` without value or interval.
+    Returns ``better``, ``worse`` or, if neither direction is good, ``moved`` where the whole
+    interval lies on one side of 0; else ``no proven change``; ``unknown`` without an interval.
     """
     if change.low is None or change.high is None or change.value is None:
         return "unknown"
@@ -209,19 +201,10 @@ def from_proportion(
 def effective_size(pulls: Floats, share: float, rows: float, *, level: float) -> float:
     """Return the effective sample size of a share: independent rows with the same standard error.
 
-    Parameters
-    ----------
-    pulls
-        Shape (A,): the influence of each account, all its rows together, on the share.
-    share
-        The estimate, in [0, 1]; at 0 or 1 the size is A.
-    rows
-        Number of rows, the largest size.
-
-    Notes
-    -----
-    Where few accounts make up the standard error, it is itself uncertain; the size is smaller then,
-    by the square of Student's quantile over the normal one. Kish 1965; Korn & Graubard 1998.
+    `pulls`, shape (A,), are the influence of each account, all its rows together, on the share; the
+    size is A if it is 0 or 1, and `rows` at most. Where few accounts make up the standard error, it
+    is itself uncertain, so the size is divided by the squared ratio of Student's quantile to the
+    normal one. Kish 1965; Korn & Graubard 1998.
 
     Examples
     --------

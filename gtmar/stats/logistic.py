@@ -188,10 +188,7 @@ class Part:
 
     @classmethod
     def of_steps(cls, members: Sequence[NDArray[Any]], unknown: NDArray[np.bool_]) -> Part:
-        """Return the part of ordered groups, each level shrunk to its neighbours', and the unknown.
-
-        The unknown accounts have a level only if there are any.
-        """
+        """Return the part of ordered groups, each shrunk to its neighbours; the unknown if any."""
         steps = np.diff(np.eye(len(members)), axis=0)
         return cls._beside_unknown(_side_by_side(members), [steps], unknown)
 
@@ -233,10 +230,7 @@ class Part:
     def _beside_unknown(
         cls, columns: Doubles, plain: Sequence[Doubles], unknown: NDArray[np.bool_]
     ) -> Part:
-        """Return a part that penalises the differences `plain`, each of shape (L, K), squared.
-
-        Each penalty form is scaled to a largest eigenvalue of 1 at most.
-        """
+        """Penalise squares of the differences `plain`, (L, K) each, scaled to norm 1 at most."""
         forms = [own.T @ own for own in plain]
         forms = [form / max(float(np.linalg.norm(form, 2)), 1.0) for form in forms]
         if unknown.any():

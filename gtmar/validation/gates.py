@@ -84,8 +84,8 @@ def smallest_gain(
     Notes
     -----
     (z of 97.5 % + z of 80 %) x standard error. The error depends on how similar the two scores are.
-    So it is the median over a few seeded random walks from the start, as far as a search may move;
-    outcomes don't guide them. Cost: five intervals.
+    So it is the median over a few seeded random walks from the start, which change weights about
+    as much as a search does; outcomes don't guide them. Cost: five intervals.
     """
     ends = zip(*((t.min, t.max) for t in spec.terms), strict=True)
     levers = SearchSpace(tuple(t.name for t in spec.terms), *(tuple(e) for e in ends))
@@ -116,7 +116,7 @@ def smallest_gain(
 #: it in 5 of 100 segments of 50 accounts, in 1 of 100 segments of 100 accounts, and in none of 200
 #: (AUC, resampled from the health_score example).
 DEFAULT_SEGMENT_DROP = 0.05
-#: Share of copied accounts up to which they narrow an interval by 3 % at most.
+#: Share of copied accounts that narrows an interval by 3 % at most.
 COPIES_SHARE = 0.05
 #: Lower bound of `default_max_moved`.
 LEAST_MAX_MOVED = 0.8

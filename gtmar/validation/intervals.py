@@ -304,7 +304,7 @@ def _shares(found: Uncertainty, panel: Panel, level: float) -> None:
 
 
 def _times(interval: Interval, factor: float, plus: float = 0.0) -> Interval:
-    """Return the interval of (value + `plus`) x `factor`, which is positive."""
+    """Return the interval of (value + `plus`) x `factor`, for a positive factor."""
     value, low, high = (
         None if v is None else (v + plus) * factor
         for v in (interval.value, interval.low, interval.high)

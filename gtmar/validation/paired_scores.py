@@ -161,7 +161,7 @@ class Panel:
 
     @cached_property
     def _of_accounts(self) -> tuple[Places, Places]:
-        """Where each account's rows begin in the second array: the rows, account by account."""
+        """Where each account begins among the sorted rows, and the rows sorted by account."""
         whose = np.arange(self.rows) if self.account_of is None else self.account_of
         order = np.argsort(whose, kind="stable")
         return np.flatnonzero(np.diff(whose[order], prepend=-1)), order

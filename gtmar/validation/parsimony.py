@@ -88,7 +88,7 @@ def parsimony(
     feature_of
         P names: the feature of each column.
     stayed
-        Shape (N,): who stayed; both classes must occur.
+        Shape (N,): whether each account stayed; both classes must occur.
     groups
         Shape (N,), 0 or more: rows with the same number, as of one account, are in the same fold.
     always
