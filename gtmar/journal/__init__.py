@@ -1,1 +1,1 @@
-"""The journal: its format (`schema`, `columns`), its `writer`, the `catalog` that queries it."""
+"""The journal: its format (`schema`, `columns`), its `writer`, and its queries (`catalog`)."""

@@ -1,8 +1,8 @@
-"""The journal as DuckDB sees it: views over its rows, and queries under locks.
+"""SQL over a journal: DuckDB views of its rows, and queries in a locked connection.
 
-A connection is handed the rows of sound files and reaches no file itself, so that no statement,
-whatever its form, can change the journal. A run whose files aren't what was written is left out of
-every answer, and named.
+The connection gets the rows of intact files and can't access any file itself, so no statement,
+whatever its form, can change the journal. Runs whose files aren't what was written are left out of
+every answer, with a warning that names them.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ __all__ = ["Journal"]
 
 Found = TypeVar("Found")
 
-#: What `views.sql` calls the rows of a folder.
+#: Names in `views.sql` of the rows of each folder.
 _VIEWS = {RECORDS: "run_records", EXPERIMENTS: "experiments", EVENTS: "events"}
-#: After this line of `views.sql` nothing reads a file.
+#: Line of `views.sql` after which no statement reads a file.
 _NO_FILES = "-- What follows reads those three and no file."
-#: Where `views.sql` defines a view or a macro.
+#: The beginning of a definition of a view or a macro in `views.sql`.
 _DEFINES = re.compile(r"^create or replace (?:view|macro) (\w+)", re.MULTILINE)
 _WORD = re.compile(r"\w+")
-#: Variables of `views.sql` itself, which are no parameters.
+#: Variables that `views.sql` sets itself, which can't be parameters.
 _OWN = {"journal", "event_source", "formats_mix"}
-#: Files named in a warning at most.
+#: Most files that a warning names.
 _MOST_NAMED = 5
 _FLAGS = "gtmar sql takes --time-limit SECONDS and --memory SIZE"
 
@@ -71,15 +71,14 @@ class Journal:
     Parameters
     ----------
     time_limit
-        Seconds that a query may take; None for 60 for text that `query` is given, and no limit for
-        the library's.
+        Seconds that a query may take; None for 60 in `query`, and no limit in `sql`.
     memory
         Bytes that a query may take; None for half the machine's memory, 4 GiB at most.
 
     Warns
     -----
     DamagedJournalWarning
-        Where an answer leaves out runs or events whose files aren't what was written.
+        If an answer leaves out runs or events whose files aren't what was written.
 
     Raises
     ------
@@ -87,6 +86,8 @@ class Journal:
         If the folder holds neither a run nor an event.
     JournalVersionError
         If a newer gtmar wrote it.
+    JournalError
+        If the folder can't be read.
 
     Examples
     --------
@@ -122,18 +123,18 @@ class Journal:
         text = (sql_folder() / "views.sql").read_text(encoding="utf-8").partition(_NO_FILES)[2]
         found = [*_DEFINES.finditer(text)]
         ends = [each.start() for each in found[1:]] + [len(text)]
-        #: Views and macros by name: each refers to earlier ones alone.
+        #: Definitions of views and macros by name; each refers only to earlier ones.
         self._views = {
             each[1]: text[each.start() : end] for each, end in zip(found, ends, strict=True)
         }
         self._connect()
 
     def _connect(self) -> None:
-        """Open a connection that reads what is kept, and lock it."""
+        """Open a connection, attach the cached rows, and lock it."""
         import duckdb
 
         self._connection = duckdb.connect()
-        #: What it lacks yet of views, and has of variables and sources.
+        #: State of the connection: views not yet defined, variables that are set, and sources.
         self._undefined = dict(self._views)
         self._variables: dict[str, Any] = {}
         self._sources: dict[str, FolderRows] = {}
@@ -155,7 +156,7 @@ class Journal:
         self._connection.close()
 
     def interrupt(self) -> None:
-        """End the query that runs, from another thread."""
+        """Stop the running query, from another thread."""
         self._connection.interrupt()
 
     def sql(
@@ -171,18 +172,20 @@ class Journal:
         Parameters
         ----------
         name
-            Its name: ``review``, ``journal/compare``.
+            Name of the query: ``review``, ``journal/compare``.
         among
-            Ids of the runs whose rows are read, which takes less time; None for all.
+            Ids of the runs whose rows are read, which is quicker; None for all.
         columns
-            Columns of `experiments` that are read, which takes less time; None for all.
+            Columns of `experiments` that are read, which is quicker; None for all.
         variables
-            Its parameters.
+            Parameters of the query.
 
         Raises
         ------
         QueryError
-            If there is no such query, a parameter is unknown, or it fails.
+            If there is no such query, a parameter is unknown, or the query fails.
+        JournalError
+            If the query is about named runs, and one of them is damaged.
         """
         return self._ask_library(answer, find_file(name), among, columns, variables)
 
@@ -214,16 +217,16 @@ class Journal:
                 hint=did_you_mean(unknown[0], known) or None,
             )
         if "chosen_" in file.text and variables.get("run") is None and self._any_begun():
-            # The views would find it too, by reading the records of all runs.
+            # Resolved here, as the views would have to read the records of all runs.
             variables["run"] = self.run_id()
         runs = among
         if file.named_runs:
-            # Files of other runs aren't read.
+            # Only the files of these runs are read.
             runs = {
                 str(variables[name]) for name in ("run", "other") if variables.get(name)
             } or None
             self._refuse_damaged(runs or ())
-        # Checks are there to say what is wrong with rows: they are given those of damaged runs too.
+        # Checks look for wrong rows, so they also get the rows of damaged runs.
         checking = file.name.startswith("checks/")
         return self._ask(
             answered,
@@ -247,10 +250,10 @@ class Journal:
     def _found(
         self, runs: Collection[str] | None, columns: Sequence[str] | None, *, damaged: bool
     ) -> dict[str, FolderRows]:
-        """Return what views read of some runs and all events, or of all runs."""
+        """Return the sources of the views by folder: rows of some or all runs, and all events."""
         found = self._tables.of(runs, columns=columns, damaged=damaged)
         if self._tables.outdated:
-            # What is kept is attached before a connection is locked, and never after.
+            # The cached rows can only be attached before a connection is locked.
             self._connection.close()
             self._connect()
             found = self._tables.of(runs, columns=columns, damaged=damaged)
@@ -258,7 +261,7 @@ class Journal:
         return found
 
     def _hand_over(self, sources: dict[str, FolderRows]) -> None:
-        """Let the views read these."""
+        """Define the views' base tables over these sources, where they have changed."""
         for folder, source in sources.items():
             if self._sources.get(folder) is not source:
                 if source.fresh is not None:
@@ -281,11 +284,11 @@ class Journal:
         Parameters
         ----------
         text
-            The SELECT; values come in by ``getvariable('name')``.
+            The SELECT; it reads variables by ``getvariable('name')``.
         among, columns
             As for `sql`.
         variables
-            Values by name; those of earlier queries are forgotten.
+            Variables by name; those of earlier queries are reset.
 
         Raises
         ------
@@ -319,19 +322,19 @@ class Journal:
             connection=self._connection,
         )
         limit = DEFAULT_SECONDS if self._time_limit is None else self._time_limit
-        # A person may ask for the views there are, or name one in a way that only DuckDB sees.
+        # The text may list the views, or name one in a way that only DuckDB resolves.
         names = [*self._undefined] if among is None and columns is None else None
         return self._ask(answered, text, variables, among, limit, columns=columns, views=names)
 
     def _define(self, text: str) -> None:
-        """Create the views that a text names: all would take longer than most answers."""
+        """Create the views that a text names; to create all takes longer than most queries."""
         words, needed = {*_WORD.findall(text.casefold())}, set[str]()
         while new := words & self._undefined.keys() - needed:
             needed |= new
             words = {word for name in new for word in _WORD.findall(self._undefined[name])}
         if needed:
-            # A view keeps the columns and types that it is created over: all there are, and none
-            # of a variable.
+            # A view fixes its columns and types when it is created, so it is created over all
+            # columns, and with no variable set.
             self._set({})
             if not self._sources or any(source.columns for source in self._sources.values()):
                 self._hand_over(self._found((), None, damaged=False))
@@ -351,7 +354,7 @@ class Journal:
         damaged: bool = False,
         views: Sequence[str] | None = None,
     ) -> Found:
-        """Hand over the rows, run the query, and say what its answer leaves out."""
+        """Load the rows, run the query, and warn of the runs that its answer leaves out."""
         limits = QueryLimits(seconds, self._limits.memory)
         for last in (False, True):
             try:
@@ -363,8 +366,8 @@ class Journal:
             except _engine_errors() as err:
                 if last or not _of_file(err):
                     raise failed(err) from err
-                # A run's parts may have been packed since they were listed, or bytes have changed
-                # of which size and times say nothing.
+                # Try once more: a run's parts may have been packed since they were listed, or bytes
+                # may have changed without a change of size and times.
                 self._index.look()
                 self._tables.forget()
                 self._index.rehash(self._index.run_ids if runs is None else runs)
@@ -387,7 +390,7 @@ class Journal:
                 )
 
     def _warn(self, runs: Collection[str] | None) -> None:
-        """Name what an answer about all runs leaves out, once."""
+        """Warn, once a file, of the damaged events and, in an answer about all runs, of runs."""
         damaged = self._index.event_damage()
         if runs is None:
             damaged = [d for run in self._index.run_ids for d in self._index.damage(run)] + damaged
@@ -411,14 +414,16 @@ class Journal:
     def run_id(self, name: str | None = None) -> str:
         """Return a run's full id: the only one that begins or ends with `name`.
 
-        Without a name, or by ``latest``, that of the latest search; of the latest run where none is
-        a search, but changes by people, or runs of other tools. ``live`` is the run of what is
-        live.
+        No name, or ``latest``, means the latest search; if there is no search, but changes by
+        people or runs of other tools, the latest of these. ``live`` means the run of the live
+        experiment.
 
         Raises
         ------
         RunNotFoundError
-            If there is none, or more than one.
+            If no run matches, or more than one.
+        JournalError
+            If the run is damaged.
         """
         if not self._any_begun():
             raise RunNotFoundError(
@@ -442,12 +447,12 @@ class Journal:
         )
 
     def live(self) -> str:
-        """Return the experiment that is live, as ``RUN/EXP``.
+        """Return the live experiment as ``RUN/EXP``.
 
         Raises
         ------
         RunNotFoundError
-            If nothing is on record as live, it was not measured here, or several models are live.
+            If none is recorded as live, it wasn't measured in this journal, or several are live.
         """
         rows = self.sql_rows("live")
         names = [*dict.fromkeys(name for row in rows if (name := row["experiment"]) is not None)]
@@ -469,18 +474,18 @@ class Journal:
         )
 
     def _begun(self) -> list[str]:
-        """Return the ids of all runs that have begun, in their order."""
+        """Return the ids of all runs that have begun, in order."""
         return [run for run in self._index.folder_names if self._index.has_begun(run)]
 
     def _any_begun(self) -> bool:
         return any(self._index.has_begun(run) for run in reversed(self._index.folder_names))
 
     def _latest(self) -> str:
-        """Return the sound search that began last, else the sound run that did.
+        """Return the undamaged search that began last, else the undamaged run that did.
 
-        Runs dated ahead of this clock count where there is no other. Ids tell the second; within a
-        minute the records do. Records are read a few at a time, the newest first, since the first
-        few nearly always hold a search.
+        Runs dated ahead of this clock count only if there are no others. Runs are sorted by id to
+        the minute, and by their records within it. Records are read a few at a time, newest first,
+        since the first few nearly always include a search.
         """
         ids = self._index.folder_names
         future = ahead(ids)
@@ -523,7 +528,7 @@ class Journal:
         for name, value in variables.items():
             if not name.isidentifier() or _folded(name) in _OWN:
                 raise QueryError(f'"{name}" is no name for a parameter')
-            # Null as one that isn't set: it has a type, which may not be the one expected.
+            # A null is left unset, as a null that is set has a type, which may be the wrong one.
             held = self._variables.get(name)
             if value is None or (isinstance(value, str) and value == held):
                 continue
@@ -535,12 +540,12 @@ class Journal:
 
 
 def _folded(name: str) -> str:
-    """Return a name as an engine that minds neither case nor form takes it."""
+    """Return a name in the form that DuckDB compares: normalised, without case."""
     return unicodedata.normalize("NFKC", name).casefold()
 
 
 def _engine_errors() -> tuple[type[Exception], ...]:
-    """Return errors of the engine and of files; a library that isn't loaded can't raise its own."""
+    """Return the error classes of files and engines; of a library only if it has been loaded."""
     import duckdb
 
     kinds: list[type[Exception]] = [duckdb.Error, OSError]
@@ -556,7 +561,7 @@ def _engine_errors() -> tuple[type[Exception], ...]:
 
 
 def _of_file(err: Exception) -> bool:
-    """Whether an error is about a file that has gone or doesn't hold what it should."""
+    """Return whether an error is about a file that is gone, or whose content has changed."""
     import duckdb
 
     words = ("No such file", "FileNotFound", "checksum", "CRC", "Parquet", "IOError", "OSError")

@@ -1,8 +1,7 @@
-"""The columns of a journal's rows by name and type: what readers know of the format.
+"""The columns of a journal's rows, by name and type.
 
-Types are DuckDB's, as the headers of the SQL library have them. Nothing heavy is imported here: a
-question to a journal needs names, and `schema` has the same as Arrow for whoever writes or reads
-files.
+Types are DuckDB's, as in the headers of the SQL library. Nothing heavy is imported here, as queries
+need only names and types; `schema` has the same columns as Arrow schemas for reading and writing.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ __all__ = [
     "experiment_id",
 ]
 
-#: The newest format; a file without the columns that it added is of format 1.
+#: The newest format; a file without the columns that format 2 added is of format 1.
 FORMAT_VERSION = 2
 
-#: Names of a journal's folders.
+#: Names of the journal's folders.
 RECORDS, EXPERIMENTS, EVENTS = "runs", "experiments", "events"
 
-#: The type of what an experiment changed: weights by name, each with both its values.
+#: Type of an experiment's changes: weights by name, each with its old and its new value.
 CHANGES = "map(varchar, struct(before bigint, after bigint))"
 
 
@@ -41,7 +40,7 @@ _FLAG = "boolean"
 _TEXTS = _map_of(_TEXT)
 _TIME = "timestamp with time zone"
 
-#: What was asked, of which data and spec, by whom; in the `start` record.
+#: Columns of the `start` record: the request, its author, and the data and spec.
 _START = {
     "format_version": _COUNT,
     "kind": _TEXT,
@@ -75,7 +74,7 @@ _START = {
     "parent_run": _TEXT,
     "parent_experiment": _TEXT,
 }
-#: How it ended; in the `end` record. Holdout metrics are JSON: looked at whole, never searched.
+#: Columns of the `end` record: the results. Holdout metrics are JSON, as no query filters by them.
 _END = {
     "ended_at": _TIME,
     "state": _TEXT,
@@ -138,7 +137,7 @@ _EVENT = {
     "source": _TEXT,
     "details": _TEXT,
 }
-#: Columns that format 2 added; a file has them where there is something to say.
+#: Columns that format 2 added; a file has each of them only if it is set.
 ADDED = frozenset({"by_date", "calibration", "customers", "equal_sizes", "tier_edges"})
 
 
@@ -154,10 +153,10 @@ def experiment_id(number: int) -> str:
 
 
 def columns_of(folder: str) -> dict[str, str]:
-    """Return the columns of a folder's rows in order, each with its type.
+    """Return the columns of a folder's rows in order, with their types.
 
-    All kinds of records have the same, so that globs read as a table; an experiment has head, one
-    column a metric, tail.
+    All kinds of records have the same columns, so that a glob over them reads as one table.
+    Experiments have one column for each metric between those of the head and the tail.
     """
     if folder == RECORDS:
         return {"run_id": _TEXT, "record": _TEXT, **_START, **_END}

@@ -1,9 +1,9 @@
-"""Packing a run's many small parts into one, without changing a row.
+"""Compaction: a run's many small parts are packed into one, without changing a row.
 
-The packed part is written and synced in a folder of its own, then that folder and the run's change
-places in one step of the operating system. So whoever reads, and whatever is killed, there are the
-old parts or the new one, never both and never none. The packed part's footer keeps the links of the
-parts that it was made of, so that the run's chain and the journal's digest hold as before.
+The packed part is written and synced in a folder of its own, which is then exchanged with the run's
+folder in one step of the operating system. So readers see either the old parts or the new one,
+never both and never none, even if the process is killed. The footer of the packed part keeps the
+links of the old parts, so the run's chain and digest still hold.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Compaction", "Packed", "compact", "work_folder"]
 
-#: Runs packed at once.
+#: Runs that are packed in parallel.
 _AT_ONCE = 8
-#: Why a run that was packed before isn't described again.
+#: Outcome of a run that was packed before, and from which stray old parts were removed.
 _TIDIED = "tidied"
-#: Why a run is left alone whose rows may be what is wrong: only that reads them all.
+#: Reason to leave a damaged run alone. Without --rows, verify doesn't find damage within rows.
 _DAMAGED = "damaged; gtmar verify --rows says how"
-#: Rows of a row group: what an engine reads at once, and may skip at once.
+#: Rows of a row group, the unit in which an engine reads or skips rows.
 _GROUP_ROWS = 65_536
-#: Files of a folder put aside: parts, those that a resume put aside, those being written; records.
+#: File names in a folder put aside: parts, torn parts, files being written, records.
 _OWN = re.compile(r"part-\d+\.(parquet|torn)|.*\.partial|(start|end|resume-\d+)\.parquet|seal|lock")
 
 
@@ -76,7 +76,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class Compaction(PlainData):
-    """What a compaction did."""
+    """The result of a compaction."""
 
     #: Runs packed, those included that an earlier compaction packed and didn't put on record.
     packed: tuple[Packed, ...]
@@ -89,17 +89,17 @@ class Compaction(PlainData):
 
 
 def compact(journal: Path) -> Compaction:
-    """Pack the parts of each run that has ended into one; keep that as an event.
+    """Pack the parts of each run that has ended into one, and record that as an event.
 
-    A run that is running, may be resumed or is damaged is left alone. To compact again changes
-    nothing.
+    A run that is running, may be resumed or is damaged is left alone. Compacting twice changes
+    nothing more.
 
     Raises
     ------
     RunNotFoundError
         If the journal holds no run.
     JournalError
-        If another process is compacting it, or it can't be written; what was there is intact.
+        If another process is compacting it, or it can't be written; the old parts are intact then.
     """
     ids = run_ids(journal)
     if not ids:
@@ -119,7 +119,7 @@ def _compact(journal: Path, room: Path, ids: list[str]) -> Compaction:
     def outcome(run_id: str) -> Packed | str | None:
         return _compact_run(RunFiles(journal, run_id), on_record.get(run_id), room)
 
-    # Most of the time goes by in waiting for the disk, and in code that leaves Python's lock free.
+    # Threads, as most of the time is spent waiting for the disk or in code that releases the GIL.
     pool = ThreadPoolExecutor(_AT_ONCE)
     try:
         outcomes = dict(zip(ids, pool.map(outcome, ids), strict=True))
@@ -139,7 +139,7 @@ def _compact(journal: Path, room: Path, ids: list[str]) -> Compaction:
 
 
 def _compact_run(files: RunFiles, on_record: set[str] | None, room: Path) -> Packed | str | None:
-    """Pack one run; return what was packed, or why nothing was, or None where nothing is to do."""
+    """Pack one run; return the result, the reason to leave it alone, or None if all is done."""
     reason = _reason_to_wait(files)
     if reason is not None:
         return reason
@@ -195,7 +195,7 @@ def _keep(journal: Path, packed: tuple[Packed, ...]) -> str:
 
 
 def _write_packed(files: RunFiles, rows: pa.Table, parts: list[Link], new: Path) -> None:
-    """Write a run's rows as one part, read it back and compare."""
+    """Write a run's rows as one part, read them back and compare."""
     parts = sorted(parts, key=lambda link: link.place)
     footer = {
         "gtmar_format": format_of(rows),
@@ -219,12 +219,12 @@ def _write_packed(files: RunFiles, rows: pa.Table, parts: list[Link], new: Path)
 
 
 def _put_in_place(files: RunFiles, write: Callable[[Path], None], room: Path) -> None:
-    """Put a folder with one part, as `write` writes it, in place of the run's."""
+    """Replace the run's folder of parts by one with a single part, written by `write`."""
     aside = aside_for(files.run_id, room)
     make_folder(aside)
     try:
         write(aside / PACKED_NAME)
-        # A torn part that a resume has put aside stays where it was, and so does what isn't ours.
+        # Torn parts that a resume has put aside, and files of others, are kept in the new folder.
         packed = {part.name for part in files.parts}
         for other in files.experiments.iterdir():
             if other.name not in packed and other.suffix != ".partial":
@@ -239,7 +239,7 @@ def _put_in_place(files: RunFiles, write: Callable[[Path], None], room: Path) ->
 
 @contextmanager
 def work_folder(journal: Path) -> Iterator[Path]:
-    """Give the folder for packing and imports, tidied, with a lock on it.
+    """Provide the folder for packing and imports, locked, and cleared of what a kill left there.
 
     Raises
     ------
@@ -265,7 +265,7 @@ def work_folder(journal: Path) -> Iterator[Path]:
 
 
 def _clear(journal: Path, room: Path) -> None:
-    """Undo what a process that was killed has left; what isn't of that kind is not touched."""
+    """Remove the folders that a killed process left, or put them back; leave all else alone."""
     for left in room.iterdir():
         run_id = run_aside(left.name)
         if run_id is None or left.is_symlink() or not left.is_dir():
@@ -279,10 +279,10 @@ def _clear(journal: Path, room: Path) -> None:
 
 
 def _replace(folder: Path, new: Path) -> None:
-    """Let two folders change places."""
+    """Exchange two folders."""
     if not _exchange(folder, new):
-        # Where the system can't do it in one step, a kill between these two leaves the run without
-        # parts until the next compaction, which puts them back.
+        # The system can't do it in one step. A kill between the next two lines leaves the run
+        # without parts until the next compaction, which puts them back.
         old = new.with_name(new.name + ".old")
         folder.rename(old)
         new.rename(folder)

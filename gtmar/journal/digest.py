@@ -1,7 +1,7 @@
-"""The digest over a run's experiments: of each row its numbers as bits, then its texts as JSON.
+"""The digest of a run's experiments, and the digest of a whole journal.
 
-What it is of is described in `docs/journal-format.md`. Rows are put together from columns: a text
-is worded once however many rows say it, and numbers are never Python objects.
+`docs/journal-format.md` describes what they cover. A run's rows are serialised column by column: a
+text is encoded once, however many rows share it, and numbers never become Python objects.
 """
 
 from __future__ import annotations
@@ -43,32 +43,31 @@ __all__ = [
 ]
 
 
-#: What a digest leaves out: the run's id, times, durations, and wording, which follows from the
-#: values and may get better from version to version.
+#: Columns that a digest leaves out: the run's id, times, durations, and texts that follow from the
+#: values, whose wording may change between versions.
 OUTSIDE_DIGEST = ("run_id", "evaluated_at", "duration_us", "null_reasons", "breaches")
 
-#: A number as the digest takes it in: a byte for null, then its 64 bits, little-endian.
+#: A number in the digest: one byte, 1 or for null 0, then its 64 bits, little-endian.
 _CELL = np.dtype([("known", "u1"), ("bits", "<u8")])
-#: Rows hashed at once: a megabyte or two, during which Python's lock is free.
+#: Rows that are hashed in one call: a megabyte or two, for which the GIL is released.
 _HASHED_AT_ONCE = 512
 
 _AS_JSON = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class RunDigest:
-    """A hash over a run's rows in order, whatever parts they are written in.
+    """A hash over a run's rows in order, independent of how they are divided into parts.
 
     It leaves out the run's id, times, durations, null reasons and breaches, so that the same table,
-    spec, seed, parameters and memory give the same digest on any machine. Of each row it takes in
-    the numbers as their 64 bits, little-endian, each with a byte for null before it, then the texts
-    as JSON.
+    spec, seed, parameters and memory give the same digest on any machine. Each row is hashed as its
+    numbers, 64 bits each, little-endian, after a byte for null, and then its texts as JSON.
     """
 
     def __init__(self) -> None:
         self._state = hashlib.sha256()
 
     def update(self, table: pa.Table) -> None:
-        """Take in the next rows. Cost: about 4 microseconds a row, a third of it the hash."""
+        """Add the next rows. Cost: about 4 microseconds a row, a third of it for the hash."""
         count = table.num_rows
         numbers: list[tuple[pa.Array, int]] = []
         constants: list[str] = []
@@ -103,7 +102,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _shared_keys(column: pa.Array) -> list[str] | None:
-    """Return the keys of a MAP of numbers whose rows all have the same ones; else None."""
+    """Return the keys of a MAP column of numbers if all rows have the same ones, else None."""
     if not pa.types.is_map(column.type) or column.null_count:
         return None
     if not _is_number(column.type.item_type):
@@ -112,13 +111,13 @@ def _shared_keys(column: pa.Array) -> list[str] | None:
     width = len(keys) // len(column)
     if width == 0 or not (np.diff(column.offsets.to_numpy()) == width).all():
         return None
-    # Each key is the one a row before: so all are those of the first row.
+    # Each key equals that of the row before, so all rows have the keys of the first.
     same = keys.slice(width).equals(keys.slice(0, len(keys) - width))
     return keys.slice(0, width).to_pylist() if same else None
 
 
 def _number_bytes(columns: Sequence[tuple[pa.Array, int]], count: int) -> list[bytes]:
-    """Return the bytes of each row's cells; a column has as many a row as stand beside it."""
+    """Return the bytes of each row's cells, from columns with their numbers of cells per row."""
     total = sum(width for _, width in columns)
     if not total:
         return [b""] * count
@@ -131,24 +130,24 @@ def _number_bytes(columns: Sequence[tuple[pa.Array, int]], count: int) -> list[b
         cells["bits"][:, there] = bits.reshape(count, width)
         place += width
     row = np.dtype((np.void, total * _CELL.itemsize))
-    # The stubs don't know that nothing but bytes is made of `void`.
+    # The type stubs don't know that a list of `void` is one of bytes.
     return cast("list[bytes]", cells.view(row).ravel().tolist())
 
 
 def _bits(column: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
-    """Return for each number whether it is known, and its 64 bits, 0 of a null."""
+    """Return for each number whether it is known, and its 64 bits, which are 0 for a null."""
     here = slice(column.offset, column.offset + len(column))
     validity, data = column.buffers()
     bits = np.frombuffer(data, dtype="<u8")[here]
     if validity is None or not column.null_count:
         return np.ones(len(column), dtype=np.uint8), bits
     known = np.unpackbits(np.frombuffer(validity, dtype=np.uint8), bitorder="little")[here]
-    # What lies under a null is anything.
+    # The bits under a null are arbitrary.
     return known, np.where(known, bits, 0)
 
 
 def _joined(columns: Sequence[str | list[str]], count: int) -> list[bytes]:
-    """Return the JSON array of each row's values; a text alone is the same in all rows."""
+    """Return the JSON array of each row's values; a column that is one text is constant."""
     runs: list[str | list[str]] = []
     for column in columns:
         if isinstance(column, str) and runs and isinstance(runs[-1], str):
@@ -162,7 +161,7 @@ def _joined(columns: Sequence[str | list[str]], count: int) -> list[bytes]:
 
 
 def _worded(column: pa.Array) -> str | list[str]:
-    """Return each value of a column as JSON; one text where all are the same."""
+    """Return the values of a column as JSON; a single text if all are the same."""
     if pa.types.is_string(column.type):
         values = column.to_numpy(zero_copy_only=False).tolist()
         words = {value: _quoted(value) for value in set(values)}
@@ -175,12 +174,12 @@ def _worded(column: pa.Array) -> str | list[str]:
 
 
 def _quoted(text: str | None) -> str:
-    """Word a text as JSON, at a third of the cost of the whole encoder."""
+    """Encode a text as JSON, at a third of the cost of the whole encoder."""
     return "null" if text is None else json.encoder.encode_basestring(text)
 
 
 def _is_plain_change(column: pa.Array) -> bool:
-    """Whether a column is a MAP from text to integers with names, without any null."""
+    """Return whether a column is a MAP from text to structs of integers, without any null."""
     if not pa.types.is_map(column.type) or not pa.types.is_struct(column.type.item_type):
         return False
     fields = [column.type.item_type.field(i) for i in range(column.type.item_type.num_fields)]
@@ -193,14 +192,14 @@ def _is_plain_change(column: pa.Array) -> bool:
 
 
 def _worded_changes(column: pa.Array) -> list[str]:
-    """Return each row's changes as JSON, from the flat arrays of all of them."""
+    """Return each row's changes as JSON, computed from the flat arrays of all rows."""
     keys = column.keys.to_numpy(zero_copy_only=False).tolist()
     heads = {key: f"[{_quoted(key)}, {{" for key in set(keys)}
     pieces = [[heads[key] for key in keys]]
     lead = ""
     for field in column.type.item_type:
         numbers = column.items.field(field.name).to_numpy().tolist()
-        # Weights are few numbers, said over and over.
+        # Weights repeat, so each distinct number is formatted once.
         words = {number: f"{lead}{_quoted(field.name)}: {number}" for number in set(numbers)}
         pieces.append([words[number] for number in numbers])
         lead = ", "
@@ -214,10 +213,11 @@ _TOKEN = re.compile(
     rf"(?:{_PREFIX}:([0-9]{{1,9}}):([0-9a-f]{{64}}):([\w=-]+)|{_OLD_PREFIX}:([0-9]{{1,9}}):([0-9a-f]{{64}}))",
     re.ASCII,
 )
-#: Entries that may have come in between and still be told apart, and the field of their sums.
+#: Number of power sums in a digest, thus the most later entries that can be identified among
+#: earlier ones; and the prime field of the sums.
 _SUMS = 16
 _FIELD = 2**61 - 1
-#: Sets of entries that a digest of the old form is held against, at most.
+#: Most sets of entries that are tried for a digest of the old form (gtmar1).
 _MOST_TRIES = 4000
 
 
@@ -225,13 +225,13 @@ _MOST_TRIES = 4000
 class DigestEntry:
     """A run that has ended, or an event."""
 
-    #: The run's id; of an event the name of its file, which holds its id.
+    #: The run's id; for an event, the name of its file, which includes its id.
     name: str
-    #: Hash of what it covers: all files of the run as they were first written; the event's file.
+    #: Hash over all files of the run as first written; for an event, of its file.
     sha256: str
-    #: When it reached this disk, as the file system says: no proof, a hint where to look.
+    #: Time at which the file system says that it reached this disk: only a hint for the search.
     arrived: int = 0
-    #: What a digest of the old form covers: time, name and hash; empty where that isn't known.
+    #: Line that a digest of the old form covers: time, name and hash; empty if unknown.
     old_line: str = ""
 
     @property
@@ -242,18 +242,18 @@ class DigestEntry:
 
 @dataclass(frozen=True)
 class Held:
-    """How a journal stands to an older digest or list."""
+    """The comparison of a journal with an older digest or list."""
 
     holds: bool
-    #: Entries that came since; None where that can't be told.
+    #: Number of entries added since; None if unknown.
     added: int | None
-    #: Names of entries that are gone or not what they were; empty where a digest can't tell.
+    #: Names of entries that are gone or have changed; only a list can tell, a digest can't.
     missing: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
 
 
 def run_entry(run_id: str, links: Sequence[Link], arrived: int, old_line: str = "") -> DigestEntry:
-    """Return the entry of a run: it covers the files of its chain, packed parts as they were."""
+    """Return the entry of a run, over the files of its chain, packed parts in their old form."""
     files = sorted({(link.name, link.sha256) for link in links})
     return DigestEntry(run_id, _sha256(json.dumps(files)), arrived, old_line)
 
@@ -264,30 +264,30 @@ def event_entry(file: JournalFile, arrived: int, old_line: str = "") -> DigestEn
 
 
 def digest_of(entries: Sequence[DigestEntry]) -> str:
-    """Return the digest of a set of entries, to be kept elsewhere."""
+    """Return the digest of a set of entries, to be stored outside the journal."""
     sums = b"".join(each.to_bytes(8, "big") for each in _power_sums(entries))
     stated = base64.urlsafe_b64encode(sums).decode().rstrip("=")
     return f"{_PREFIX}:{len(entries)}:{_hash(entries)}:{stated}"
 
 
 def saved_list(entries: Sequence[DigestEntry]) -> str:
-    """Return the entries as text, for a file that a later journal is held against."""
+    """Return the entries as text, for a file that a later journal is compared with."""
     return "".join(f"{line}\n" for line in sorted(entry.line for entry in entries))
 
 
 def hold_against(
     entries: Sequence[DigestEntry], against: str, withdrawn: Sequence[DigestEntry] = ()
 ) -> Held:
-    """Say whether all that a digest or a saved list covered is there unchanged.
+    """Return whether everything that a digest or a saved list covers is unchanged.
 
     Parameters
     ----------
     entries
-        Those of today.
+        The present entries.
     against
-        A digest that was printed earlier, or the path of a list that was saved.
+        An earlier digest, or the path of a saved list.
     withdrawn
-        Entries that were there and were taken back on record: they count as there.
+        Entries of undone imports, which count as present.
 
     Raises
     ------
@@ -347,7 +347,10 @@ def _sums_in(against: str, stated: str) -> list[int]:
 def _reconciled(
     pool: Sequence[DigestEntry], count: int, before: Sequence[int]
 ) -> Iterator[Sequence[DigestEntry]]:
-    """Give sets of `count` entries: each first part of an order, less what its sums tell of."""
+    """Yield sets of `count` entries that may be the earlier ones, by the power sums `before`.
+
+    Of the first entries in an order, those are left out whose sums make up the difference.
+    """
     for order in (_by_time(pool), _by_arrival(pool)):
         for reach in range(count, min(len(order), count + _SUMS) + 1):
             first = order[:reach]
@@ -358,8 +361,8 @@ def _reconciled(
 
 
 def _with_sums(entries: Sequence[DigestEntry], sums: Sequence[int]) -> set[DigestEntry]:
-    """Return the entries whose hashes have these power sums, if they are few."""
-    # Newton: k e_k = sum over i from 1 to k of (-1)^(i-1) e_(k-i) p_i.
+    """Return the entries whose hashes have these power sums; wrong if there are more than sums."""
+    # Newton's identities: k e_k = sum over i from 1 to k of (-1)^(i-1) e_(k-i) p_i.
     symmetric = [1]
     for k in range(1, _SUMS + 1):
         total = sum((-1) ** (i - 1) * symmetric[k - i] * sums[i - 1] for i in range(1, k + 1))
@@ -378,7 +381,7 @@ def _with_sums(entries: Sequence[DigestEntry], sums: Sequence[int]) -> set[Diges
 
 
 def _likely(pool: Sequence[DigestEntry], count: int) -> Iterator[Sequence[DigestEntry]]:
-    """Give sets of `count` entries that a digest of the old form may be of, likely ones first."""
+    """Yield sets of `count` entries that a digest of the old form may cover, likely ones first."""
     orders = _by_old_line(pool), _by_arrival(pool)
     tries = 0
     for order in orders:
@@ -389,7 +392,7 @@ def _likely(pool: Sequence[DigestEntry], count: int) -> Iterator[Sequence[Digest
         for late in range(1, len(order) - count + 1):
             reach = order[: count + late]
             if comb(len(reach), late) + tries > _MOST_TRIES:
-                # Those that came late are among the last, as runs that end together are.
+                # Late entries are probably among the last ones.
                 reach = reach[-60:]
             if late > 2 and comb(len(reach), late) + tries > _MOST_TRIES:
                 break

@@ -1,7 +1,7 @@
-"""Events of a journal: one file each, written once; and what is dated after this machine's clock.
+"""Events of a journal, each in a file that is written once; and entries dated in the future.
 
-Machines that share a journal have clocks of their own. An entry from the future means that the
-clock that dated it was ahead, or that this one is behind; neither can be told from here.
+Machines that share a journal have their own clocks. An entry from the future means that the clock
+of its writer was ahead or that this one is behind; a reader can't tell which.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ __all__ = [
 ]
 
 
-#: Ids begin with a letter, then the time as this.
+#: Format of the time in an id, after its first letter.
 _TIME = "%Y%m%d-%H%M%S"
 _TIME_LENGTH = len("20260101-120000")
 
 
 def ahead(ids: Iterable[str], now: datetime | None = None) -> list[str]:
-    """Return ids of runs and events that are dated after a moment, the earliest first."""
+    """Return the ids of runs and events that are dated after `now`, the earliest first."""
     limit = f"{now or datetime.now(UTC):{_TIME}}"
     return sorted((i for i in ids if i[1:][:_TIME_LENGTH] > limit), key=lambda i: i[1:])
 
 
 def dated_ahead(journal: Path, now: datetime | None = None) -> list[str]:
-    """Return ids of a journal's runs and events that are dated after a moment."""
+    """Return the ids of a journal's runs and events that are dated after `now`."""
     named = (event_of(path.name) for path in event_files(journal))
     ids = [event[0] for event in named if event is not None]
     if (journal / "runs").is_dir():
@@ -64,7 +64,7 @@ def dated_ahead(journal: Path, now: datetime | None = None) -> list[str]:
 
 
 def clock_note(entries: list[str], now: datetime | None = None) -> str | None:
-    """Say how far the last of some entries is ahead of this machine's clock; None without any."""
+    """Return a note of how far the last of `entries` is ahead of the clock; None without any."""
     if not entries:
         return None
     last = entries[-1]
@@ -88,34 +88,34 @@ def _span(seconds: float) -> str:
     return f"{max(1, seconds):.0f} seconds"
 
 
-#: Hexadecimal digits of the file's hash in its name.
+#: Number of hexadecimal digits of the file's hash in its name.
 _HASH_DIGITS = 16
 
 
 class EventKind(StrEnum):
-    """What an event says."""
+    """The kind of an event."""
 
-    #: A spec went live by somebody's word.
+    #: A person declared a spec live.
     PROMOTION = "promotion"
-    #: A change made elsewhere, put on record after the fact.
+    #: A change that was made elsewhere was recorded after the fact.
     RECORD = "record"
-    #: A journal of another tool was brought in.
+    #: A journal of another tool was imported.
     IMPORT = "import"
-    #: An import was taken back.
+    #: An import was undone.
     UNDO = "undo"
     #: Parts of runs were packed.
     COMPACTION = "compaction"
-    #: Somebody measured something on a holdout.
+    #: Something was measured on a holdout.
     LOOK = "look"
-    #: A run's best was held against the same search on outcomes that were drawn anew.
+    #: A run's search was repeated on shuffled outcomes.
     NULL = "null"
-    #: A run's search was done over halves of its accounts.
+    #: A run's search was repeated on halves of its accounts.
     STABILITY = "stability"
-    #: A candidate was put forward for review, or not.
+    #: A decision on a candidate was made.
     DECISION = "decision"
-    #: What became of the accounts that a live spec had scored on some date.
+    #: The live score of a date was measured by the accounts' outcomes.
     MEASUREMENT = "measurement"
-    #: A search on each of several dates was judged on the next.
+    #: Searches on each of several dates were evaluated on the next date.
     WALK = "walk"
 
 
@@ -127,11 +127,11 @@ def write_event(
     Parameters
     ----------
     journal
-        The journal's folder; made where it isn't there.
+        The journal's folder; created if it doesn't exist.
     details
-        What has no column of its own; kept as JSON.
+        Values without a column of their own; stored as JSON.
     fields
-        Values by column; those not given are null.
+        Values by column; the other columns are null.
 
     Returns
     -------
@@ -142,6 +142,8 @@ def write_event(
     ------
     JournalError
         If the folder can't be written.
+    TypeError
+        If there is no column of a field's name.
     """
     import pyarrow as pa
 
@@ -182,13 +184,16 @@ def event_files(journal: Path) -> list[Path]:
 
 
 def untouched(path: Path, sha256: str = "") -> bool:
-    """Whether an event's file is the one that was written, by the hash in its name."""
+    """Return whether an event's file is as it was written, by the hash in its name.
+
+    `sha256` is the file's hash; if empty, it is computed.
+    """
     named = event_of(path.name)
     return named is not None and (sha256 or sha256_of(path))[:_HASH_DIGITS] == named[1]
 
 
 def read_event(path: Path) -> dict[str, Any]:
-    """Return an event's row."""
+    """Return an event's row; raise `JournalError` if the file is damaged."""
     row = JournalFile.load(path).row()
     if row is None:
         raise JournalError(f'"{path}" isn\'t what was written', hint="gtmar verify names it")

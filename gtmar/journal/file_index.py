@@ -1,9 +1,9 @@
-"""What readers keep between commands, outside the journal: only ever a cache.
+"""The index of a journal's files, and a cache of it between commands.
 
-It lies in the user's cache folder, so that to read a journal changes no byte of it and a folder
-that can't be written to reads as quickly. Each entry begins with the hash of its content: one that
-was cut off or changed counts as absent, and is made anew. Whoever writes last wins; both entries
-are right. Nothing that `verify` says rests on it.
+The cache is in the user's cache folder, so that reading a journal changes no byte of it, and a
+read-only journal is read as quickly. Each entry begins with the hash of its content; one that was
+cut off or changed counts as absent and is built again. Of two writers the last one wins, as both
+entries are right. `verify` never relies on the cache.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = ["Cache", "Damage", "File", "FileIndex"]
 
 _HASH_BYTES = 64
 _JOURNAL = "journal"
-#: Where a run has a folder.
+#: The folders of the journal in which a run has its own.
 _ROOMS = (RECORDS, EXPERIMENTS)
 
 
@@ -54,7 +54,9 @@ class Cache:
     Parameters
     ----------
     folder
-        Where its entries are; None where nothing is to be kept.
+        Folder of the entries; None to keep nothing.
+    journal
+        The journal's folder.
     """
 
     folder: Path | None
@@ -62,7 +64,10 @@ class Cache:
 
     @classmethod
     def of(cls, journal: Path) -> Self:
-        """Return a journal's cache: below ``GTMAR_CACHE``, else the user's cache folder."""
+        """Return a journal's cache, in ``GTMAR_CACHE`` or else the user's cache folder.
+
+        If that variable is set but empty, nothing is kept.
+        """
         stated = os.environ.get("GTMAR_CACHE")
         if stated == "":
             return cls(None, journal)
@@ -74,11 +79,11 @@ class Cache:
         return cls((Path(stated) if stated else home) / name, journal)
 
     def path(self, name: str) -> Path | None:
-        """Return where an entry is; None where nothing is to be kept."""
+        """Return the path of an entry; None if nothing is kept."""
         return None if self.folder is None else self.folder / name
 
     def read(self, name: str) -> bytes | None:
-        """Return an entry's content; None where there is none that is whole."""
+        """Return an entry's content; None if there is none, or it is damaged."""
         path = self.path(name)
         try:
             content = b"" if path is None else path.read_bytes()
@@ -88,7 +93,7 @@ class Cache:
         return kept if stated == _hash(kept) else None
 
     def write(self, name: str, content: bytes) -> None:
-        """Keep an entry, whole or not at all; where that can't be done, it is left undone."""
+        """Write an entry, whole or not at all; errors of the file system are ignored."""
 
         def fill(beside: Path) -> None:
             handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -101,10 +106,10 @@ class Cache:
 
     @contextmanager
     def linked(self, name: str) -> Iterator[Path]:
-        """Give another name of an entry, in a folder that is gone afterwards.
+        """Provide a second name (hard link) of an entry, in a folder that is removed afterwards.
 
-        A locked connection of DuckDB goes on to reach what it has attached, by the name that it was
-        attached by: one under which nothing can be read or written any more.
+        A locked DuckDB connection can still access a file that it has attached, under the name that
+        it was attached by. Nothing can be read or written under a name that is gone.
         """
         path = self.path(f"{name}.{secrets.token_hex(8)}")
         if self.folder is None or path is None:
@@ -118,18 +123,18 @@ class Cache:
             path.rmdir()
 
     def remove(self, name: str) -> None:
-        """Keep an entry no more."""
+        """Remove an entry."""
         if (path := self.path(name)) is not None:
             with suppress(OSError):
                 path.unlink()
 
     def place(self, name: str, fill: Callable[[Path], None]) -> None:
-        """Keep an entry that `fill` writes to a path beside it; errors are those of writing."""
+        """Write an entry by `fill`, which gets a temporary path; errors of writing are raised."""
         if self.folder is None:
             return
         if not self.folder.is_dir():
             self._clear_abandoned()
-            # Notes and specs are in it: nobody else's business.
+            # Private, as it holds notes and specs.
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self.folder / _JOURNAL).write_bytes(os.fsencode(self.journal))
         beside = self.folder / f"{name}.{secrets.token_hex(8)}"
@@ -155,81 +160,81 @@ def _hash(content: bytes) -> bytes:
 
 
 _MAGIC = b"PAR1"
-#: What is wrong with a file, as its footer or the way to it tells.
+#: Problems of a file that its footer or its path shows.
 _CHANGED = "isn't what was written"
 _CUT_OFF = "is cut off"
 _FOREIGN = "is another's, under this name"
 _HIDDEN = "is not yours to read"
 _LINK = "is a link"
-#: The same, as its place in the chain tells.
+#: Problems of a file that its position in the chain shows.
 _BROKEN = {"changed": _CHANGED, "added": "is a file too many"}
-#: The cache is worth its files from this many on.
+#: Number of files from which a cache is worthwhile.
 _MANY_FILES = 200
-#: Files that a run has, at least.
+#: Fewest files of a run.
 _FILES_OF_A_RUN = 3
 _ENTRY = "files"
 _STATE_DIGITS = 32
-#: Nanoseconds after its change from which on a folder's time tells one more change from that one.
+#: Nanoseconds within which a second change of a folder may leave its time the same.
 _SETTLED = 2_000_000_000
-#: What holds the hash of a run's end; no Parquet, but a change of it is one of the run.
+#: File with the hash of a run's end record; not Parquet, but a change of it changes the run.
 _SEAL = "seal"
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Why a run, or an event, is left out of answers."""
+    """A problem because of which a run, or an event, is left out of answers."""
 
     #: Empty for an event.
     run_id: str
-    #: File within the journal.
+    #: Path of the file within the journal.
     file: str
     problem: str
 
 
 @dataclass
 class File:
-    """What is known of a file without its rows."""
+    """The properties of a file, without its rows."""
 
-    #: Size, times of change in nanoseconds, inode.
+    #: Size, modification and change time in nanoseconds, inode.
     stamp: list[int]
-    #: Why it is none of the journal as it was written; empty where it is.
+    #: Why the file isn't as the journal's writer left it; empty if it is.
     problem: str = ""
     #: Whether it has the columns that this version writes.
     alike: bool = False
-    #: Format that it states; 0 where it states none.
+    #: Format in its footer; 0 if there is none.
     format: int = 0
-    #: Name, place, previous and SHA-256 of each `Link` that it stands for: its own, or those of the
-    #: parts that were packed into it.
+    #: Name, place, previous and SHA-256 of each `Link` of the file: its own, or those of the parts
+    #: that were packed into it.
     links: list[list[Any]] = field(default_factory=list)
     packed: bool = False
-    #: SHA-256 of its bytes; empty where they can't be read.
+    #: SHA-256 of its bytes; empty if they can't be read.
     sha256: str = ""
 
     @property
     def whole(self) -> bool:
-        """Whether its rows can be read, be they those of another run."""
+        """Whether its rows can be read, even if they are of another run."""
         return self.problem in ("", _FOREIGN)
 
     @property
     def withheld(self) -> bool:
-        """Whether nothing is known of what is in it."""
+        """Whether its content is not accessible."""
         return self.problem in (_HIDDEN, _LINK)
 
 
 @dataclass
 class _Listing:
-    """A run's files of one moment."""
+    """The files of a run at one moment."""
 
-    #: Names within the journal, by folder.
+    #: Paths within the journal, by folder.
     names: dict[str, list[str]]
-    #: Size, times and inode by name; a text where nothing but that problem is known.
+    #: Size, times and inode by path; for an inaccessible file, the problem.
     stamps: dict[str, list[int] | str]
-    #: The same of each folder, before it was listed; without one that had just changed.
+    #: Size, times and inode of each folder before it was listed, unless it had just changed.
     folders: dict[str, list[int]] = field(default_factory=dict)
 
     @cached_property
     def state(self) -> str:
-        """All that tells whether a file has changed since; asked once all files are listed."""
+        """A hash that changes with any file; must not be read before all files are listed."""
         return hashlib.sha256(repr(self.stamps).encode()).hexdigest()[:_STATE_DIGITS]
 
 
@@ -237,21 +242,22 @@ class _Listing:
 class _Sound:
     """A run that has ended and whose files are as they were written."""
 
-    #: State of the listing.
+    #: `_Listing.state`.
     state: str
     #: Whether all its files have the columns that this version writes.
     alike: bool
     #: Hash over the hashes of the files that hold its rows, by folder.
     content: dict[str, str]
-    #: Names of parts that a packed one stands for.
+    #: Names of parts that a packed part replaces.
     replaced: list[str]
-    #: As the listing has them. As long as a folder is as it was, so are the names in it.
+    #: `_Listing.folders`, and the paths in `_Listing.stamps`. While a folder is unchanged, so are
+    #: the names in it.
     folders: dict[str, list[int]]
     stamped: list[str]
 
 
 class FileIndex:
-    """The files of a journal's folder; a run's are looked at when they are asked for."""
+    """The files of a journal; those of a run are examined when first needed."""
 
     def __init__(self, journal: Path, kept: Cache) -> None:
         self._journal = journal
@@ -259,21 +265,21 @@ class FileIndex:
         self._changed = False
         self._sound: dict[str, _Sound] = {}
         self._files: dict[str, File] = {}
-        #: The newest format that a file states of those looked at.
+        #: The newest format in the files that have been read.
         self.newest_format = 0
         self._remember()
         self.look()
 
     def look(self) -> None:
-        """List the folders; their files are listed anew.
+        """List the folders again, and forget the lists of their files.
 
-        What isn't the journal's own is passed over: second copies that a sync leaves, of files, and
-        of folders in which no file is of the run that they name.
+        Files and folders that aren't the journal's own are skipped, such as the second copies that
+        a sync leaves.
         """
         self._listings: dict[str, _Listing] = {}
         self._damage: dict[str, tuple[Damage, ...]] = {}
         self._packings: dict[str, set[str]] | None = None
-        #: By folder the runs that have one there, and whether it is a link.
+        #: The runs in each folder, and whether the run's folder is a link.
         self._folders: dict[str, dict[str, bool]] = {}
         for folder in _ROOMS:
             self._folders[folder] = runs = {}
@@ -311,7 +317,7 @@ class FileIndex:
                     listing.names[folder].append(name)
 
     def _listing(self, run_id: str) -> _Listing:
-        """Return a run's files, its records first: what parts there were at its end are listed."""
+        """Return a run's files; records are listed first, so no part before the end is missed."""
         listing = self._listings.get(run_id)
         if listing is None:
             sound = self._sound.get(run_id)
@@ -332,7 +338,7 @@ class FileIndex:
         return listing
 
     def _unchanged(self, run_id: str, sound: _Sound) -> _Listing | None:
-        """List a run's files as they were listed before; None where a folder or file is another."""
+        """Return the earlier list of a run's files; None if a folder or a file has changed."""
         if len(sound.folders) < len(_ROOMS):
             return None
         try:
@@ -351,7 +357,7 @@ class FileIndex:
         return listing if listing.state == sound.state else None
 
     def _list_folder(self, listing: _Listing, folder: str, within: str, *, is_link: bool) -> None:
-        """List a folder; one that is a link, or mayn't be listed, stands for its files."""
+        """List a folder; one that is a link or can't be read is listed itself, as a problem."""
         problem = _LINK if is_link else ""
         try:
             if not is_link:
@@ -396,52 +402,52 @@ class FileIndex:
                 try:
                     file = _facts(self.path(name), stamp, columns_in_footer(folder), run_id)
                 except (PermissionError, IsADirectoryError):
-                    # Not remembered: rights change with whoever asks.
+                    # The cache doesn't keep this, as permissions depend on the reader.
                     file = File([], _HIDDEN)
                 self._changed |= folder == EVENTS
             self._files[name] = file
         return file
 
     def path(self, name: str) -> str:
-        """Return where a file is."""
+        """Return the full path of a file."""
         return f"{self._journal}/{name}"
 
     @property
     def folder_names(self) -> list[str]:
-        """Return the ids of all runs that have a folder of records, in order; looks at no file."""
+        """Ids of all runs that have a folder of records, in order; no file is read."""
         return sorted(self._folders[RECORDS])
 
     @property
     def is_large(self) -> bool:
-        """Whether the journal has so many files that a cache is worth its own."""
+        """Whether the journal has so many files that a cache is worthwhile."""
         return len(self.events) + _FILES_OF_A_RUN * len(self._folders[RECORDS]) >= _MANY_FILES
 
     @property
     def run_ids(self) -> list[str]:
-        """Return the ids of all runs that have a file, in order."""
+        """Ids of all runs that have a file, in order."""
         ids = sorted({*self._folders[RECORDS], *self._folders[EXPERIMENTS]})
         return [run for run in ids if any(self._listing(run).names.values())]
 
     def has_begun(self, run_id: str) -> bool:
-        """Whether a run has a start record."""
+        """Return whether a run has a start record."""
         return f"{RECORDS}/run_id={run_id}/start.parquet" in self
 
     def has_ended(self, run_id: str) -> bool:
-        """Whether a run has an end record."""
+        """Return whether a run has an end record."""
         return f"{RECORDS}/run_id={run_id}/end.parquet" in self
 
     def read(self, name: str) -> bytes | None:
-        """Return a file's bytes; None where they aren't those that were hashed."""
+        """Return a file's bytes; None if they have changed since they were hashed."""
         with open(self.path(name), "rb") as file:  # noqa: PTH123 - thousands of them
             content = file.read()
         return content if hashlib.sha256(content).hexdigest() == self.sha256(name) else None
 
     def sha256(self, name: str) -> str:
-        """Return the hash of a file's bytes; empty where they can't be read."""
+        """Return the SHA-256 of a file's bytes; empty if they can't be read."""
         return self[name].sha256
 
     def rehash(self, runs: Iterable[str]) -> None:
-        """Forget what is known of some runs' files: bytes may change though nothing says so."""
+        """Forget the files of some runs, so that changes that left no trace in times are found."""
         for run_id in runs:
             self._damage.pop(run_id, None)
             self._sound.pop(run_id, None)
@@ -451,7 +457,7 @@ class FileIndex:
     # ---- whether a run is sound --------------------------------------------------------------
 
     def files(self, folder: str, run_id: str) -> list[str]:
-        """Return a run's files that hold rows: whole, and not packed into another since."""
+        """Return a run's files that hold rows: whole, and not replaced by a packed part."""
         names = self._listing(run_id).names.get(folder, [])
         if self._is_known_sound(run_id):
             replaced = {*self._sound[run_id].replaced}
@@ -469,7 +475,10 @@ class FileIndex:
         }
 
     def are_small(self, group: str, names: Iterable[str], most: int) -> bool:
-        """Whether files of a run, or of an event, have this version's columns and few bytes."""
+        """Return whether files of a run or event have this version's columns, and few bytes each.
+
+        `most` is the largest size in bytes.
+        """
         known = self._is_known_sound(group)
         if known and not self._sound[group].alike:
             return False
@@ -481,7 +490,7 @@ class FileIndex:
         )
 
     def content(self, folder: str, group: str, names: Iterable[str]) -> str:
-        """Return a hash over the hashes of files of a run, or of an event."""
+        """Return a hash over the hashes of the files of a run or event."""
         if self._is_known_sound(group):
             return self._sound[group].content[folder]
         joined = "".join(self.sha256(name) for name in names)
@@ -492,7 +501,7 @@ class FileIndex:
         return sound is not None and listing is not None and sound.state == listing.state
 
     def damage(self, run_id: str) -> tuple[Damage, ...]:
-        """Return what is wrong with a run's files, by the hashes that they carry of each other."""
+        """Return the problems of a run's files, which carry hashes of each other."""
         found = self._damage.get(run_id)
         if found is None:
             self._listing(run_id)
@@ -504,7 +513,7 @@ class FileIndex:
         try:
             found = tuple(self._examine(run_id))
         except FileNotFoundError:
-            # Its parts have been packed since they were listed.
+            # Its parts were packed after they were listed.
             self.look()
             found = tuple(self._examine(run_id))
         if not found and self.has_ended(run_id):
@@ -522,7 +531,7 @@ class FileIndex:
         return found
 
     def event_damage(self) -> list[Damage]:
-        """Return the events whose bytes aren't those that their name says."""
+        """Return the problems of events, whose file names carry hashes."""
         found = []
         for name in self._listings[""].names[EVENTS]:
             _, stated = event_of(_last(name)) or ("", "")
@@ -535,7 +544,7 @@ class FileIndex:
 
     @property
     def events(self) -> list[str]:
-        """Names of the events' files, whole or not."""
+        """Paths of the events' files, damaged ones included."""
         return self._listings[""].names[EVENTS]
 
     def _examine(self, run_id: str) -> list[Damage]:
@@ -544,30 +553,32 @@ class FileIndex:
         names = [*listed[RECORDS], *parts]
         withheld = [Damage(run_id, n, f.problem) for n in names if (f := self[n]).withheld]
         if withheld:
-            # The rest can't be held against a chain.
+            # The chain can't be checked without these files.
             return withheld
         rows = {n for folder in _ROOMS for n in self.files(folder, run_id)}
         files = RunFiles(self._journal, run_id)
         end = f"{RECORDS}/run_id={run_id}/end.parquet"
         ended = end in names
-        # Sealed before it is put in its place: a cut between the two leaves it beside.
+        # The end record is sealed before its file is renamed into place; after a kill between the
+        # two steps, it is found beside its place.
         sealed = not ended and files.seal.is_file() and not files.running()
         if sealed and not (files.end.is_file() or files.end_beside()):
             return [Damage(run_id, end, "is missing")]
         if not ended and not parts:
-            # Nothing that an answer could rest on.
+            # A run without experiments is in no answer.
             return []
         torn = [name for name in names if self[name].problem]
         newest = None if ended else files.newest()
         cut_short = not ended and torn == parts[-1:] and self[torn[0]].problem == _CUT_OFF
         if cut_short:
-            # Its writer was cut off there: gtmar resume goes on before it.
+            # The writer was killed while it wrote this part; gtmar resume puts it aside.
             torn = []
         found = [Damage(run_id, name, self[name].problem) for name in torn]
         links = [link for name in sorted(rows) for link in self._links(name)]
         placeless = {_last(name) for name in rows} & {x.name for x in links if x.place < 0}
         if placeless:
-            # Files of the time before there were places: what they name is all that can be held.
+            # Files written before there were places: only the hashes that others name can be
+            # checked.
             named = {x.previous for x in links if x.place >= 0}
             return found + [
                 Damage(run_id, self._within(x.path), _CHANGED)
@@ -576,7 +587,7 @@ class FileIndex:
             ]
         sealed_as = files.sealed() if ended else None
         if ended and sealed_as is None:
-            # It is written before the end: that one can't be held against anything without it.
+            # The seal is written before the end record, which can't be checked without it.
             found.append(Damage(run_id, f"{RECORDS}/run_id={run_id}/{_SEAL}", "is missing"))
         elif ended and end in rows and self.sha256(end) != sealed_as:
             found.append(Damage(run_id, end, _CHANGED))
@@ -613,7 +624,7 @@ class FileIndex:
         return path.relative_to(self._journal).as_posix()
 
     def _repacked(self, files: RunFiles, rows: Iterable[str]) -> list[Damage]:
-        """Hold a packed file against the record of its packing, where that is there."""
+        """Compare packed files with the events of their packing, if there are any."""
         packed = [name for name in rows if self[name].packed]
         if not packed:
             return []
@@ -628,10 +639,10 @@ class FileIndex:
             if on_record is not None and self.sha256(name) not in on_record
         ]
 
-    # ---- what is remembered of files ---------------------------------------------------------
+    # ---- the cached properties of files ------------------------------------------------------
 
     def _remember(self) -> None:
-        """Take in what was learnt before, where the cache has it."""
+        """Load the cached properties of files, if they are of this version."""
         with suppress(ValueError, TypeError, LookupError):
             kept = json.loads(self._cache.read(_ENTRY) or b"")
             if kept["columns"] == _written():
@@ -640,7 +651,7 @@ class FileIndex:
                 self._files = events
 
     def keep(self) -> None:
-        """Write down what was learnt, where it is worth a file."""
+        """Write the properties of files to the cache, if they have changed and are many."""
         if not self._changed:
             return
         events = {name: astuple(self[name]) for name in self.events if not self[name].withheld}
@@ -657,7 +668,7 @@ def _stamp(status: os.stat_result) -> list[int]:
 
 
 def _owner(name: str) -> tuple[str, str]:
-    """Return the folder of a file, and the run that it is of; an event's is empty."""
+    """Return the folder of a file and its run; the run is empty for an event."""
     folder, _, rest = name.partition("/")
     return folder, "" if folder == EVENTS else rest.partition("/")[0].removeprefix("run_id=")
 
@@ -667,7 +678,7 @@ def _last(name: str) -> str:
 
 
 def _why_not_whole(data: bytes) -> str:
-    """Say whether a file lost its end, as a loss of power leaves it, or was changed at one."""
+    """Return whether a file without a footer was cut off, as by a power loss, or changed."""
     begin, end = data[: len(_MAGIC)], data[-len(_MAGIC) :]
     alike = sum(one == other for one, other in zip(end, _MAGIC, strict=False))
     lost = begin == _MAGIC[: len(begin)] and alike < len(_MAGIC) - 1
@@ -675,7 +686,7 @@ def _why_not_whole(data: bytes) -> str:
 
 
 def _facts(path: str, stamp: list[int], columns: tuple[bytes, ...], run_id: str) -> File:
-    """Read what a file's footer states, and hold it against the run or event that it is of."""
+    """Return the properties of a file from its footer; `run_id` is empty for an event."""
     read = JournalFile.load(Path(path))
     if not read.footer:
         return File(stamp, _why_not_whole(read.data), sha256=read.sha256)
@@ -697,7 +708,7 @@ def _facts(path: str, stamp: list[int], columns: tuple[bytes, ...], run_id: str)
 
 @cache
 def _written() -> str:
-    """Return a hash of the columns that this version writes, and of the facts that it keeps."""
+    """Return a hash of the columns that this version writes, and of the fields of the cache."""
     columns = [columns_of(folder) for folder in (*_ROOMS, EVENTS)]
     facts = [fact.name for kind in (File, _Sound) for fact in fields(kind)]
     return hashlib.sha256(repr([columns, facts]).encode()).hexdigest()

@@ -1,10 +1,10 @@
-"""Names of a journal's own files and folders, and which of a run's files stand for its rows.
+"""The files and folders of a journal: their names, their bytes, and those of each run.
 
-Tools that sync or copy folders leave others beside them: ``run_id=R (conflicted copy)``,
-``part-000002.sync-conflict-20260101.parquet``, ``start (1).parquet``. Readers take in what bears a
-name of the journal's own and, by its footer, holds rows of the run that its folder names. A packed
-part replaces the parts that its footer lists, so those that a sync has put back beside it aren't
-read either.
+Tools that sync or copy folders leave other files beside the journal's: ``run_id=R (conflicted
+copy)``, ``part-000002.sync-conflict-20260101.parquet``, ``start (1).parquet``. Readers take only
+files with a name that gtmar gives and, by the footer, rows of the run that the folder names. A
+packed part replaces the parts that its footer lists, so these aren't read either if a sync has put
+them back.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ __all__ = [
 ]
 
 
-#: The part that all others of its run are packed into.
+#: Name of the part that all parts of a run are packed into.
 PACKED_NAME = "part-000001.parquet"
 _RUN = re.compile(r"run_id=(r[0-9a-z-]+)")
 _ASIDE = re.compile(r"run_id=(r[0-9a-z-]+)\.[0-9a-f]{12}(?:\.old)?")
@@ -81,12 +81,12 @@ _OWN = {
     "experiments": re.compile(r"part-[0-9]{6,}\.parquet"),
     "events": _EVENT,
 }
-#: Length of a text in a footer is one byte up to this.
+#: The length of a text shorter than this takes one byte in a footer.
 _SHORT = 128
 
 
 def run_of(folder: str) -> str | None:
-    """Return the id in the name of a run's folder; None where it isn't a name that gtmar gives.
+    """Return the id in the name of a run's folder; None if gtmar gives no such name.
 
     Examples
     --------
@@ -99,12 +99,12 @@ def run_of(folder: str) -> str | None:
 
 
 def aside_for(run_id: str, room: Path) -> Path:
-    """Return a fresh name in the folder for packing, for a folder of a run put aside there."""
+    """Return a new path in the folder for packing, for a folder of a run that is put aside."""
     return room / f"run_id={run_id}.{secrets.token_hex(6)}"
 
 
 def run_aside(folder: str) -> str | None:
-    """Return the run of a folder that has such a name, `.old` after it or not; None for others.
+    """Return the run of a folder named by `aside_for`, with `.old` or without; None for others.
 
     Examples
     --------
@@ -117,9 +117,9 @@ def run_aside(folder: str) -> str | None:
 
 
 def matching(name: str, ids: Sequence[str]) -> list[str]:
-    """Return the ids that a name stands for: itself, else those that begin or end with it.
+    """Return the ids that match a name: the equal one, else those that begin or end with it.
 
-    An empty name, as of a shell's variable that nobody set, stands for none.
+    An empty name, as from an unset shell variable, matches none.
     """
     return [i for i in ids if i == name] or [
         i for i in ids if name and (i.startswith(name) or i.endswith(name))
@@ -127,30 +127,27 @@ def matching(name: str, ids: Sequence[str]) -> list[str]:
 
 
 def event_of(file: str) -> tuple[str, str] | None:
-    """Return an event's id and the digits of its hash from its file's name; None for another."""
+    """Return an event's id and hash digits from its file name; None for other names."""
     match = _EVENT.fullmatch(file)
     return (match[1], match[2]) if match else None
 
 
 @lru_cache(4096)
 def is_own(room: str, file: str) -> bool:
-    """Whether a file has a name that gtmar gives in `runs`, `experiments` or `events`."""
+    """Return whether gtmar gives such file names in `runs`, `experiments` or `events`."""
     return _OWN[room].fullmatch(file) is not None
 
 
 def holds_rows_of(run_id: str, footer: bytes) -> bool:
-    """Whether a file's rows are of a run, by the least and greatest `run_id` in its footer."""
+    """Return whether a file's rows are of a run, by the `run_id` statistics in its footer."""
     stated = run_id.encode()
     return len(stated) >= _SHORT or bytes([len(stated)]) + stated in footer
 
 
 def replaced_names(file: str, listed: Iterable[str]) -> set[str]:
-    """Return names of a run's parts that one of its files stands for.
+    """Return the names of the parts that a file of a run replaces; none unless it is packed.
 
-    Parameters
-    ----------
-    listed
-        Names of the parts that were packed into it, by its footer.
+    `listed` are the names in its footer of the parts that were packed into it.
     """
     return {*listed} - {PACKED_NAME} if file == PACKED_NAME else set()
 
@@ -161,31 +158,31 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _PARTS = "experiments"
 _MAGIC = b"PAR1"
-#: Magic, an empty footer's length, magic.
+#: Bytes of magic, the length of an empty footer, and magic.
 _LEAST_BYTES = 12
-#: A footer's length, and magic.
+#: Bytes of a footer's length, and magic.
 _FOOTER_END = 8
-#: Between a key and the length of its value: Thrift's mark for a text in the next field.
+#: Thrift's mark, between a key and the length of its value, for a text in the next field.
 _VALUE_FOLLOWS = b"\x18"
-#: Folders that a journal consists of.
+#: The folders of a journal.
 _KINDS = (RECORDS, EXPERIMENTS, EVENTS)
-#: How often a lock is asked for: whoever looks whether it is held holds it for a moment.
+#: Attempts to take a lock. Several, as `RunFiles.running`, which tests it, holds it for a moment.
 _LOCK_TRIES = 20
 _LOCK_PAUSE = 0.01
 
 
 def refuse_journal_elsewhere(path: str | Path) -> None:
-    """Refuse a journal that isn't one local folder.
+    """Raise if a journal isn't a single local folder.
 
-    A URL would be made as a folder of that name here, and what is written through a link in the
-    journal would land in somebody's other folder.
+    A URL would become a local folder of that name, and files written through a link within the
+    journal would end up in some other folder.
 
     Raises
     ------
     UsageError
         If it is a URL, or begins with ``~``.
     JournalError
-        If no file system has such a name, or its folder of records, experiments or events is a
+        If the file system allows no such name, or the folder of records, experiments or events is a
         link. The journal itself may be one.
     """
     refuse_remote(
@@ -216,7 +213,7 @@ def sha256_of(path: Path) -> str:
 
 
 def make_folder(path: Path, *, exist_ok: bool = False) -> None:
-    """Make a folder, and those above it that are missing, for the group that shares the journal."""
+    """Create a folder, and missing ones above it, for the group that shares the journal."""
     if not path.parent.is_dir():
         make_folder(path.parent, exist_ok=True)
     there = path.is_dir()
@@ -226,10 +223,10 @@ def make_folder(path: Path, *, exist_ok: bool = False) -> None:
 
 
 def share(path: Path) -> None:
-    """Open a new file or folder to the group of its folder, where that group may write there.
+    """Give the group of the parent folder access to a new file or folder, if it may write there.
 
-    So a colleague's umask keeps nobody from a folder that was made for a group. Where the group
-    mayn't write to the folder, the umask holds.
+    So nobody's umask locks colleagues out of a folder that is shared with a group. If the group
+    can't write to the parent folder, the umask applies.
     """
     folder, made = path.parent.stat(), path.stat()
     if not folder.st_mode & stat.S_IWGRP:
@@ -240,27 +237,27 @@ def share(path: Path) -> None:
         is_folder = stat.S_ISDIR(made.st_mode)
         path.chmod(stat.S_IMODE(made.st_mode) | (0o2070 if is_folder else 0o060))
     except PermissionError:
-        # Not a member of that group: what is made stays its maker's.
+        # The writer isn't a member of that group.
         return
 
 
 @contextmanager
 def staged(path: Path, write: Callable[[IO[bytes]], object]) -> Iterator[Path]:
-    """Give a file of the journal written beside its place, for the journal's group."""
+    """Write a file of the journal beside its place, for the journal's group; yield its path."""
     with outputs.staged(path, write) as beside:
         share(beside)
         yield beside
 
 
 def place_file(path: Path, content: bytes | Callable[[IO[bytes]], object]) -> None:
-    """Write a file of the journal whole or not at all; the caller alone has its name."""
+    """Write a file of the journal, whole or not at all; no other process may write its name."""
     write = content if callable(content) else lambda file: file.write(content)
     with staged(path, write) as beside:
         outputs.settle(beside, path, replace=True)
 
 
 def unwritable(journal: Path, err: OSError) -> JournalError:
-    """Word an operating system's refusal to write."""
+    """Return the error for a journal that can't be written."""
     reason = err.strerror or str(err)
     where = f" ({err.filename})" if err.filename else ""
     gone = isinstance(err, FileNotFoundError)
@@ -274,7 +271,7 @@ def unwritable(journal: Path, err: OSError) -> JournalError:
 
 
 def unreadable(run_id: str, err: OSError) -> JournalError:
-    """Word an operating system's refusal to let a run's file be read."""
+    """Return the error for a run's file that can't be read."""
     return JournalError(
         f'run {run_id}: "{err.filename}" can\'t be read: {err.strerror}',
         hint="ask its owner to let the folder's group read it: chmod -R g+rX",
@@ -282,7 +279,7 @@ def unreadable(run_id: str, err: OSError) -> JournalError:
 
 
 def open_lock(path: Path) -> IO[bytes]:
-    """Open a file to lock, made where it isn't there; a link is not followed."""
+    """Open a lock file, and create it if necessary; a link is not followed."""
     is_new = not path.exists()
     lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
     if is_new:
@@ -291,7 +288,7 @@ def open_lock(path: Path) -> IO[bytes]:
 
 
 def lock_alone(file: IO[Any]) -> bool:
-    """Take a lock that nobody else then has; say whether it was to be had."""
+    """Take an exclusive lock; return whether it was free."""
     for attempt in range(_LOCK_TRIES):
         if attempt:
             time.sleep(_LOCK_PAUSE)
@@ -304,7 +301,7 @@ def lock_alone(file: IO[Any]) -> bool:
 
 
 def steadily(look: Callable[[], Looked]) -> Looked:
-    """Look at a run's parts; look again where they are packed in that moment."""
+    """Call `look`, which reads a run's parts; call it again if they are packed meanwhile."""
     for _ in range(2):
         try:
             return look()
@@ -314,9 +311,12 @@ def steadily(look: Callable[[], Looked]) -> Looked:
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """List a folder's files that end in `.parquet`, by name; none where there is no folder.
+    """Return a folder's files that end in `.parquet`, by name; none if there is no folder.
 
-    A folder that mayn't be read is a `PermissionError`: a pattern alone would say that it is empty.
+    Raises
+    ------
+    PermissionError
+        If the folder can't be read; a glob alone would find nothing in it.
     """
     try:
         os.scandir(folder).close()
@@ -326,7 +326,7 @@ def parquet_files(folder: Path) -> list[Path]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a Parquet file has both its ends."""
+    """Return whether a Parquet file has the magic at both its ends."""
     with path.open("rb") as file:
         if file.read(4) != _MAGIC:
             return False
@@ -339,15 +339,15 @@ def is_whole(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Link:
-    """One file of a run's chain; a part that was packed with others keeps its own."""
+    """One file in the chain of a run; a part that was packed with others keeps its link."""
 
-    #: Where its rows are: its own file, or the one that it was packed into.
+    #: The file with its rows: its own, or the one that it was packed into.
     path: Path
     #: The file's own name, `part-000002.parquet`.
     name: str
-    #: How many files of the run were written before it; -1 where it doesn't say.
+    #: Number of the run's files written before it; -1 if the file doesn't state it.
     place: int
-    #: SHA-256 of the file before it; empty in the first.
+    #: SHA-256 of the file before it; empty for the first.
     previous: str
     #: SHA-256 of the file as it was written.
     sha256: str
@@ -357,7 +357,7 @@ class Link:
 
 @dataclass(frozen=True)
 class JournalFile:
-    """A file's bytes, read once: its hash, its footer, its rows."""
+    """A file whose bytes are read once, for its hash, footer and rows."""
 
     path: Path
     data: bytes
@@ -374,21 +374,21 @@ class JournalFile:
 
     @cached_property
     def footer(self) -> bytes:
-        """The Parquet footer; empty where the file has no end."""
+        """The Parquet footer; empty if the file isn't whole."""
         return footer_of(self.data) if self.is_whole else b""
 
     @property
     def is_whole(self) -> bool:
-        """Whether the file has both its ends."""
+        """Whether the file has the magic at both its ends."""
         data = self.data
         return len(data) >= _LEAST_BYTES and data[:4] == _MAGIC == data[-4:]
 
     def stated(self, key: bytes) -> bytes | None:
-        """Return what the footer states under a key; None where it doesn't."""
+        """Return the footer's value of a key; None if there is none."""
         return stated_in(self.footer, key)
 
     def links(self) -> list[Link]:
-        """Return the links that a file of readable footer stands for: more than one if packed."""
+        """Return the links of a file with a readable footer; several if it is packed."""
         try:
             listed = json.loads(self.stated(b"gtmar_packed") or b"null")
             if listed is not None:
@@ -404,19 +404,19 @@ class JournalFile:
         return [Link(self.path, self.path.name, place, before, self.sha256)]
 
     def table(self, columns: list[str] | None = None) -> pa.Table | None:
-        """Return the rows; None where a page isn't what was written, by its checksum."""
+        """Return the rows; None if the file can't be read, or a page's checksum is wrong."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
             file = pq.ParquetFile(pa.BufferReader(self.data), page_checksum_verification=True)
-            # Parts are small: to share one out among threads takes longer than to read it.
+            # Parts are small, so threads cost more than they save.
             return file.read(columns, use_threads=False)
         except (pa.ArrowException, OSError):
             return None
 
     def row(self, columns: list[str] | None = None) -> Row | None:
-        """Return the row of a record or an event; None where it isn't there or can't be read."""
+        """Return the row of a record or an event; None if there is none, or it can't be read."""
         import pyarrow as pa
 
         table = self.table(columns) if self.is_whole else None
@@ -428,9 +428,9 @@ class JournalFile:
 
 
 def plain_rows(table: pa.Table) -> list[Row]:
-    """Return a table's rows as Python values.
+    """Return a table's rows as Python values; raise `ValueError` for a time out of range.
 
-    Moments are made of their microseconds: Arrow would import pandas for them.
+    Times are converted from their microseconds, as Arrow would import pandas for that.
     """
     import pyarrow as pa
 
@@ -450,7 +450,7 @@ def plain_rows(table: pa.Table) -> list[Row]:
 
 @cache
 def columns_in_footer(folder: str) -> tuple[bytes, ...]:
-    """Return how the footers of a folder's files begin: with the columns of either format."""
+    """Return the beginnings of footers of a folder's files: the columns, in either format."""
     from gtmar.journal.schema import SCHEMAS, first_format
 
     schema = SCHEMAS[folder]()
@@ -464,26 +464,26 @@ def _columns_in_footer(schema: pa.Schema) -> bytes:
     footers = []
     for count in (0, 1):
         file = io.BytesIO()
-        # Not from Python values: that would import pandas.
+        # Arrays of nulls, as building them from Python values would import pandas.
         rows = [pa.nulls(count, field.type) for field in schema]
         pq.write_table(pa.Table.from_arrays(rows, schema=schema), file)
         footers.append(footer_of(file.getvalue()))
-    # After the columns comes the number of rows.
+    # The number of rows follows the columns, so footers of 0 and of 1 row differ from there on.
     pairs = enumerate(zip(*footers, strict=False))
     return footers[0][: next(at for at, (one, two) in pairs if one != two)]
 
 
 def footer_of(data: bytes) -> bytes:
-    """Return the footer of a Parquet file; empty where it isn't whole."""
+    """Return the footer of a Parquet file; empty if the file is too short for it."""
     length = int.from_bytes(data[-_FOOTER_END:-4], "little")
     return data[-_FOOTER_END - length : -_FOOTER_END] if length < len(data) else b""
 
 
 def row_count(file: JournalFile) -> int | None:
-    """Return how many rows a file has, by its footer; None where that can't be read."""
+    """Return the number of rows in a file's footer; None if that can't be read."""
     for columns in columns_in_footer(file.path.parent.parent.name):
         if file.footer.startswith(columns):
-            # Thrift's variable-length integer, its sign in the lowest bit.
+            # Thrift's variable-length integer, with the sign in the lowest bit.
             return _varint(file.footer, len(columns))[0] >> 1
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -496,7 +496,10 @@ def row_count(file: JournalFile) -> int | None:
 
 
 def read_rows(files: Sequence[JournalFile], columns: list[str] | None = None) -> list[Row | None]:
-    """Return each file's first row; None where it can't be read. Sound files are read at once."""
+    """Return each file's first row; None if it can't be read.
+
+    All files are read in one query; only if that fails, each is read by itself.
+    """
     import polars as pl
 
     contents: list[IO[bytes]] = [io.BytesIO(file.data) for file in files]
@@ -510,7 +513,7 @@ def read_rows(files: Sequence[JournalFile], columns: list[str] | None = None) ->
 
 
 def stated_in(footer: bytes, key: bytes) -> bytes | None:
-    """Return what a footer states under a key: a length in Thrift's way, then text."""
+    """Return the value of a key in a footer, Thrift's length and text; None if there is none."""
     at = footer.rfind(key + _VALUE_FOLLOWS)
     if at < 0:
         return None
@@ -519,7 +522,7 @@ def stated_in(footer: bytes, key: bytes) -> bytes | None:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return a number in Thrift's variable length, and where it ends."""
+    """Return the variable-length integer of Thrift at an offset, and the offset after it."""
     number = shift = 0
     for byte in data[at : at + 10]:
         number |= (byte & 0x7F) << shift
@@ -531,7 +534,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Where a run's records and parts lie."""
+    """The records and parts of a run."""
 
     journal: Path
     run_id: str
@@ -548,44 +551,44 @@ class RunFiles:
 
     @property
     def lock(self) -> Path:
-        """File that a running run holds a lock on; in it, place and hash of its newest file."""
+        """File that a running run locks; it holds the place and hash of the run's newest file."""
         return self.records / "lock"
 
     @property
     def start(self) -> Path:
-        """Record of what was asked."""
+        """Record of the request, data and spec."""
         return self.records / "start.parquet"
 
     @property
     def end(self) -> Path:
-        """Record of how the run ended."""
+        """Record of the run's results."""
         return self.records / "end.parquet"
 
     @property
     def seal(self) -> Path:
-        """Text file with the hash of the end record, which no later file carries."""
+        """Text file with the hash of the end record, which is in no other file."""
         return self.records / "seal"
 
     def sealed(self) -> str | None:
-        """Return the hash in the seal; None where there is no seal."""
+        """Return the hash in the seal; None if there is no seal."""
         if not self.seal.is_file():
             return None
         return self.seal.read_bytes().decode("ascii", errors="replace").strip()
 
     def end_beside(self) -> bool:
-        """Whether the end that is sealed lies beside its place still, as a kill leaves it."""
+        """Return whether the sealed end record is still beside its place, as after a kill."""
         sealed = self.sealed()
         beside = (path for path in self.records.glob("*.partial") if path.is_file())
         return sealed is not None and any(sha256_of(path) == sealed for path in beside)
 
     @property
     def parts(self) -> list[Path]:
-        """Parts in order, whole or torn; what bears another name is none of the run's."""
+        """Parts in order, whole or torn; files with other names are ignored."""
         return [path for path in parquet_files(self.experiments) if is_own(_PARTS, path.name)]
 
     @property
     def whole_parts(self) -> list[Path]:
-        """Parts in order, without torn ones and those that a packed part stands for."""
+        """Parts in order, without torn ones and those that a packed part replaces."""
         parts = [part for part in self.parts if is_whole(part)]
         if len(parts) < 2:
             return parts
@@ -594,12 +597,14 @@ class RunFiles:
         return [part for part in parts if part.name not in replaced]
 
     def record(self, kind: str) -> dict[str, Any]:
-        """Return a record's row.
+        """Return the row of a record: `start`, `end` or `resume-N`.
 
         Raises
         ------
         RunNotFoundError
             If there is no such record.
+        JournalError
+            If it can't be read, or is damaged.
         """
         path = self.records / f"{kind}.parquet"
         try:
@@ -622,7 +627,7 @@ class RunFiles:
         RunNotFoundError
             If there is none yet.
         JournalError
-            If a part isn't what was written.
+            If a part can't be read, or is damaged.
         """
         import pyarrow as pa
 
@@ -652,14 +657,14 @@ class RunFiles:
         )
 
     def judged(self) -> list[Row]:
-        """Return what a search needs to go on from: each experiment's proposal and outcome."""
+        """Return each experiment's proposal and outcome, from which a search is resumed."""
         columns = ["number", "proposal", "outcome", "weights", "value_after", "breaches"]
         return cast("list[Row]", self.rows().select(columns).to_pylist())
 
     def chain(self) -> list[Link]:
-        """Return the run's links in their order, from the baseline on.
+        """Return the run's links in order, from the first file on.
 
-        It ends where no file names the one before; `integrity` says what that means.
+        The chain ends where no file names the hash of the last one; `verify` finds out why.
         """
         paths = [*parquet_files(self.records), *self.whole_parts]
         after: dict[str, Link] = {}
@@ -675,14 +680,14 @@ class RunFiles:
         return linked
 
     def newest(self) -> tuple[int, str] | None:
-        """Return place and hash of the newest file but the end, as its writer left word."""
+        """Return place and hash of the newest file but the end, from the lock; None without it."""
         if not self.lock.is_file():
             return None
         place, _, stated = self.lock.read_bytes().decode("ascii", errors="replace").partition(" ")
         return (int(place), stated.strip()) if place.isdigit() else None
 
     def running(self) -> bool:
-        """Whether a process holds the run's lock."""
+        """Return whether a process holds the run's lock."""
         if not self.lock.is_file():
             return False
         with self.lock.open("r") as file:

@@ -1,4 +1,4 @@
-"""The best compromises of a run's objective and another metric: what each costs in the other."""
+"""The Pareto front of a run: the best compromises of its objective and another metric."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Front", "front"]
 
-#: Rows that people are shown.
+#: Most rows that are shown.
 _MOST_SHOWN = 20
-#: What an objective is held against of itself: the first of them that isn't it and has a value,
-#: else the retention of the best tier, which needs no more than AUC does.
+#: Default for the other metric: the first of these that isn't the objective and has a value. If
+#: none has, the retention of the best tier, which needs only the label.
 _USUAL = ("revenue_capture_at_20", "tier_separation", "auc_roc_retain")
-#: Columns of experiments that `front.sql` reads beside the metric's own.
+#: Columns of experiments that `front.sql` reads beside the metric's column.
 _COLUMNS = ("run_id", "experiment_id", "number", "outcome", "value_after")
-#: Tiers whose sizes differ by more than this share of the larger have other sizes.
+#: Difference of sizes, as a share of the largest, up to which a tier's sizes count as equal.
 _SAME_SIZE = 0.02
 
 _ASKED = """
@@ -90,8 +90,8 @@ class Front(PlainData):
 
     @property
     def rows(self) -> pl.DataFrame:
-        """The same rows as a frame."""
-        # Late, since a command's answer does without.
+        """The rows in `found` as a frame."""
+        # Imported late, as the command line doesn't need it.
         import polars as pl
 
         kinds = {"double": pl.Float64, "boolean": pl.Boolean, "bigint": pl.Int64}
@@ -163,14 +163,14 @@ class Front(PlainData):
         ]
 
     def shown(self, most: int = _MOST_SHOWN) -> list[dict[str, Any]]:
-        """Return `most` rows, evenly spread: both ends, marked ones and bend are among them."""
+        """Return about `most` rows, evenly spread, with both ends, all marked rows and the bend."""
         rows, bend = self._named, self.bend
         if len(rows) <= most:
             return rows
         must = {0, len(rows) - 1}
         must |= {i for i, row in enumerate(rows) if row["mark"] or row == bend}
         spread = [round(i * (len(rows) - 1) / (most - 1)) for i in range(most)]
-        # Those that must be there take the places of their neighbours.
+        # Rows that must be shown replace their neighbours.
         kept = set(spread) | must
         for place in sorted(set(spread) - must, key=lambda i: min(abs(i - m) for m in must)):
             if len(kept) <= most:
@@ -184,7 +184,7 @@ class Front(PlainData):
         return said + html_table(heads, rows, caption=f"{self.objective} against {self.metric}")
 
     def cells(self, shown: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[object]]]:
-        """Return heads and rows of a table of them."""
+        """Return the column heads and the rows of a table of `shown`."""
         sized = any(row["accounts"] is not None for row in shown)
         heads = ["experiment", self.objective, self.metric, *["accounts"] * sized, ""]
         bend = self.bend
@@ -206,12 +206,12 @@ class Front(PlainData):
 
     @property
     def _from(self) -> dict[str, Any]:
-        """The compromise that trades are told from: the run's best, else the one that beats it."""
+        """The compromise that trades start from: the run's best, or one that beats it in both."""
         best, points = self.best, self.points
         if best is None or best["on_front"]:
             return best or points[0]
         signs = self._signs
-        # The last, which is best in the metric.
+        # Of those with no worse an objective, the last is best in the metric.
         return [row for row in points if signs[0] * (row["value"] - best["value"]) >= 0][-1]
 
     @property
@@ -221,7 +221,7 @@ class Front(PlainData):
 
     @property
     def _beyond(self) -> list[dict[str, Any]]:
-        """The compromises with a worse objective and a better metric than where one stands."""
+        """The compromises with a worse objective and a better metric than `_from`."""
         if not self.found:
             return []
         points = self.points
@@ -238,7 +238,7 @@ class Front(PlainData):
         )
 
     def _traded(self, names: tuple[str, str]) -> list[str]:
-        """Say where the run's best stands, and what giving some of the objective up brings."""
+        """Return sentences on the run's best, and on the gain from giving up some objective."""
         best, here, bend = self.best, self._from, self.bend
         said = []
         if best is not None:
@@ -264,7 +264,7 @@ class Front(PlainData):
         return said
 
     def _sizes(self, points: Sequence[dict[str, Any]]) -> str | None:
-        """Say that the metric's tier has other sizes from one compromise to the other."""
+        """Return a sentence if the size of the metric's tier differs between compromises."""
         sizes = [row["accounts"] for row in points if row["accounts"] is not None]
         if not sizes or max(sizes) - min(sizes) <= max(1.0, _SAME_SIZE * max(sizes)):
             return None
@@ -294,20 +294,22 @@ def front(
     run
         The run; None for the latest search.
     by
-        The other metric, by tier as ``nrr_by_tier.A``; None for the first that isn't the objective
-        and has a value of revenue capture, tier separation, AUC, and retention of the best tier.
+        The other metric, with a tier as in ``nrr_by_tier.A``. None for the first of revenue
+        capture, tier separation, AUC, and retention of the best tier that isn't the objective and
+        has a value.
     whole_table
-        Whether all runs of the run's table are looked at: those of the same outcomes, objective,
-        tiers and evaluator, so that values mean the same.
+        Whether to include all comparable runs: those of the same table, with the same outcomes,
+        objective, tiers and evaluator.
     blocked
-        Whether experiments that broke a guardrail are looked at, too.
+        Whether to include experiments that broke a guardrail.
 
     Raises
     ------
     RunNotFoundError
         If there is no such run, or it has no experiment yet.
     UsageError
-        If there is no such metric or tier, it is the objective, or no direction of it is better.
+        If there is no such metric or tier, it is the objective, or neither direction of it is
+        better.
     """
     run_id = journal.run_id(run)
     rows = journal.query_rows(
@@ -361,7 +363,7 @@ def _other(objective: str) -> str:
 
 
 def _refuse_unfit(metric: str, objective: str, tiers: Sequence[str]) -> None:
-    """Refuse a metric that an objective can't be held against."""
+    """Raise if a metric can't be traded for the objective."""
     known = metric_named(metric, tiers)
     if metric == objective:
         raise UsageError(

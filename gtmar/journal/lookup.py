@@ -1,7 +1,7 @@
-"""Going back: any experiment ever made by its name, its spec, what is live, a weight's trials.
+"""Look up what a journal holds: experiments by name, their specs, the log, a weight's trials.
 
-An experiment is named ``RUN/EXP``; the run's id may be cut short, ``exp_00034`` written as 34, and
-``RUN`` alone means its best.
+An experiment is named ``RUN/EXP``. The run's id may be shortened, ``exp_00034`` may be written as
+34, and ``RUN`` alone means its best.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
     "weight_trials",
 ]
 
-#: Beyond this an experiment's number is shown as it was given.
+#: From this on, an experiment's number is shown in messages as it was given.
 _MOST_NUMBER = 10**9
 _NUMBER = re.compile(r"(?:exp_)?(\d+)")
 
@@ -60,18 +60,19 @@ class Reference:
 
 
 def resolve(journal: Journal, name: str) -> Reference:
-    """Return the experiment that a name stands for.
+    """Return the experiment of a name.
 
     Parameters
     ----------
     name
-        ``RUN/EXP``, ``RUN`` for its best, ``RUN/start`` for its baseline, ``EXP`` of the latest
-        run, or ``live`` for what is live. ``RUN`` may be ``latest`` or ``live``, too.
+        ``RUN/EXP``; ``RUN`` or ``RUN/best`` for its best; ``RUN/start`` for its baseline; ``EXP``
+        of the latest run; or ``live`` for the live experiment. ``RUN`` may be ``latest`` or
+        ``live``.
 
     Raises
     ------
     RunNotFoundError
-        If there is no such run or experiment, or the name stands for several.
+        If there is no such run or experiment, or the name matches several.
     """
     name = name.strip()
     run, slash, experiment = (journal.live() if name == "live" else name).partition("/")
@@ -102,7 +103,7 @@ def resolve(journal: Journal, name: str) -> Reference:
             f'"{name}": "{experiment}" names no experiment',
             hint=f"{run_id}/{experiment_id(kept[-1])}, or {run_id}/best, or {run_id}/start",
         )
-    # Compared as Python's integers: a column can't be asked for one of four hundred digits.
+    # Compared in Python, as a number with hundreds of digits doesn't fit a column.
     if number not in {row["number"] for row in rows}:
         last = experiment_id(rows[-1]["number"])
         wanted = experiment_id(number) if number < _MOST_NUMBER else experiment
@@ -111,14 +112,17 @@ def resolve(journal: Journal, name: str) -> Reference:
 
 
 def checkout(journal: Journal, name: str) -> ScoringSpec:
-    """Return the spec of an experiment, its lineage in it.
+    """Return the spec of an experiment, with its lineage.
+
+    The tier edges are those that a tier rule set in the experiment. The best of a run also has its
+    calibration.
 
     Raises
     ------
     RunNotFoundError
         If there is no such experiment.
     SpecError
-        If its run has no spec, as imported ones have none.
+        If its run has no spec, as imported runs may not.
     """
     reference = resolve(journal, name)
     [row] = journal.query_rows(
@@ -155,16 +159,16 @@ def checkout(journal: Journal, name: str) -> ScoringSpec:
     if None not in edges.values() and edges:
         return found.with_edges([round(edges[name] * 100) for name in found.tier_names])
     if spec.has_rule and row["repeats"]:
-        # Not evaluated here: its tiers are those of the experiment that was.
+        # A repeated candidate wasn't evaluated again: the edges are those of the first experiment.
         return found.with_edges(checkout(journal, row["repeats"]).tier_lows)
     return found
 
 
 def measured_as(journal: Journal, spec: ScoringSpec) -> Reference | None:
-    """Return an experiment that measured a spec as it is; None where none did.
+    """Return an experiment that measured the same scores as a spec; None if there is none.
 
-    That is the one in its lineage, if the spec wasn't edited since; else the baseline of the latest
-    run that started from the same scores.
+    It is the one in the spec's lineage, unless the spec has been edited since; else the baseline of
+    the latest run that started from the same scores.
     """
     from gtmar import spec as specs
 
@@ -192,9 +196,9 @@ def measured_as(journal: Journal, spec: ScoringSpec) -> Reference | None:
 def decided_on(
     journal: Journal, reference: Reference | None, score_id: str
 ) -> dict[str, Any] | None:
-    """Return the last decision on an experiment, or on a spec of the same scores; None for none.
+    """Return the last decision on an experiment, or on a spec with the same scores, or None.
 
-    It is a row of `decisions`.
+    The result is a row of the view `decisions`.
     """
     rows = journal.query_rows(
         "select decisions.* from decisions join events on events.event_id = decisions.event_id "
@@ -213,14 +217,14 @@ def decided_on(
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment: who, why, what it changed, and what that did."""
+    """One experiment: its author, reason, changes and effect."""
 
     reference: Reference
-    #: The row that ``experiment.sql`` gives.
+    #: The row of ``experiment.sql``.
     row: dict[str, Any]
-    #: Metrics beside those of the weights it started from; None for a baseline or known result.
+    #: Metrics compared with those of the parent's weights; None for a baseline or known result.
     effect: list[Row] | None = field(repr=False)
-    #: What each weight gives, and for what; empty where the journal has no spec of it.
+    #: The points of each weight and what earns them; empty if the run has no spec.
     points: dict[str, str] = field(default_factory=dict, repr=False)
 
     def as_json(self) -> dict[str, Any]:
@@ -230,7 +234,7 @@ class Experiment:
 
 
 def experiment(journal: Journal, name: str) -> Experiment:
-    """Read one experiment.
+    """Return one experiment by name.
 
     Raises
     ------
@@ -256,9 +260,9 @@ def experiment(journal: Journal, name: str) -> Experiment:
 def bases_and_earnings(
     journal: Journal, runs: Iterable[str]
 ) -> tuple[dict[str, str | None], dict[str, dict[str, Earning]]]:
-    """Return by run the basis of revenue retention, and what earns the points of each weight.
+    """Return, by run, the basis of revenue retention, and what earns each weight's points.
 
-    The second is empty for a run without a spec.
+    The latter is empty for a run without a spec.
     """
     text = "select run_id, basis, spec from runs"
     rows = journal.query_rows(text, among=[*runs], columns=())
@@ -266,12 +270,12 @@ def bases_and_earnings(
     return {row["run_id"]: row["basis"] for row in rows}, earned
 
 
-#: Up to so many runs, their files are read; with more, what is kept of all runs is.
+#: Most runs whose files are read one by one; for more, a query reads the cached rows of all runs.
 _MOST_READ = 64
-#: Runs of a lineage that are looked up one by one; of more, those of all runs are read.
+#: Most runs of a lineage that are looked up one by one; for more, the records of all runs are read.
 _MOST_ALONE = 12
 
-#: Runs with one of the highest values of a metric: those that `leaderboard.sql` has rows of.
+#: Runs with one of the highest values of a metric: the only ones in `leaderboard.sql`'s rows.
 _FOREMOST = """
     select run_id
     from runs
@@ -301,7 +305,7 @@ _FOREMOST = """
     ) <= getvariable('most')
 """
 
-#: Runs that `log.sql` has among its first entries, of one model or of all.
+#: Runs of the newest entries of `log.sql`, of one model or of all.
 _NEWEST = """
     with entry as (
         select
@@ -345,12 +349,12 @@ _LOGGED = (
 
 
 def _few(runs: list[str]) -> list[str] | None:
-    """Return runs that a query is to be asked among; None where they are many."""
+    """Return the runs as a filter of a query; None (all runs) if they are many."""
     return runs if len(runs) <= _MOST_READ else None
 
 
 def models(journal: Journal) -> list[str]:
-    """Return the models of all runs and of all specs that went live."""
+    """Return the models of all runs and of all specs that went live, in order."""
     rows = journal.query_rows(
         "select model from runs union select model from went_live order by model", columns=()
     )
@@ -358,7 +362,7 @@ def models(journal: Journal) -> list[str]:
 
 
 def log(journal: Journal, *, model: str | None, most: int) -> tuple[list[Row], list[Row]]:
-    """Return what is live and the newest entries of the log, of one model or of all.
+    """Return the live specs and the newest entries of the log, of one model or of all.
 
     Returns
     -------
@@ -375,7 +379,7 @@ def log(journal: Journal, *, model: str | None, most: int) -> tuple[list[Row], l
 
 
 def lineage(journal: Journal, reference: Reference) -> list[Row]:
-    """Return the rows of ``lineage.sql``: how an experiment came about, back to the first spec."""
+    """Return the rows of ``lineage.sql``: an experiment's ancestors, back to the first spec."""
     chain = [reference.run_id]
     parents: dict[str, str | None] = {}
     among: list[str] | None = chain[:]
@@ -386,8 +390,8 @@ def lineage(journal: Journal, reference: Reference) -> list[Row]:
             chain.append(parent)
         if among is None:
             break
-        # One by one as long as they are few. Where one isn't there, all runs are asked about, which
-        # names those that are left out.
+        # Few parents are read one by one. If one is missing, all runs are queried, with a warning
+        # that names the damaged ones.
         alone = len(chain) <= _MOST_ALONE and chain[-1:] != among
         among = chain[-1:] if alone else None
     return journal.sql_rows(
@@ -406,9 +410,11 @@ def best(
     Parameters
     ----------
     metric
-        Its name, with a tier where it is by tier; None for the run's objective.
+        Name of the metric, with a tier if it is by tier; None for the run's objective.
     run
-        A run on the table that is meant; None for the latest run's.
+        A run on the table; None for the latest run.
+    most
+        Number of experiments to return.
 
     Returns
     -------
@@ -453,14 +459,14 @@ def best(
     return name, rows
 
 
-# ---- what was tried with one weight --------------------------------------------------------------
+# ---- the trials of one weight --------------------------------------------------------------------
 
-#: Columns of experiments that a weight's trials are read off.
+#: Columns of experiments that the trials of a weight need.
 _TRIED = (
     *("run_id", "experiment_id", "number", "proposer", "author", "note", "outcome"),
     *("value_before", "value_after", "changes", "breaches", "evaluated_at"),
 )
-#: Experiments of a model that moved a weight; those that people read one by one are named.
+#: Experiments of a model that moved a weight; `named` are people's changes and kept ones.
 _MOVED = """
     select
         experiments.run_id || '/' || experiments.experiment_id as experiment,
@@ -493,21 +499,21 @@ class WeightTrial:
     #: ``RUN/EXP``, and when it was evaluated.
     experiment: str
     at: datetime
-    #: Of its run: ``search``, ``human``, ``record`` or ``import``.
+    #: Kind of its run: ``search``, ``human``, ``record`` or ``import``.
     kind: str
     author: str | None
     note: str | None
     before: int | None
     after: int | None
-    #: How many other weights moved with it.
+    #: Number of other weights that moved with it.
     others: int
-    #: ``win``, ``lose`` or ``blocked``; then the guardrails that it broke.
+    #: ``win``, ``lose`` or ``blocked``, and the guardrails that it broke.
     outcome: str
     breaches: tuple[str, ...]
     objective: str
     value_before: float | None
     value_after: float | None
-    #: Whether it was measured on this very table and split.
+    #: Whether it was measured on the same outcomes and split.
     same_table: bool
 
 
@@ -516,25 +522,25 @@ class WeightTrials(PlainData):
     """All experiments of a model that moved a weight."""
 
     weight: str
-    #: How many there are, by outcome.
+    #: Number of experiments by outcome.
     counts: dict[str, int]
-    #: Changes by people and what searches kept, the newest first.
+    #: Changes by people, and experiments that a search kept, the newest first.
     trials: tuple[WeightTrial, ...]
 
 
 def weight_trials(
     journal: Journal, weight: str, *, model: str, outcomes_fingerprint: str, most: int = 50
 ) -> WeightTrials:
-    """Find the experiments of a model that moved a weight.
+    """Return the experiments of a model that moved a weight.
 
     Parameters
     ----------
     journal, weight, model
         The journal, the weight's name and the model's.
     outcomes_fingerprint
-        Of the table that is at hand.
+        Fingerprint of the present table, for `WeightTrial.same_table`.
     most
-        Experiments that are named.
+        Most trials to return; the counts are of all.
     """
     runs = journal.query(
         "select run_id from runs where model = getvariable('model')", columns=(), model=model

@@ -1,6 +1,6 @@
-"""Reviews and comparisons of runs: what the SQL library says, and the sentences it amounts to.
+"""Reviews and comparisons of runs: rows of the SQL library, and the sentences made of them.
 
-Every number here comes out of a file under `sql/journal/`.
+The tables come from files under `sql/journal/`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gtmar.journal.files import Row
 
 _NO_EXPERIMENT = "wait for its first part, or gtmar resume it"
-#: A tier with this share of accounts is in use; with less than the other it is all but empty.
+#: Share of accounts from which a tier is in use, and below which it is nearly empty.
 _IN_USE, _EMPTY = 0.05, 0.01
 
 __all__ = [
@@ -46,7 +46,7 @@ __all__ = [
     "why_none",
 ]
 
-#: What must agree for two runs' values to mean the same, and how to call it.
+#: Columns that must agree for the values of two runs to be comparable, and their names.
 _SHARED = {
     "outcomes_fingerprint": "tables (ids, outcomes or split)",
     "tiers_id": "tiers",
@@ -57,7 +57,7 @@ _SHARED = {
 
 @dataclass(frozen=True)
 class Review:
-    """One run, as its journal tells it: the rows of five queries."""
+    """The review of one run: the rows of five queries, and more of its records and events."""
 
     summary: Row
     wins: list[Row]
@@ -69,9 +69,9 @@ class Review:
     #: The latest decision on the run, as its event has it; None where there is none.
     decision: dict[str, Any] | None = None
     #: Start and best by tier at the start's sizes, by part of the accounts: `searched`, `held_out`.
-    #: As the run's end has it; empty of runs from before it was measured.
+    #: From the end record; empty for runs of earlier versions.
     equal_sizes: dict[str, Any] = field(default_factory=dict)
-    #: Start and best on the accounts that count; None of an imported run.
+    #: Start and best on the holdout, or without one on the accounts searched; None if imported.
     seen: Seen | None = None
     #: The best's probabilities and how they did on the holdout, as the run's end has them; None
     #: where there are none.
@@ -85,12 +85,12 @@ class Review:
 
     @property
     def dates(self) -> list[str]:
-        """Say how many accounts on how many dates a run is on, and where its gain holds."""
+        """Sentences on the accounts and dates of a run, and on which of them its gain holds."""
         return [] if self.by_date is None else held_by_date(self.by_date, improved=self.improved)
 
     @property
     def counted(self) -> str:
-        """What tiers count: `accounts`, or `rows` where an account has several."""
+        """The unit that tiers count: `accounts`, or `rows` if an account has several."""
         return "accounts" if self.by_date is None else "rows"
 
     @property
@@ -109,7 +109,7 @@ class Review:
 
     @property
     def warnings(self) -> list[str]:
-        """Say what was found against the run's table and start, and what was decided."""
+        """Sentences on problems of the run's table and start, and on the decision."""
         if self.decision is None:
             return self.found_against
         decided = f"Decided: {self.decision['verdict']}; segment safety: {self.segment_safety}."
@@ -117,7 +117,7 @@ class Review:
 
     @property
     def found_against(self) -> list[str]:
-        """Say what was found against the run's table and start."""
+        """Sentences on problems of the run's table and start."""
         return [
             f"{'Leak: ' if each['kind'] == 'leak' else ''}{each['text']}"
             for each in self.findings
@@ -126,12 +126,12 @@ class Review:
 
     @property
     def segment_safety(self) -> str:
-        """What the latest decision knew of the segments."""
+        """The segment safety of the latest decision."""
         return str((self.decision or {}).get("segment_safety", "not on record"))
 
     @property
     def headline(self) -> str | None:
-        """The latest decision on the run, its date and its reason; None where there is none."""
+        """The latest decision on the run with date and reason; None if there is none."""
         if self.decision is None:
             return None
         reason = str(self.decision.get("sentence", "")).partition(": ")[2] or self.sentences[0]
@@ -144,7 +144,7 @@ class Review:
 
     @property
     def held(self) -> bool | None:
-        """Whether the gain is there on the holdout too; None without a holdout."""
+        """Whether the holdout shows a gain, too; None without a holdout."""
         before, after = (self.summary[f"holdout_{x}_value"] for x in ("baseline", "best"))
         if before is None or after is None:
             return None
@@ -153,12 +153,12 @@ class Review:
 
     @property
     def sentences(self) -> list[str]:
-        """Say what a lead needs to know of the run, what matters most first."""
+        """The sentences on the run for a lead, the most important first."""
         return self.said()
 
     @property
     def decided_costs(self) -> list[str] | None:
-        """What got worse beyond chance by the decision on the best; None where none says."""
+        """The metrics that got worse, by the decision on the best; None without one."""
         if self.decision is None or not self.improved:
             return None
         if self.decision.get("experiment_id") != self.summary["best_experiment"]:
@@ -167,14 +167,17 @@ class Review:
         return costs
 
     def said(self, *, costs: bool = True) -> list[str]:
-        """Say the same, with or without what got worse: as decided, else as measured."""
+        """Return `sentences`, with or without those on metrics that got worse.
+
+        These are from the decision on the best, if there is one, else from the run's measurement.
+        """
         if costs and self.decided_costs is not None:
             return [*self.said(costs=False), *self.decided_costs]
         return lead(self.summary, self.seen, improved=self.improved, held=self.held, costs=costs)
 
     @property
     def costs(self) -> dict[str, str]:
-        """What got worse as measured, by headline metric; empty where the gain doesn't hold."""
+        """Sentences on the headline metrics that got worse; none if the gain doesn't hold."""
         if self.seen is None or not self.improved or self.held is False:
             return {}
         return self.seen.costs(self.summary["objective"])
@@ -194,11 +197,10 @@ class Review:
 
     @property
     def tiers_at_equal_sizes(self) -> tuple[str, list[dict[str, Any]]] | None:
-        """Start and best by tier at the start's sizes; None of runs from before it was measured.
+        """Start and best by tier at the start's sizes; None for runs of earlier versions.
 
-        Which accounts they are of, `searched` or `held_out` where there are any, and for each tier
-        its `accounts` and, with `_start` and `_best` behind it, `logo_retention`, `nrr`, `grr`,
-        `arpa`.
+        The first entry is the part of the accounts, `held_out` if there is a holdout, else
+        `searched`; the second is the result of `sized_rows`.
         """
         part = "held_out" if "held_out" in self.equal_sizes else "searched"
         if part not in self.equal_sizes:
@@ -227,7 +229,7 @@ class Review:
 
     @property
     def retention_reading(self) -> str | None:
-        """Say what an imported file has for the NRR of all accounts; None where it has none."""
+        """The sentence on an imported file's NRR of all accounts; None if it has none."""
         value = self.summary["revenue_weighted_retention"]
         return (
             None
@@ -237,9 +239,9 @@ class Review:
 
     @property
     def resized(self) -> str | None:
-        """Say that tiers have other sizes by their own edges.
+        """The sentence on tiers whose sizes differ by their own edges.
 
-        None where all kept theirs, but for an account in a hundred, as ties allow.
+        None if no size differs by more than one in a hundred accounts, which ties may cause.
         """
         if not self.improved:
             return None
@@ -261,7 +263,7 @@ class Review:
 
     @property
     def emptied(self) -> list[str]:
-        """Name the tiers that the best weights leave all but empty, a sentence each."""
+        """A sentence on each tier that the best weights leave nearly empty."""
         return [
             f"Tier {name} went from {start['accounts']:,} {self.counted} to "
             f"{best['accounts']:,}: {self.summary['objective']} doesn't hold the tiers in "
@@ -273,7 +275,7 @@ class Review:
 
     @property
     def _by_stage(self) -> list[tuple[str, Row, Row]]:
-        """Each tier with its row at the start and its row at the best."""
+        """Each tier with its rows at the start and at the best."""
         by_stage: dict[str, dict[str, Row]] = {"start": {}, "best": {}}
         for row in self.tiers:
             by_stage[row["stage"]][row["tier"]] = row
@@ -304,10 +306,10 @@ class Review:
 
 
 def sized_rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return tier by tier what `side_by_side.at_equal_sizes` measured.
+    """Return the result of `side_by_side.at_equal_sizes` as a row for each tier.
 
-    For each tier its `accounts` and, with `_start` and `_best` behind it, `logo_retention`, `nrr`,
-    `grr`, `arpa`.
+    A row has `tier`, `accounts`, and, each with `_start` and `_best` appended, `logo_retention`,
+    `nrr`, `grr` and `arpa`.
     """
     return [
         {
@@ -375,7 +377,7 @@ _DECISION = """
 
 
 def _tried(journal: Journal, run_id: str) -> dict[str, Any]:
-    """Count why experiments of a run were not kept."""
+    """Return counts of the reasons why experiments of a run were not kept."""
     [row] = journal.query_rows(_WHY_NONE, among=[run_id], run=run_id)
     broken: Counter[str] = Counter()
     if row["blocked"]:
@@ -387,12 +389,12 @@ def _tried(journal: Journal, run_id: str) -> dict[str, Any]:
 
 
 def why_none(journal: Journal, run_id: str) -> str | None:
-    """Say why nothing of a run that ended without a win was kept; None where nothing was tried."""
+    """Return why a run without a win kept nothing, in words; None if nothing was tried."""
     row = _tried(journal, run_id)
     return unimproved(row) if row["experiments"] else None
 
 
-#: The tables of a review, by the query that gives each.
+#: The tables of a review, and their queries.
 _TABLES = {
     "wins": "convergence",
     "weights": "weights",
@@ -402,7 +404,7 @@ _TABLES = {
 
 
 def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> Review:
-    """Read one run; the latest where none is named; if `brief`, with its four tables left empty.
+    """Return the review of a run, by default the latest; if `brief`, without its four tables.
 
     Raises
     ------
@@ -455,7 +457,7 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
 def _usual(
     tiers: list[Row], equal_sizes: dict[str, Any], spec: str | None, basis: str | None
 ) -> tuple[str, ...]:
-    """Put what is usual beside the values over all tiers, which are those of any score."""
+    """Return published ranges beside the values over all tiers, which don't depend on the score."""
     window = (json.loads(spec or "{}").get("window") or {}).get
     try:
         ends = [date.fromisoformat(window(f"outcome_{end}") or "") for end in ("start", "end")]
@@ -492,7 +494,7 @@ def _seen(
     equal_sizes: dict[str, Any],
     old: int,
 ) -> Seen | None:
-    """Read start and best on the accounts held out, or on those searched where none are."""
+    """Return start and best on the holdout, or without one on the accounts searched."""
     if summary["state"] == IMPORTED:
         return None
     unseen = record["holdout_best_metrics"] is not None
@@ -514,7 +516,7 @@ def _seen(
 
 
 def _with_signs(weights: list[Row], signs: dict[str, list[bool | None]]) -> list[Row]:
-    """Add to each weight on how many dates its sign holds, of how many; null of a weight of 0."""
+    """Add to each weight the number of dates on which its sign holds, of how many; null if 0."""
     rows = []
     for row in weights:
         known = [held for held in signs.get(row["feature"], ()) if held is not None]
@@ -524,9 +526,9 @@ def _with_signs(weights: list[Row], signs: dict[str, list[bool | None]]) -> list
 
 
 def _with_spec(weights: list[Row], spec: dict[str, Any]) -> list[Row]:
-    """Add to each weight its feature, the bound that its best stands at, and what earns its points.
+    """Add to each weight its feature, the bound that it has reached, and what earns its points.
 
-    Read off the spec's plain form: a review needs no more of a spec. Null where it doesn't say.
+    Read from the spec as plain data, without parsing it; null if the spec doesn't have it.
     """
     earned = earnings(spec)
     known: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -534,7 +536,7 @@ def _with_spec(weights: list[Row], spec: dict[str, Any]) -> list[Row]:
         bins = (feature.get("encode") or {}).get("bins")
         known |= {name: (name, feature)} if bins is None else {}
         for key, limits in (bins or {}).items():
-            # An interval stands as it is, a category in brackets.
+            # The key of an interval has its own brackets, a category gets them.
             known |= {f"{name}{key}": (name, limits), f"{name}[{key}]": (name, limits)}
     rows = []
     for row in weights:
@@ -551,7 +553,7 @@ def _with_spec(weights: list[Row], spec: dict[str, Any]) -> list[Row]:
 def _drift_at_equal_sizes(
     drift: list[Row], measured: dict[str, Any] | None, best_tier: str
 ) -> list[Row]:
-    """Put metrics of tiers at equal sizes in the place of those that were taken at other ones."""
+    """Replace metrics of tiers by those at equal sizes, and sort the rows again."""
     if measured is None:
         return drift
     rows = []
@@ -569,7 +571,7 @@ def _drift_at_equal_sizes(
 
 
 def _reading(name: str, one: float | None, two: float | None, best_tier: str) -> str:
-    """Read a metric of a tier at equal sizes, as ``metric_reading`` of the views does."""
+    """Classify a tier's metric at equal sizes, as ``metric_reading`` of the views does."""
     key, _, tier = name.partition(".")
     if one is None or two is None:
         return "moved"
@@ -583,14 +585,14 @@ def _reading(name: str, one: float | None, two: float | None, best_tier: str) ->
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs that may be compared: a row each from ``compare.sql``."""
+    """Two comparable runs: a row of ``compare.sql`` each."""
 
     one: dict[str, Any]
     two: dict[str, Any]
 
     @property
     def verdict(self) -> str:
-        """Say which run found more."""
+        """The sentence on which run reached the better objective."""
         sign = 1 if self.one["higher_is_better"] else -1
         gap = sign * (self.two["best_value"] - self.one["best_value"])
         name = self.one["objective"]
@@ -612,12 +614,12 @@ class Comparison:
 
 
 def compare(journal: Journal, run: str, other: str) -> Comparison:
-    """Put two runs side by side.
+    """Compare two runs.
 
     Raises
     ------
     RunNotFoundError
-        If one of them isn't there.
+        If a run doesn't exist, or has no experiment yet.
     NotComparableError
         If they differ in table, tiers, objective or evaluator; the message says in which.
     """
@@ -628,7 +630,7 @@ def compare(journal: Journal, run: str, other: str) -> Comparison:
     if empty:
         raise RunNotFoundError(f"{culprits(empty)} has no experiment yet", hint=_NO_EXPERIMENT)
     one, two = found[ids[0]], found[ids[1]]
-    # What isn't known, as of imported runs, can't be the same.
+    # Unknown values, as of imported runs, never count as equal.
     differing = {
         column: name
         for column, name in _SHARED.items()

@@ -1,8 +1,8 @@
-"""What a journal's rows are: Arrow schemas, rows of experiments, and how Parquet holds them.
+"""Arrow schemas of a journal's rows, the rows of experiments, and their Parquet files.
 
-A part is written while its run goes on, so it is written fast; what is packed is there to stay and
-to be read, so it is small. The format is described in `docs/journal-format.md`; a change of a
-column is a change of `FORMAT_VERSION`.
+Parts are written during a run, so they are compressed fast; packed parts are kept and read, so they
+are compressed small. `docs/journal-format.md` describes the format; any change of a column changes
+`FORMAT_VERSION`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 _TEXT = pa.string()
-#: A column's type as Arrow has it.
+#: Arrow types of the columns, by DuckDB's names.
 _ARROW = {
     "varchar": _TEXT,
     "bigint": pa.int64(),
@@ -70,42 +70,42 @@ def _schema(folder: str) -> pa.Schema:
 
 
 def run_schema() -> pa.Schema:
-    """Return the schema of a run's records: one for all kinds, so that globs read as a table."""
+    """Return the schema of a run's records: one for all kinds, so that a glob reads as a table."""
     return _schema(RECORDS)
 
 
 def experiment_schema() -> pa.Schema:
-    """Return the schema of an experiment's row: head, one column a metric, tail."""
+    """Return the schema of experiments: the head, one column for each metric, the tail."""
     return _schema(EXPERIMENTS)
 
 
 def event_schema() -> pa.Schema:
-    """Return the schema of an event's row."""
+    """Return the schema of events."""
     return _schema(EVENTS)
 
 
-#: The folders in the order in which they are listed: records first, so that whatever parts a run
-#: had when it ended are seen with its end.
+#: The folders in the order in which they are listed: records first, so that all parts of a run are
+#: seen if its end is.
 SCHEMAS = {RECORDS: run_schema, EXPERIMENTS: experiment_schema, EVENTS: event_schema}
 
-#: Snappy takes two thirds of zstd's time with several rows and half with few, and a third more
-#: room.
+#: Snappy takes two thirds of the time of zstd for several rows, half of it for few, and a third
+#: more space.
 FAST = "snappy"
 SMALL = "zstd"
 
 
 def first_format(schema: pa.Schema) -> pa.Schema:
-    """Return a schema as format 1 has it."""
+    """Return the schema without the columns that format 2 added."""
     return pa.schema([field for field in schema if field.name not in ADDED])
 
 
 def format_of(table: pa.Table) -> str:
-    """Return the format that a table is written in, as a file's footer states it."""
+    """Return the format of a table, as it is stated in a file's footer."""
     return "2" if ADDED.intersection(table.column_names) else "1"
 
 
 def completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return a table with the columns that format 2 added, null where it has none."""
+    """Return a table with all columns that format 2 added; missing ones are null."""
     for name in ADDED.intersection(schema.names).difference(table.column_names):
         table = table.append_column(
             schema.field(name), pa.nulls(table.num_rows, schema.field(name).type)
@@ -116,26 +116,26 @@ def completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
 def write_parquet(
     table: pa.Table, file: IO[bytes], footer: dict[str, str], rows: int, compression: str
 ) -> None:
-    """Write a table as all of a journal's files are: with checksums of its pages.
+    """Write a table to a Parquet file with page checksums, as all files of a journal are written.
 
     Parameters
     ----------
     footer
-        Metadata, in place of the table's own.
+        Metadata that replaces the table's own.
     rows
         Most rows of a row group.
     compression
         `FAST` or `SMALL`.
     """
-    # Into memory first: each of some hundred small writes to a file of Python would take its lock.
+    # Written to memory first, as each of a hundred small writes to a Python file takes the GIL.
     whole = pa.BufferOutputStream()
     pq.write_table(
         table.replace_schema_metadata(footer),
         whole,
         compression=compression,
-        # Numbers hardly repeat: to look for it takes a third of the time of writing them.
+        # Dictionaries for texts only: numbers rarely repeat, and trying takes a third of the time.
         use_dictionary=[path for field in table.schema for path in _texts(field.name, field.type)],
-        # The least and the greatest of a map's values are of all its keys together: no use.
+        # Statistics of a map are over the values of all its keys together, so they are useless.
         write_statistics=[f.name for f in table.schema if not pa.types.is_nested(f.type)],
         row_group_size=rows,
         write_page_checksum=True,
@@ -144,7 +144,7 @@ def write_parquet(
 
 
 def _texts(path: str, kind: pa.DataType) -> Iterator[str]:
-    """Name the columns of text that a field is stored in, as Parquet does."""
+    """Yield the Parquet paths of the text columns in which a field is stored."""
     if pa.types.is_map(kind):
         yield from _texts(f"{path}.key_value.key", kind.key_type)
         yield from _texts(f"{path}.key_value.value", kind.item_type)
@@ -157,15 +157,15 @@ def _texts(path: str, kind: pa.DataType) -> Iterator[str]:
         yield path
 
 
-#: A value a row: as a list, or as an array of their type.
+#: Values by column, one a row: a list, or an Arrow or NumPy array.
 Fields = dict[str, Any]
 
-#: Copies that are joined at once where a value is repeated.
+#: Copies that are concatenated at once to repeat a value.
 _REPEATED_AT_ONCE = 64
 
 
 def baseline_fields(weights: Sequence[int], value: float | None) -> Fields:
-    """Return what the first row of a run says of its experiment."""
+    """Return the values of a run's first row, the baseline, by column."""
     return {
         "number": [0],
         "proposal": [0],
@@ -182,12 +182,9 @@ def baseline_fields(weights: Sequence[int], value: float | None) -> Fields:
 
 
 def step_fields(steps: Sequence[Step], names: Sequence[str]) -> Fields:
-    """Return what the rows of judged steps say, by column.
+    """Return the values of the rows of K judged steps, by column; at least one step is needed.
 
-    Parameters
-    ----------
-    steps
-        K steps, one at least.
+    `names` are those of the F weights.
     """
     candidates = [step.candidate for step in steps]
     weights = np.array([candidate.weights for candidate in candidates], dtype=np.int64)
@@ -221,7 +218,7 @@ def experiment_rows(
     times: NDArray[np.int64],
     durations: NDArray[np.int64],
 ) -> pa.Table:
-    """Join K experiments and their metrics to journal rows.
+    """Return the journal rows of K experiments and their metrics.
 
     Parameters
     ----------
@@ -230,15 +227,17 @@ def experiment_rows(
     measured
         Their metrics, K rows.
     run_id, objective, basis, author, note
-        The same in every row; author and note are not said of a baseline.
+        The same in every row; author and note are null in a baseline's.
+    names
+        Names of the F weights.
     times
-        When each was evaluated, in microseconds since 1970, UTC; shape (K,).
+        Shape (K,): time of evaluation in microseconds since 1970, UTC.
     durations
-        Microseconds each took; those evaluated in one batch share its time evenly. Shape (K,).
+        Shape (K,): microseconds of each evaluation; a batch's time is divided evenly.
 
     Notes
     -----
-    Cost: about 5 microseconds a row, half of it to go through the steps.
+    Cost: about 5 microseconds a row, half of it for the loops over steps.
     """
     count = len(fields["number"])
     schema = experiment_schema()
@@ -275,7 +274,7 @@ def experiment_rows(
 
 
 def _incumbents(steps: Sequence[Step], parents: Sequence[int]) -> NDArray[np.int64]:
-    """Return the weights that each step changed, shape (K, F); runs of steps share theirs."""
+    """Return each step's incumbent weights, shape (K, F); consecutive steps often share them."""
     starts = [0, *(np.flatnonzero(np.diff(parents)) + 1).tolist()]
     lengths = [end - start for start, end in pairwise([*starts, len(steps)])]
     before = np.array([steps[start].before_weights for start in starts], dtype=np.int64)
@@ -285,7 +284,7 @@ def _incumbents(steps: Sequence[Step], parents: Sequence[int]) -> NDArray[np.int
 def _changes(
     names: Sequence[str], before: NDArray[np.int64], after: NDArray[np.int64]
 ) -> pa.MapArray:
-    """Return for each row the weights that differ, by name, each with both its values."""
+    """Return for each row the weights that differ, by name, with their old and new values."""
     rows, places = np.nonzero(before != after)
     ends = np.searchsorted(rows, np.arange(len(before) + 1)).astype(np.int32)
     both = {"before": before[rows, places], "after": after[rows, places]}
@@ -299,8 +298,8 @@ def _changes(
 def _metrics(measured: Measured) -> dict[str, pa.Array]:
     """Return a column for each metric; by-tier ones as maps."""
     places = {name: place for place, name in enumerate(measured.values.columns)}
-    # All at once, as doubles, since a selection costs a tenth of a millisecond however small it is.
-    # Counts are exact: they are of accounts, far below 2^53. There is no NaN but for null.
+    # One array of doubles, as each selection from the frame costs a tenth of a millisecond. Counts
+    # stay exact, as they are far below 2^53. Every NaN stands for a null.
     cells = measured.values.to_numpy()
     tiers = _repeated(pa.array(measured.tiers), len(cells))
     columns: dict[str, pa.Array] = {}
@@ -315,23 +314,23 @@ def _metrics(measured: Measured) -> dict[str, pa.Array]:
 
 
 def _numbers(cells: NDArray[np.floating], kind: pa.DataType) -> pa.Array:
-    """Return doubles, row after row, as numbers of a type; NaN stands for null."""
+    """Return doubles, row by row, as an array of a numeric type; NaN becomes null."""
     flat = np.ascontiguousarray(cells).reshape(-1)
     nulls = np.isnan(flat)
     values = np.where(nulls, 0, flat)
-    # Of its type at once: a cast would import all of pyarrow's compute functions.
+    # Converted in NumPy, as a cast would import all of pyarrow's compute functions.
     numbers = values.astype(np.int64) if pa.types.is_integer(kind) else values
     return pa.array(numbers, type=kind, mask=nulls if nulls.any() else None)
 
 
 def _maps(keys: pa.Array, items: pa.Array, count: int) -> pa.MapArray:
-    """Return K maps from the same keys, repeated, to as many items each."""
+    """Return `count` maps, with the same number of keys and items each."""
     ends = np.arange(count + 1, dtype=np.int32) * np.int32(len(items) // max(1, count))
     return pa.MapArray.from_arrays(pa.array(ends), keys, items)
 
 
 def _reasons(reasons: Sequence[Mapping[str, str]]) -> pa.MapArray:
-    """Return K maps of texts; a run of rows that share a mapping costs as much as one."""
+    """Return K maps of texts; consecutive rows that share a mapping cost as much as one."""
     keys, values, lengths = [], [], []
     for _, run in groupby(reasons, key=id):
         mapping, *others = run
@@ -344,8 +343,8 @@ def _reasons(reasons: Sequence[Mapping[str, str]]) -> pa.MapArray:
 
 
 def _repeated(values: pa.Array, count: int) -> pa.Array:
-    """Return the same values so many times, one after the other; never a Python object each."""
-    # Not `take`: that imports all of pyarrow's compute functions, a twentieth of a second.
+    """Return the values `count` times in a row, without a Python object for each."""
+    # `take` would import all of pyarrow's compute functions, which costs a twentieth of a second.
     many, rest = divmod(count, _REPEATED_AT_ONCE)
     block = [pa.concat_arrays([values] * _REPEATED_AT_ONCE)] * many if many else []
     return pa.concat_arrays([*block, *[values] * rest]) if count else values.slice(0, 0)

@@ -1,8 +1,8 @@
-"""Where the chain of a run's files is broken, and which file that is.
+"""Find the breaks in the hash chain of a run's files.
 
-Each file carries its place in the chain and the hash of the file before it. Going back from the end
-record, which is sealed, every hash must be met: a place without a file is a missing one, a file
-whose hash nobody carries was changed, a file that nobody comes by was added.
+Each file carries its place in the chain and the hash of the file before it. The walk goes back from
+the end record, which is sealed. A place without a file means a missing file; a file with another
+hash than the next one names was changed; a file that the walk doesn't reach was added.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["find_breaks", "number_of"]
 
-#: Files named at most where a place says that so many are gone.
+#: Most missing files that are named for one gap.
 _MOST_NAMED = 1000
 _NUMBERED = re.compile(r"(part|resume)-(\d+)(?:\.parquet)?")
 
 
 def number_of(name: str, kind: str) -> int | None:
-    """Return the number of a `part` or a `resume` record; None where a file is something else.
+    """Return the number of a `part` or a `resume` record; None for any other file.
 
     Examples
     --------
@@ -44,30 +44,32 @@ def find_breaks(
     *,
     rows_hold: bool,
 ) -> dict[Path, tuple[str, str]]:
-    """Walk a run's chain from its last file back to the first, and name what breaks it.
+    """Walk a run's chain from its last file back to the first, and return the files that break it.
 
     Parameters
     ----------
+    files
+        The run.
     links
-        Those of all its files that can be read.
+        The links of all its readable files.
     damaged
-        Its files that can't; they have been named already.
+        Its unreadable files, which have been reported already.
     changed
-        Files that can be read and are known to be changed: what they say is worth nothing.
+        Readable files that are known to be changed, so that their content isn't trusted.
     rows_hold
-        Whether the experiments are those that the run ended with: then a file missing at the end
-        is no part.
+        Whether the experiments are those that the run ended with, so that a file missing at the end
+        isn't a part.
 
     Returns
     -------
     dict
-        By file what it is, `missing`, `changed` or `added`, and how that shows.
+        By file, its state (`missing`, `changed` or `added`), and the evidence in words.
     """
     return _Walk(files, links, damaged, changed, rows_hold=rows_hold).breaks() if links else {}
 
 
 def _least_place(kind: str, number: int) -> int:
-    """Return where a file stands at the earliest: part 1, the start, then the others."""
+    """Return the lowest place that a file can have: part 1 is first, then the start record."""
     if kind == "part":
         return 0 if number == 1 else number
     return number + 1
@@ -84,7 +86,7 @@ class _Walk:
         rows_hold: bool,
     ) -> None:
         self._files = files
-        # Of two equal files the one that bears a part's name and stands earlier is the true one.
+        # Of two equal files, the original is the one with the lower place, then a proper name.
         self._links = sorted(links, key=lambda link: (link.place, self._odd(link), link.name))
         self._damaged = set(damaged)
         self._distrusted = set(changed)
@@ -94,11 +96,11 @@ class _Walk:
         self._breaks: dict[Path, tuple[str, str]] = {}
         parts = {link.path for link in links if link.path.parent == files.experiments}
         parts |= {path for path in damaged if path.parent == files.experiments}
-        # The only part, if it can't be trusted, may have been packed from all that seem missing.
+        # A single part that can't be trusted may be packed from all the parts that seem missing.
         self._hoard = len(parts) == 1 and parts <= self._damaged | self._distrusted
 
     def breaks(self) -> dict[Path, tuple[str, str]]:
-        """Go back link by link, then see what nobody came by."""
+        """Walk back link by link, then report the files that weren't reached."""
         by_hash: dict[str, Link] = {}
         for link in self._links:
             by_hash.setdefault(link.sha256, link)
@@ -126,14 +128,14 @@ class _Walk:
         return self._breaks
 
     def _odd(self, link: Link) -> bool:
-        """Whether a file doesn't bear a name that a run's file has."""
+        """Return whether a file has a name that no file of a run has."""
         records = (self._files.start, self._files.end)
         return link.path not in records and not any(
             number_of(link.name, kind) for kind in ("part", "resume")
         )
 
     def _check_names(self) -> None:
-        """Hold the names of the chain's files against their order."""
+        """Check that the numbers in the names of the chain's files ascend."""
         highest = {"part": 0, "resume": 0}
         for link in self._links:
             for kind, before in highest.items():
@@ -146,7 +148,10 @@ class _Walk:
                 self._add(link.path, "changed", "it isn't under the name that it was written under")
 
     def _tail(self) -> Link:
-        """Return what to go back from: the end record, the writer's word, the highest place."""
+        """Return the link to walk back from: the end record, else the newest file.
+
+        That is the one with the highest place, or, if the lock names a newer one, a link to it.
+        """
         for link in self._links:
             if link.path == self._files.end:
                 return link
@@ -164,7 +169,7 @@ class _Walk:
         return min(rest, key=lambda link: (-link.place, link.name), default=None)
 
     def _fill(self, low: Link | None, high: Link) -> None:
-        """Name the files that stood between two links."""
+        """Report the files that are missing or changed between two links."""
         bottom = low.place if low else -1
         slots = high.place - bottom - 1
         starts = bottom < 1 < high.place
@@ -185,7 +190,7 @@ class _Walk:
         slots = min(slots - len(inside), _MOST_NAMED)
         gone: list[Path] = []
         known, above = ends["part"]
-        # As many parts stand below as there are places, those of records aside.
+        # The places below are those of parts, except for the records.
         first = max(known, bottom + 1 - (bottom >= 1) - len(self._below_number("resume", bottom)))
         for number in range(first + 1, above or first + 1) if not self._hoard else ():
             gone += self._unless_there(f"part-{number:06d}.parquet")
@@ -198,14 +203,15 @@ class _Walk:
             digits = f"{number:06d}" if kind == "part" else str(number)
             gone += self._unless_there(f"{kind}-{digits}.parquet")
         for path in gone:
-            # What is missing after the last part of a run cut off is done again.
+            # Missing files at the end of an interrupted run aren't reported: a resume writes them
+            # again.
             if high.path != self._files.lock:
                 self._add(path, "missing", "the file is gone")
         if not gone and not inside and not self._hoard:
             self._changed(high.path)
 
     def _below_number(self, kind: str, most: int) -> list[int]:
-        """Return numbers of the parts or resume records up to a place, lies left out."""
+        """Return the numbers of parts or resume records up to a place, without impossible ones."""
         return [
             number
             for link in self._links
@@ -214,7 +220,7 @@ class _Walk:
         ]
 
     def _above_number(self, kind: str) -> int | None:
-        """Return the lowest number among the links that were come by."""
+        """Return the lowest number among the links that were reached."""
         numbers = (number_of(link.name, kind) for link in self._seen)
         return min((n for n in numbers if n is not None), default=None)
 

@@ -1,6 +1,6 @@
-"""What a lead reads first: what a score can do, whom it finds, what that costs; then the numbers.
+"""The sentences on a run for a lead: what a score can do, whom it finds, what got worse; numbers.
 
-All of it comes from what a run has put on record: nothing here needs the account table.
+They are made from the run's records alone, without the account table.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ __all__ = [
     "worse",
 ]
 
-#: What the views call a run without an end record.
+#: State in the views of a run without an end record.
 RUNNING = "running or cut off"
-#: The state of a run that another tool made.
+#: State of a run that another tool made.
 IMPORTED = "imported"
-#: Changes up to this, or this share of the start, are none.
+#: Changes up to this, or up to this share of the start, count as none.
 SAME = 0.0005
 
-#: Parts of the accounts that are measured date by date, and how they are called.
+#: Parts of the accounts that are measured date by date, and their names in sentences.
 DATED = {"searched": "searched", "held_out": "held out"}
 
 _AUC, _HHI = "auc_roc_retain", "hhi_normalised"
-#: Headline metrics, as people call them, how a value is written, and the sign of what is better.
+#: Headline metrics: common name, format of a value, and the sign of a better change.
 _HEADLINES = {
     "revenue_capture_at_20": ("MRR held by the best-scored fifth", ".1%", 1),
     "nrr_at_20": ("NRR of the best-scored fifth", ".1%", 1),
     "tier_separation": ("LTV of the best-scored quarter against the worst", ".2f", 1),
     _HHI: ("MRR concentration at equal sizes", ".3f", -1),
 }
-#: Objectives that say what a headline metric says.
+#: Objectives and the headline metric with the same meaning.
 TWINS = {
     "auc_roc_churn": _AUC,
     "revenue_capture_lift": "revenue_capture_at_20",
@@ -63,27 +63,27 @@ TWINS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """A run's start and best on the accounts that count: those held out; searched, without any."""
+    """A run's start and best on the holdout, or without one on the accounts searched."""
 
-    #: Whether the search never saw these accounts.
+    #: Whether the search never used these accounts.
     unseen: bool
     accounts: int
     #: Metrics of the whole score, by key.
     start: Mapping[str, Any]
     best: Mapping[str, Any]
-    #: Both by tier at the start's sizes, as `at_equal_sizes` measured them; None of runs from
-    #: before it was.
+    #: Both by tier at the start's sizes, measured by `at_equal_sizes`; None for runs of earlier
+    #: versions.
     sized: Mapping[str, Any] | None
     #: Whether a high score is bad.
     risk: bool
-    #: How many of the accounts stood in the table searched as well, with an earlier row.
+    #: Number of these accounts that are in the searched table, too, with an earlier row.
     old: int = 0
-    #: Whether accounts have several rows, of several dates: what tiers count are then rows.
+    #: Whether accounts have several rows, of several dates, so that tiers count rows.
     rows: bool = False
 
     @property
     def where(self) -> str:
-        """Say which accounts these are."""
+        """The accounts that this is of, in words."""
         if self.unseen and self.old:
             return f"on {held_out(self.accounts, self.old)}"
         if self.unseen:
@@ -91,7 +91,7 @@ class Seen:
         return f"in-sample, on the {self.accounts:,} accounts searched: no proof"
 
     def said(self, *, improved: bool) -> list[str]:
-        """Say what the best can do, beside the start where anything was kept."""
+        """Return sentences on what the best can do, compared with the start if `improved`."""
         by_tier = self._by_tier(improved=improved)
         each = (self._pairs(improved=improved), *(map(of_rows, by_tier) if self.rows else by_tier))
         return [sentence for sentence in each if sentence]
@@ -141,19 +141,19 @@ class Seen:
         return said
 
     def _leavers(self, side: str) -> list[float] | None:
-        """Return by tier the share that it has of those who left; None where nobody did."""
+        """Return each tier's share of the accounts that left; None if none did."""
         sized: Any = self.sized
         kept = [sized[side].get(f"logo_retention_by_tier.{tier}") for tier in sized["tiers"]]
         labelled = sized[f"labelled_{side}"]
         return _of_all([n * (1 - (k or 0)) for n, k in zip(labelled, kept, strict=True)])
 
     def _gone(self, side: str) -> list[float] | None:
-        """Return by tier the share that it has of the MRR of those who left; None without any."""
+        """Return each tier's share of the MRR of accounts that left; None without any."""
         gone = (self.sized or {}).get(f"churned_mrr_{side}")
         return None if gone is None else _of_all(gone)
 
     def costs(self, objective: str) -> dict[str, str]:
-        """Say which headline metrics got worse as measured, by key; `objective` is left out."""
+        """Return the headline metrics that got worse as measured, in words, without `objective`."""
         said = {}
         for key, (words, unit, sign) in _HEADLINES.items():
             before, after = self._ends(key)
@@ -164,7 +164,7 @@ class Seen:
         return said
 
     def _ends(self, key: str) -> tuple[float | None, float | None]:
-        """Return a metric of start and best; concentration at equal sizes alone."""
+        """Return a metric of start and best; concentration only at equal sizes."""
         if key != _HHI:
             return self.start.get(key), self.best.get(key)
         return (
@@ -182,7 +182,7 @@ def _of_all(parts: Sequence[float]) -> list[float] | None:
 def _shares(
     sides: Sequence[Sequence[float | None] | None], tier: int, *, improved: bool
 ) -> str | None:
-    """Word a tier's share at the best, and what it was; None where either has none."""
+    """Return a tier's share at the best, and at the start, in words; None if either is unknown."""
     before, after = (None if side is None else side[tier] for side in sides)
     if before is None or after is None:
         return None
@@ -193,7 +193,7 @@ def _shares(
 
 
 def of_rows(sentence: str) -> str:
-    """Word what a sentence counts as rows: accounts that stand once for each of several dates.
+    """Replace accounts by rows in a sentence, for tables with a row for each account and date.
 
     Examples
     --------
@@ -204,7 +204,7 @@ def of_rows(sentence: str) -> str:
 
 
 def on_dates(accounts: int, dates: int, rows: int) -> str:
-    """Say how many accounts there are, on how many dates.
+    """Return the numbers of accounts, dates and rows in words.
 
     Examples
     --------
@@ -215,10 +215,10 @@ def on_dates(accounts: int, dates: int, rows: int) -> str:
 
 
 def held_by_date(by_date: Mapping[str, Any], *, improved: bool) -> list[str]:
-    """Say what a run is on, of several dates, and on how many of them its gain holds."""
+    """Return a sentence on the accounts and dates of a run, and on how many its gain holds."""
     parts = {name: by_date["parts"][name] for name in DATED if name in by_date["parts"]}
     if len({tuple(part["dates"]) for part in parts.values()}) > 1:
-        # A later table of its own, which may have the same accounts again.
+        # The holdout is a later table, which may have the same accounts.
         total = "; ".join(
             f"{on_dates(part['accounts'], len(part['dates']), part['rows'])} {DATED[name]}"
             for name, part in parts.items()
@@ -243,10 +243,10 @@ def lead(
     held: bool | None,
     costs: bool = True,
 ) -> list[str]:
-    """Say in order what a lead needs to know of a run: can it be used, what it does, what it costs.
+    """Return the sentences on a run for a lead: can it be used, what it does, what got worse.
 
-    `row` is as for `verdict`, which is all there is to say where `seen` is None. Where nothing was
-    kept, why comes first; where the gain doesn't hold, that. Without `costs` those are left out.
+    `row` is as for `verdict`, whose sentences are all if `seen` is None. If nothing was kept, or
+    the gain doesn't hold, that comes first. `costs` includes the metrics that got worse.
     """
     plain = verdict(row, improved=improved, held=held)
     if seen is None:
@@ -259,14 +259,14 @@ def lead(
     if held is False:
         unseen = f"the {_never_saw(row)}"
         return [f"The gain did not hold on {unseen}: keep the spec.", *found]
-    # In-sample, each sentence says so itself.
+    # In-sample sentences are marked as such, so no further sentence is needed.
     open_still = plain[1:] if held is None and row["holdout_accounts"] else []
     cost = worse(seen, row["objective"]) if costs else []
     return [*open_still, *found, *cost]
 
 
 def worse(seen: Seen, objective: str) -> list[str]:
-    """Name in one sentence what got worse as measured; nothing where nothing did."""
+    """Return a sentence on the metrics that got worse as measured, in a list; empty if none."""
     costs = seen.costs(objective)
     if not costs:
         return []
@@ -275,12 +275,12 @@ def worse(seen: Seen, objective: str) -> list[str]:
 
 
 def old_customers(customers: Iterable[Mapping[str, Any]]) -> int:
-    """Return how many of a holdout's accounts stood in the table searched as well."""
+    """Return the number of holdout accounts that are in the searched table, too."""
     return sum(each["accounts"] for each in customers if each["group"] == "old")
 
 
 def held_out(accounts: int, old: int) -> str:
-    """Say how many accounts of a later table these are, and how many of them are old customers."""
+    """Return the numbers of accounts and, among them, old customers of a later table, in words."""
     return f"{accounts:,} accounts held out, {old:,} of them customers that were searched"
 
 
@@ -290,7 +290,7 @@ def _never_saw(row: Mapping[str, Any]) -> str:
 
 
 def numbers(row: Mapping[str, Any]) -> str:
-    """Say by how much the objective moved, on which accounts, and after how many experiments."""
+    """Return a sentence on the objective's change, the accounts and the number of experiments."""
     name = marked(row["objective"], row.get("basis"))
     said = (
         f"{name}: {row['baseline_value']:.4f} -> {row['best_value']:.4f} on the accounts searched, "
@@ -307,11 +307,11 @@ def numbers(row: Mapping[str, Any]) -> str:
 def at_its_size(
     objective: str, before: int, after: int, measured: dict[str, Any] | None
 ) -> str | None:
-    """Say what is left of a gain in one tier's metric where the tier keeps its size.
+    """Return a sentence on the gain in a tier's metric if the tier keeps its size.
 
-    `before` and `after` are the tier's accounts by each score's own edges, `measured` both scores
-    at the first one's sizes. None where the tier has its size, but for an account of ties, or it
-    wasn't measured.
+    `before` and `after` are the tier's accounts by each score's own edges; `measured` has both
+    scores at the first one's sizes. None if the sizes differ by one account at most, as ties may
+    cause, or weren't measured.
     """
     if measured is None or abs(before - after) <= 1:
         return None
@@ -325,7 +325,7 @@ def at_its_size(
 
 
 def verdict(row: Mapping[str, Any], *, improved: bool, held: bool | None) -> list[str]:
-    """Say what a run found, from a row with the names that ``review.sql`` gives."""
+    """Return sentences on the result of a run, from a row with the columns of ``review.sql``."""
     name, tried = marked(row["objective"], row.get("basis")), row["experiments"]
     if not tried:
         return ["No experiment yet: the run is at its baseline, or was cut off there."]
@@ -357,7 +357,7 @@ def verdict(row: Mapping[str, Any], *, improved: bool, held: bool | None) -> lis
 
 
 def unimproved(row: Mapping[str, Any]) -> str:
-    """Say why no experiment was kept: none was better, or those that were broke a guardrail."""
+    """Return why no experiment was kept: none was better, or the better ones broke a guardrail."""
     name, tried = marked(row["objective"], row.get("basis")), row["experiments"]
     baseline = f"the baseline's {name} of {row['baseline_value']:.4f}"
     blocked = row.get("blocked") or 0

@@ -1,7 +1,7 @@
 """The SQL library: finds the files under `sql/` and reads their headers.
 
-A file's header states purpose, parameters, result columns, grain and order; a test holds it against
-the file itself.
+A file's header states purpose, parameters, result columns, grain and order; a test compares it with
+the query.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class SqlFile:
     columns: tuple[Column, ...]
     grain: str
     order: str
-    #: Whether it reads the runs alone that the parameters `run` and `other` name.
+    #: Whether it reads only the runs in its parameters `run` and `other`.
     named_runs: bool
     text: str
 
@@ -56,12 +56,12 @@ def sql_folder() -> Path:
 
 
 def read_file(path: Path, name: str) -> SqlFile:
-    """Read a file of the library and its header.
+    """Read a file of the library and parse its header.
 
     Raises
     ------
     QueryError
-        If the header lacks a section, or a line of it has another form.
+        If the header lacks a section, or has a malformed line.
     """
     text = path.read_text(encoding="utf-8")
     sections: dict[str, list[str]] = {}
@@ -117,7 +117,7 @@ def _paths() -> dict[str, Path]:
 
 
 def find_file(name: str) -> SqlFile:
-    """Return a file by ``journal/review``, or by ``review`` alone.
+    """Return a file by its name, with folder (``journal/review``) or without (``review``).
 
     Raises
     ------

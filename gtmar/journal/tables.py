@@ -1,13 +1,12 @@
-"""A journal's rows where an engine reads them, and can do nothing else.
+"""A journal's rows as sources for a query engine, which can only read them.
 
-Small files, of which there may be thousands, are read whole, and the rows of runs that have ended
-are kept in the cache: a database for each folder, which a connection attaches read only before it
-is locked, so that a question reads the columns and rows that it needs and no Arrow at all. Large
-files are left where they are: an engine reads the columns that it needs, and the checksums of their
-pages are verified.
+Small files, of which there may be thousands, are read whole. The rows of runs that have ended are
+kept in the cache, as a DuckDB database for each folder. A connection attaches it read only before
+it is locked, so that queries read just the columns and rows that they need, without Arrow. Large
+files aren't copied: the engine reads the columns that it needs, and verifies page checksums.
 
-Rows that fit in memory are handed over as a stream: a dataset would import pandas where it is
-installed, which takes longer than most answers.
+Rows that fit in memory are passed as a stream, since an Arrow dataset would import pandas, if that
+is installed, which takes longer than most queries.
 """
 
 from __future__ import annotations
@@ -34,50 +33,50 @@ if TYPE_CHECKING:
 
 __all__ = ["FolderRows", "Rows", "Tables"]
 
-#: Bytes of a file up to which it is read whole; above, most of the time goes into its rows.
+#: Largest file, in bytes, that is read whole.
 _SMALL_BYTES = 262_144
-#: The same where so few runs are asked about: that much is sooner read than Arrow's datasets are
-#: imported, with pandas where that is installed.
+#: For so few runs, files up to the second size are read whole, as that is quicker than importing
+#: Arrow's datasets, and pandas with them.
 _ALONE, _SMALL_ALONE = 2, 1_048_576
-#: Bytes of what is kept of a folder up to which each new group of files is kept at once; above,
-#: so many are read anew each time before they are, since all that is kept is copied then.
+#: Up to the first size in bytes, a folder's cache takes in every new group of files. A larger one,
+#: which has to be copied each time, waits for more groups than the second number or third share.
 _SOON_COPIED, _FEW_GROUPS, _FEW_SHARE = 1 << 27, 64, 0.05
-#: Files up to this many are read by Arrow: its own setting up, and a cast, take Polars longer.
+#: Number of files up to which Arrow is quicker than Polars, with its start-up and a cast.
 _FEW_FILES = 48
 _KEYS = {RECORDS: "run_id", EXPERIMENTS: "run_id", EVENTS: "event_id"}
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A table that an engine reads as a stream, as often as it likes."""
+    """A table that an engine can read as a stream, any number of times."""
 
     table: pa.Table
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """Export the rows, as Arrow's PyCapsule protocol asks."""
+        """Export the rows by Arrow's PyCapsule protocol."""
         return self.table.__arrow_c_stream__(requested_schema)
 
 
 @dataclass(frozen=True)
 class FolderRows:
-    """What a view of a folder's rows reads."""
+    """The source of a view of a folder's rows."""
 
     folder: str
-    #: A SELECT over the rows that are kept; empty where none of them is asked for.
+    #: A SELECT over the cached rows; empty if none of them is needed.
     kept: str = ""
-    #: Rows that aren't kept, for the view to read by the name `name`; None without any.
+    #: Rows that aren't cached, registered as `name`; None without any.
     fresh: Rows | ds.Dataset | None = None
-    #: Columns that those have; None for all.
+    #: Columns of `fresh`; None for all.
     columns: tuple[str, ...] | None = None
 
     @property
     def name(self) -> str:
-        """Name under which the rows that aren't kept are registered."""
+        """Name under which the rows that aren't cached are registered."""
         return f"fresh_{self.folder}"
 
     @property
     def select(self) -> str:
-        """Return the view's SELECT."""
+        """The SELECT of the view."""
         if self.fresh is not None:
             listed = ", ".join(f'"{name}"' for name in self.columns or ()) or "*"
             kept = [f"select {listed} from ({self.kept})"] if self.kept else []
@@ -93,19 +92,19 @@ class Tables:
 
     index: FileIndex
     cache: Cache
-    #: What the connection has attached, by folder.
+    #: Cached rows that are attached to the connection, by folder.
     _attached: dict[str, _Kept] = field(default_factory=dict)
-    #: Folders whose rows were kept anew, or could not be: once a journal is opened is enough.
+    #: Folders whose cache has been renewed, which is done once for each opened journal.
     _renewed: set[str] = field(default_factory=set)
-    #: Whether what is attached isn't what is kept any more.
+    #: Whether the cache has been renewed since it was attached.
     outdated: bool = False
-    #: Whether an answer from what is kept has failed: nothing is taken from it any more.
+    #: Whether a query over cached rows has failed, so that the cache isn't used any more.
     distrusted: bool = False
     _made: dict[object, dict[str, FolderRows]] = field(default_factory=dict)
     _read_already: dict[object, Rows | ds.Dataset] = field(default_factory=dict)
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Have a connection read what is kept, which has to be before it is locked."""
+        """Attach the cached rows to a connection, which must not be locked yet."""
         self.outdated = False
         self._made.clear()
         self._attached = (
@@ -121,7 +120,9 @@ class Tables:
         columns: Sequence[str] | None = None,
         damaged: bool = False,
     ) -> dict[str, FolderRows]:
-        """Return rows by folder: all, or those of some runs and all events.
+        """Return the sources of rows by folder: of all or some runs, and of all events.
+
+        If `outdated` is set afterwards, attach the cache to a new connection and call this again.
 
         Parameters
         ----------
@@ -130,7 +131,7 @@ class Tables:
         columns
             Columns of experiments that are read, `run_id` among them; None for all.
         damaged
-            Whether to read what isn't as it was written too, as far as it can be read.
+            Whether to include damaged runs and events, as far as they can be read.
         """
         key = None if runs is None else frozenset(runs), columns and tuple(columns), damaged
         if key not in self._made:
@@ -138,7 +139,7 @@ class Tables:
         return self._made[key]
 
     def forget(self) -> None:
-        """Have everything looked at anew, and what is kept made anew by the next that asks."""
+        """Forget all rows, and remove the cache, which the next opened journal builds again."""
         self._made.clear()
         self._read_already.clear()
         self.distrusted = True
@@ -176,7 +177,10 @@ class Tables:
         keeping: bool,
         whole: bool,
     ) -> FolderRows:
-        """Return the rows of a folder's files, which come in groups: a run's, or an event's."""
+        """Return the source of a folder's files, in groups: those of a run, or of an event.
+
+        `keeping` uses and renews the cache; `whole` means that these are all groups there are.
+        """
         kept = self._attached.get(folder, _NOTHING) if keeping else _NOTHING
         if columns == ():
             return FolderRows(folder, kept.none)
@@ -207,7 +211,7 @@ class Tables:
     def _fresh(
         self, folder: str, names: list[str], large: list[str], columns: Sequence[str] | None
     ) -> Rows | ds.Dataset:
-        """Return the rows of small files, and of large ones."""
+        """Return the rows of files, of which the small ones are read into memory."""
         from gtmar.journal.schema import SCHEMAS
 
         schema = SCHEMAS[folder]()
@@ -230,7 +234,7 @@ class Tables:
     def _read(
         self, folder: str, names: list[str], columns: Sequence[str] | None = None
     ) -> pa.Table:
-        """Read files, held against their hashes: some columns at the least."""
+        """Read files and check their hashes; at least `columns` are returned."""
         import pyarrow as pa
 
         from gtmar.journal.schema import SCHEMAS, completed
@@ -243,14 +247,14 @@ class Tables:
                 raise FileNotFoundError(self.index.path(name))
             contents.append(io.BytesIO(content))
         if not contents:
-            # Not `empty_table`: that would import pandas.
+            # `empty_table` would import pandas.
             return pa.Table.from_batches([], schema=schema)
         if len(contents) <= _FEW_FILES:
             read = partial(_read_columns, columns=columns, schema=schema)
             return pa.concat_tables(map(read, contents))
         import polars as pl
 
-        # In one piece first: to convert thousands, a file's each, takes longer than to read them.
+        # Rechunked first, as converting thousands of chunks takes longer than reading them.
         tables = []
         for newer in (False, True):
             alike = [
@@ -265,10 +269,10 @@ class Tables:
                 tables.append(table.select(schema.names).cast(schema).combine_chunks())
         return pa.concat_tables(tables).combine_chunks()
 
-    # ---- the rows that are kept --------------------------------------------------------------
+    # ---- cached rows -------------------------------------------------------------------------
 
     def _hashes(self, folder: str, groups: dict[str, list[str]]) -> dict[str, str]:
-        """Return a hash of the content of each group whose rows may be kept."""
+        """Return the content hash of each group whose rows may be cached."""
         index = self.index
         return {
             key: index.content(folder, key, names)
@@ -279,7 +283,7 @@ class Tables:
     def _renew(
         self, folder: str, gone: set[str], new: dict[str, list[str]], hashes: dict[str, str]
     ) -> bool:
-        """Keep the rows of new groups too, and no more those of others; say whether it was done."""
+        """Add the rows of `new` groups to the cache, drop those `gone`; return whether it did."""
         import duckdb
 
         path = self.cache.path(_file(folder))
@@ -324,15 +328,15 @@ class Tables:
 
 @dataclass(frozen=True)
 class _Kept:
-    """Rows from the cache: which groups of files they are of, each with its content's hash."""
+    """The attached cache of a folder: the groups of files in it, with their content hashes."""
 
     contents: dict[str, str]
-    #: The table of them.
+    #: Name of the table with the rows.
     table: str = ""
 
     @classmethod
     def attached(cls, connection: duckdb.DuckDBPyConnection, folder: str, cache: Cache) -> _Kept:
-        """Attach what is kept; nothing of what a version with other columns kept, or is damaged."""
+        """Attach the cache, unless it is damaged or a version with other columns wrote it."""
         import duckdb
 
         try:
@@ -352,7 +356,7 @@ class _Kept:
 
     @property
     def none(self) -> str:
-        """A SELECT of no row; empty where nothing is kept."""
+        """A SELECT without rows; empty if there is no cache."""
         return self.table and f"select * from {self.table} where false"
 
     def select(self, known: Collection[str], column: str) -> str:
@@ -363,7 +367,7 @@ class _Kept:
         if not others:
             return f"select * from {self.table}"
         few, word = (others, "not in") if len(others) < len(known) else (known, "in")
-        # Ids of runs and events, which are of letters, digits and dashes.
+        # Ids of runs and events are letters, digits and dashes, so they need no escaping.
         listed = ", ".join(f"'{key}'" for key in sorted(few))
         return f"select * from {self.table} where {column} {word} ({listed})"
 
@@ -376,7 +380,7 @@ def _file(folder: str) -> str:
 
 
 def _name(folder: str) -> str:
-    """Return what a connection calls the database of a folder's rows."""
+    """Return the name of a folder's attached database."""
     return f"kept_{folder}"
 
 
@@ -385,21 +389,21 @@ def _size(path: Path) -> int:
 
 
 def _quoted(path: Path) -> str:
-    """Return a path as SQL has a text; `UnicodeError` for one that no text holds."""
+    """Return a path as an SQL literal; raise `UnicodeError` if it isn't valid text."""
     name = str(path)
     name.encode()
     return "'" + name.replace("'", "''") + "'"
 
 
 def _columns(folder: str) -> str:
-    """Return what this version's rows are of, as text."""
+    """Return the columns of this version as text."""
     return json.dumps(columns_of(folder))
 
 
 def _read_columns(
     content: IO[bytes], *, columns: Sequence[str] | None, schema: pa.Schema
 ) -> pa.Table:
-    """Read a file in this version's order of columns, or some of them."""
+    """Read a file with all columns of this version in order, or with some of them."""
     import pyarrow.parquet as pq
 
     from gtmar.journal.schema import completed
@@ -426,7 +430,7 @@ def _schema(path: str) -> pa.Schema:
 
 
 def _fragments(paths: dict[str, str], schema: pa.Schema) -> ds.Dataset:
-    """Return files that are read where they are; a run's are passed over where it isn't asked."""
+    """Return a dataset over files; a filter by run skips the files of other runs."""
     import pyarrow as pa
     import pyarrow.dataset as ds
     from pyarrow.fs import LocalFileSystem
@@ -438,7 +442,7 @@ def _fragments(paths: dict[str, str], schema: pa.Schema) -> ds.Dataset:
         if is_text(path):
             fragments.append(format_.make_fragment(path, system, whose))
         else:
-            # A name that Arrow doesn't take.
+            # Arrow doesn't accept a path that isn't UTF-8.
             content = pa.py_buffer(Path(path).read_bytes())
             fragments.append(format_.make_fragment(content, partition_expression=whose))
     return ds.FileSystemDataset(fragments, schema, format_)

@@ -1,10 +1,10 @@
-"""A journal verified, run by run: files, chain, seal, sequence and digest; what is wrong, by file.
+"""Verification of a journal, run by run: files, chain, seal, sequence and digest.
 
-What is wrong is a finding. A run that goes on, or was cut off, is none: that is a note.
+Damage is a finding. A run that is still running, or was interrupted, is only a note.
 
-A run whose files have the hashes of its chain, from the first to the sealed end, is as it was
-written, whatever is in them: so its bytes are read and not its rows. Rows are read where a hash
-doesn't hold, where nothing states one, and where they are asked for.
+If the files of a run match all hashes of its chain, from the first to the sealed end, the run is as
+it was written, whatever its content. So only bytes are read, not rows. Rows are read if a hash
+doesn't match or is missing, or if they are requested.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ __all__ = [
 ]
 
 
-#: Of a start record: what the notes about a run are made of.
+#: Columns of the start record that notes about a run need.
 _NOTED = ["kind", "evaluator_version", "evaluator_code", "parent_run", "memory"]
 
 
@@ -93,35 +93,36 @@ class Discrepancy:
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found about one run."""
+    """The result of verifying one run."""
 
     run_id: str
-    #: Rows, the baseline aside.
+    #: Number of rows without the baseline.
     experiments: int
     findings: tuple[Discrepancy, ...]
     notes: tuple[str, ...]
-    #: Links of all files that can be read and that readers take in.
+    #: Links of all readable files that belong to the run.
     links: tuple[Link, ...]
-    #: The start record, or its file where it has yet to be read; empty where it can't be.
+    #: The start record, or its file if it hasn't been read yet; empty if it can't be read.
     start: dict[str, Any] | JournalFile
-    #: Whether the end record is there and can be read.
+    #: Whether there is a readable end record.
     ended: bool
-    #: All rows in order; None where they were not read, or can't be.
+    #: All rows in order; None if they weren't read, or can't be.
     rows: pa.Table | None = field(default=None, repr=False)
 
 
 def examine(
     files: RunFiles, packed: set[str] | None = None, *, rows: bool | None = None
 ) -> Examination:
-    """Check one run: files, seal, chain, sequence, digest.
+    """Verify one run: files, seal, chain, sequence, digest.
 
     Parameters
     ----------
     packed
-        Hashes of its packed file that are on record; None where it isn't on record as packed.
+        Recorded hashes of its packed file; None if no packing is recorded.
     rows
-        True to read the rows of a run whose hashes hold too, and to hold them against its digest;
-        None to do so where parts are packed, whose first hashes stand for files that are gone.
+        True to read the rows, and compare them with the digest, even if all hashes match. False to
+        read them only if a hash doesn't. None to also read packed rows, as the original hashes of
+        packed parts are of files that are gone.
     """
     try:
         return steadily(_Examiner(files, packed, rows=rows).examine)
@@ -140,7 +141,7 @@ class _Examiner:
         self._notes: list[str]
 
     def examine(self) -> Examination:
-        """Look at the bytes, and where they don't say enough at everything."""
+        """Verify the hashes and, if they aren't enough, everything."""
         self._findings, self._notes = [], []
         on_disk = [JournalFile.load(path) for path in _listing(self._files)]
         replaced = self._replaced(on_disk)
@@ -152,7 +153,7 @@ class _Examiner:
         return replace(examined, findings=(*examined.findings, *findings))
 
     def _replaced(self, on_disk: list[JournalFile]) -> set[Path]:
-        """Return parts that a packed one stands for, as a sync puts them back beside it."""
+        """Return parts that a packed one replaces, as a sync may put them back beside it."""
         parts = [file for file in on_disk if file.path.parent == self._files.experiments]
         links = {x.name: x.sha256 for file in parts[:1] for x in file.links() if x.packed}
         names = replaced_names(parts[0].path.name, links) if parts else set()
@@ -170,7 +171,7 @@ class _Examiner:
         return {file.path for file in beside}
 
     def _as_written(self, kept: list[JournalFile]) -> Examination | None:
-        """Return what there is to say of a run whose every hash holds; None for any other."""
+        """Return the result for a run whose hashes all match; None for any other run."""
         files = self._files
         links = sorted((link for file in kept for link in file.links()), key=lambda x: x.place)
         packed = [file for file in kept if file.stated(b"gtmar_packed") is not None]
@@ -208,7 +209,7 @@ class _Examiner:
         )
 
     def _in_detail(self, kept: list[JournalFile]) -> Examination:
-        """Look at everything, in the order in which findings are told."""
+        """Verify everything, in the order in which findings are listed."""
         files = self._files
         on_disk = [file.path for file in kept]
         torn = [file.path for file in kept if not file.is_whole]
@@ -246,7 +247,7 @@ class _Examiner:
         )
 
     def _check_owner(self, sound: dict[Path, pa.Table]) -> None:
-        """Name files whose rows are of another run than their folder's name says."""
+        """Report files whose rows are of another run than their folder."""
         for path, table in sound.items():
             if "run_id" in table.column_names:
                 others = {*table["run_id"].to_pylist()} - {self._files.run_id}
@@ -254,7 +255,7 @@ class _Examiner:
                     self._found(path, "added", f"its rows are of run {min(map(str, others))}")
 
     def _found(self, path: Path | None, kind: str, problem: str) -> None:
-        """Keep a finding; the first about a file is the one that counts."""
+        """Add a finding, unless there is one about the same file."""
         if path is None or not self._is_named(path):
             name = "" if path is None else self._within(path)
             self._findings.append(Discrepancy(self._files.run_id, name, kind, problem))
@@ -281,7 +282,7 @@ class _Examiner:
                 self._note(": its last part was cut off; gtmar resume mends that")
 
     def _check_beginning(self, on_disk: list[Path], links: list[Link]) -> bool:
-        """Say whether the run has begun; what was cut off before its start record is no run."""
+        """Return whether the run has begun; if it has, a missing start record is a finding."""
         files = self._files
         if files.start in on_disk:
             return True
@@ -300,7 +301,7 @@ class _Examiner:
         if files.running() or files.end.is_file():
             self._note(" is running")
             return
-        # The end as it was written, and not yet put in its place when the process was killed.
+        # If the process was killed before the sealed end was renamed, it is still beside its place.
         if files.seal.is_file() and not files.end_beside():
             self._found(files.end, "missing", "the end record is gone")
         elif imported:
@@ -320,7 +321,7 @@ class _Examiner:
     def _check_rows(
         self, rows: pa.Table | None, end: dict[str, Any] | None
     ) -> tuple[list[Discrepancy], bool]:
-        """Hold rows against their numbers and the end record's digest; say whether that holds."""
+        """Check the rows' numbers and digest; return findings, and whether the digest matches."""
         if rows is None:
             return [], False
         problems = {}
@@ -360,7 +361,7 @@ class _Examiner:
 
 
 def _with_starts(examined: Sequence[Examination]) -> list[Examination]:
-    """Read the start records of examined runs at once, and note whose evaluator has changed."""
+    """Read the start records of runs in one query, and note changes of the evaluator since."""
     unread = [one.start for one in examined if isinstance(one.start, JournalFile)]
     rows = dict(zip((file.path for file in unread), read_rows(unread, _NOTED), strict=True))
     done = []
@@ -373,7 +374,7 @@ def _with_starts(examined: Sequence[Examination]) -> list[Examination]:
 
 
 def _evaluator_note(start: dict[str, Any]) -> str:
-    # Null for an imported run: nobody here evaluated it.
+    # Null for an imported run, which gtmar hasn't evaluated.
     version = start.get("evaluator_version")
     if version is not None and version != EVALUATOR_VERSION:
         return f": evaluator version {version} then, {EVALUATOR_VERSION} now"
@@ -383,7 +384,7 @@ def _evaluator_note(start: dict[str, Any]) -> str:
 
 
 def _listing(files: RunFiles) -> list[Path]:
-    """Return a run's files of one moment, though a run may be writing."""
+    """Return a run's files at one moment, even if the run is writing some."""
     while True:
         listed = [parquet_files(room) for room in (files.records, files.experiments) * 2]
         if listed[:2] == listed[2:]:
@@ -391,7 +392,7 @@ def _listing(files: RunFiles) -> list[Path]:
 
 
 def _are_in_order(links: list[Link]) -> bool:
-    """Whether names ascend as places do: part 1, the start, then parts and resumes by number."""
+    """Return whether names are in the order of places: part 1, start, then all by number."""
     if links[1].name != "start.parquet":
         return False
     for kind in ("part", "resume"):
@@ -402,7 +403,7 @@ def _are_in_order(links: list[Link]) -> bool:
 
 
 def _row_of(record: pa.Table) -> dict[str, Any]:
-    """Return a record's row; an empty one where it was taken out or can't be read."""
+    """Return a record's row; empty if there is none, or it can't be read."""
     try:
         rows = plain_rows(record)
     except (pa.ArrowException, ValueError):
@@ -410,15 +411,15 @@ def _row_of(record: pa.Table) -> dict[str, Any]:
     return rows[0] if rows else {}
 
 
-#: Runs examined at once: to read and to hash takes no turn of Python's.
+#: Runs that are verified in parallel; reading and hashing release the GIL.
 _AT_ONCE = 8
-#: Runs whose start records are read at once.
+#: Runs whose start records are read in one query.
 _READ_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
 class Verification(PlainData):
-    """What `verify` looked at, and what it found."""
+    """The result of `verify`."""
 
     _left_out = ("entries",)
 
@@ -453,17 +454,17 @@ class Verification(PlainData):
 def verify(
     journal: Path, run_id: str | None = None, *, against: str | None = None, rows: bool = False
 ) -> Verification:
-    """Check a journal, or one run of it.
+    """Verify a journal, or one run of it.
 
     Parameters
     ----------
     run_id
-        One run's full id; None for all, and all events.
+        One run's full id; None for all runs and events.
     against
-        A digest that was printed earlier, for the whole journal, or the path of a saved list: still
-        holds where all that it covered is there unchanged, whatever came later or was merged.
+        An earlier digest of the whole journal, or the path of a saved list. It holds if everything
+        that it covered is unchanged, whatever was added or merged since.
     rows
-        Whether rows are read and held against their run's digest where hashes hold too.
+        Whether to read rows, and compare them with their run's digest, even if hashes match.
 
     Raises
     ------
@@ -483,7 +484,7 @@ def verify(
     sound_events = [event for event in rows_of.values() if event is not None]
     packed = _packings(sound_events)
     withdrawn, undone = _withdrawn(sound_events)
-    # Hashes of parts that were packed stand for files that are gone: with `against`, rows do.
+    # An earlier digest covers parts that have been packed since, so packed rows are read, too.
     how = True if rows else None if against is not None else False
     asked = ids if against is None else run_ids(journal)
     looked = partial(_examined, journal, packed, rows=how)
@@ -532,7 +533,7 @@ def verify(
 
 
 def run_ids(journal: Path) -> list[str]:
-    """Return ids of all runs that have a record or a part, in order."""
+    """Return the ids of all runs that have a folder, in order."""
     refuse_journal_elsewhere(journal)
     names = {folder.name for room in ("runs", "experiments") for folder in _folders(journal, room)}
     return sorted(run for name in names if (run := run_of(name)) is not None)
@@ -554,12 +555,12 @@ def _folders(journal: Path, room: str) -> list[Path]:
 def run_named(journal: Path, name: str) -> str:
     """Return a run's full id: the only one that begins or ends with `name`.
 
-    It reads no file, so that a damaged journal can be looked at too.
+    No file is read, so this works on a damaged journal.
 
     Raises
     ------
     RunNotFoundError
-        If there is none, or more than one.
+        If no run matches, or more than one.
     """
     ids = run_ids(journal)
     matches = matching(name, ids)
@@ -574,7 +575,7 @@ def run_named(journal: Path, name: str) -> str:
 
 
 def packings(journal: Path) -> dict[str, set[str]]:
-    """Return by run the hashes of packed files, as untouched events of compactions say."""
+    """Return the hashes of packed files by run, from undamaged events of compactions."""
     files = _untouched(_load_events(journal))
     return _packings([event for event in read_rows(files) if event is not None])
 
@@ -593,12 +594,12 @@ def _packings(events: Sequence[dict[str, Any]]) -> dict[str, set[str]]:
 
 
 def covered(journal: Path, runs: Sequence[str]) -> list[dict[str, str]]:
-    """Return what digests cover of some runs, for an event that says that they were taken back.
+    """Return the digest entries of some runs as plain data, for the event that withdraws them.
 
     Raises
     ------
     JournalError
-        If one isn't as it was written.
+        If a run is damaged, or hasn't ended.
     """
     packed = packings(journal)
     examined = {run: _examined(journal, packed, run, rows=None) for run in runs}
@@ -615,12 +616,12 @@ def _examined(
     journal: Path, packed: dict[str, set[str]], run_id: str, *, rows: bool | None
 ) -> Examination:
     found = examine(RunFiles(journal, run_id), packed.get(run_id), rows=rows)
-    # Thousands of runs are examined: their rows needn't stay.
+    # Rows are dropped, as there may be thousands of runs.
     return replace(found, rows=None)
 
 
 def _load_events(journal: Path) -> dict[Path, JournalFile | None]:
-    """Read all events' files; None for one that mayn't be read."""
+    """Read the files of all events; None for one without permission."""
     found: dict[Path, JournalFile | None] = {}
     for path in event_files(journal):
         try:
@@ -633,7 +634,7 @@ def _load_events(journal: Path) -> dict[Path, JournalFile | None]:
 
 
 def _withdrawn(events: Sequence[dict[str, Any]]) -> tuple[list[DigestEntry], set[str]]:
-    """Return entries and ids of the runs that were taken back on record."""
+    """Return digest entries and ids of the runs that undone imports have withdrawn."""
     entries: list[DigestEntry] = []
     runs: set[str] = set()
     for event in events:
@@ -647,7 +648,7 @@ def _withdrawn(events: Sequence[dict[str, Any]]) -> tuple[list[DigestEntry], set
 
 
 def _strays(journal: Path) -> list[Discrepancy]:
-    """Find files that look like a run's and belong to none, such as a sync's second copies."""
+    """Return a finding for each file in a folder that is no run's, such as a sync's copies."""
     return [
         Discrepancy("", path.relative_to(journal).as_posix(), "added", "it belongs to no run")
         for room in ("runs", "experiments")
@@ -658,7 +659,7 @@ def _strays(journal: Path) -> list[Discrepancy]:
 
 
 def _absent(ids: list[str], starts: list[dict[str, Any]]) -> list[str]:
-    """Note runs that others came from, or learnt from, and that aren't there."""
+    """Return notes on missing runs that others started or learnt from."""
     followers: Counter[str] = Counter()
     for start in starts:
         before = {start.get("parent_run")}
@@ -672,7 +673,7 @@ def _absent(ids: list[str], starts: list[dict[str, Any]]) -> list[str]:
 
 
 def _half_imported(journal: Path) -> set[str]:
-    """Return runs whose parts an import has put in place, and their records not yet."""
+    """Return the runs of unfinished imports whose records aren't written yet."""
     named: set[str] = set()
     for mark in journal.glob("packing/import-*"):
         with suppress(OSError, UnicodeDecodeError):
@@ -681,7 +682,7 @@ def _half_imported(journal: Path) -> set[str]:
 
 
 def _unfinished(journal: Path, undone: set[str], events: Sequence[dict[str, Any]]) -> list[str]:
-    """Note work on the journal that was cut off, and files that were brought in twice."""
+    """Return notes on interrupted compactions and imports, and on files imported twice."""
     notes = []
     if any(run_aside(path.name) for path in journal.glob("packing/run_id=*")):
         notes.append("parts are being packed, or that was cut off: gtmar journal compact mends it")
@@ -720,7 +721,7 @@ def _unfinished(journal: Path, undone: set[str], events: Sequence[dict[str, Any]
 def _verify_events(
     journal: Path, events: dict[Path, JournalFile | None], rows: dict[Path, Row | None]
 ) -> list[Discrepancy]:
-    """Hold each event against the hash in its name."""
+    """Return findings on the events' files, which have their id and hash in their name."""
     findings = []
     for path, file in events.items():
         kind, problem = "", ""
@@ -754,7 +755,7 @@ def _arrival(path: Path) -> int:
 
 
 def _old_run_line(files: RunFiles, one: Examination) -> str:
-    """Return a run as digests of the old form cover it."""
+    """Return the line of a run in digests of the old form (gtmar1)."""
     try:
         start, end = (JournalFile.load(path).row() for path in (files.start, files.end))
     except OSError:

@@ -1,8 +1,8 @@
-"""The journal writer: appends a run's records and experiments, and has no opinion.
+"""The journal writer: appends the records and experiments of a run.
 
-Files are written beside their place under a fresh name, synced, then renamed, so that a reader
-never sees half of one; nothing is ever edited. Each file's footer carries the hash of the one
-before it in its run. A lock that the operating system holds says that a run is running.
+Files are written beside their place under a new name, synced, then renamed, so that a reader never
+sees half a file; no file is ever edited. Each file's footer carries the hash of the file before it
+in its run. While a run is running, it holds a lock of the operating system.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ FLUSH_SECONDS = 2.0
 
 
 class RunWriter:
-    """Writes one run into a journal; a context manager that lets go of the run's lock.
+    """Writes one run into a journal; a context manager that releases the run's lock.
 
     Parameters
     ----------
     journal
-        The journal's folder; made where it isn't there.
+        The journal's folder; created if it doesn't exist.
     run_id
-        The run's id; not yet in the journal, unless the run is resumed.
+        The run's id; must be new to the journal unless the run is resumed.
     resumed
-        True to go on with a run that was cut off: its whole parts are kept, a torn one is put
-        aside, and the digest goes on from them.
+        True to continue an interrupted run: its whole parts are kept, a torn one is put aside, and
+        the digest continues from them.
 
     Raises
     ------
     JournalError
-        If the folder can't be written, the journal has this run already, or the run to resume
-        still runs, has ended, or is damaged.
+        If the folder can't be written, the journal has this run already, or the run to resume is
+        still running, has ended, or is damaged.
     """
 
     def __init__(self, journal: Path, run_id: str, *, resumed: bool = False) -> None:
@@ -75,7 +75,7 @@ class RunWriter:
         self._files = RunFiles(journal, run_id)
         try:
             if not resumed:
-                # Made, not found: so a run has one writer.
+                # Creation fails if the folder exists, so a run has only one writer.
                 make_folder(self._files.records)
                 make_folder(self._files.experiments)
             self._lock = open_lock(self._files.lock)
@@ -97,7 +97,7 @@ class RunWriter:
             )
 
     def _go_on(self) -> None:
-        """Find the end of what is there, and continue from it."""
+        """Check the run's files, and continue after the last of them."""
         files = self._files
         if files.records.is_symlink() or files.experiments.is_symlink():
             raise JournalError(
@@ -109,7 +109,7 @@ class RunWriter:
                 f"run {self.run_id} has ended; there is nothing to resume",
                 hint="gtmar run with its best spec goes on from there",
             )
-        # Of an end record that was sealed and not put in its place before the kill.
+        # The seal of an end record that a kill kept from its place.
         files.seal.unlink(missing_ok=True)
         for part in files.parts:
             if not is_whole(part):
@@ -138,8 +138,8 @@ class RunWriter:
     def record(self, kind: str, fields: dict[str, Any]) -> None:
         """Write a record of the run: `start` after the baseline, `end` after all experiments.
 
-        The end record's hash, which no later file carries, is written beside it as `seal`. The
-        seal comes first: so a run that has ended has one, and one without an end was cut off.
+        The end record's hash, which no later file carries, is written to the file `seal` first. So
+        every run that has ended has a seal, and a run with a seal alone was interrupted.
         """
         self.flush()
         schema = run_schema()
@@ -150,7 +150,7 @@ class RunWriter:
         self._write(self._files.records / f"{kind}.parquet", table, sealed=kind == "end")
 
     def append(self, rows: pa.Table) -> None:
-        """Take in experiments; they reach the disk at the next flush."""
+        """Add experiments, which are written at the next flush."""
         if not self._waiting:
             self._since = time.monotonic()
         self._waiting.append(rows)
@@ -159,7 +159,7 @@ class RunWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits as the next part."""
+        """Write the waiting rows as the next part."""
         if not self._waiting:
             return
         table = pa.concat_tables(self._waiting).combine_chunks()
@@ -181,10 +181,11 @@ class RunWriter:
                 written = sha256_of(beside)
                 if sealed:
                     place_file(self._files.seal, f"{written}\n".encode("ascii"))
-                # The run's lock is held, so nobody else has this name.
+                # The run's lock is held, so no other process writes this name.
                 settle(beside, path, replace=True)
             if not sealed:
-                # No later file carries its hash yet: so a change of it is found all the same.
+                # No later file carries the hash of this one yet. The lock file has it, so that a
+                # change is detected.
                 os.pwrite(self._lock.fileno(), f"{self._place:06d} {written}\n".encode("ascii"), 0)
         except OSError as err:
             with suppress(OSError):

@@ -1,6 +1,6 @@
-"""The metrics: `formulas` has each once, `registry` lists and computes all.
+"""The metrics: `formulas` defines each once, `registry` lists and computes them all.
 
-`accounts` has the same for a scored table of one's own.
+`accounts` offers the same metrics as expressions over a user's own scored table.
 """
 
 from gtmar.metrics.metric import Metric

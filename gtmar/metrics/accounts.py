@@ -1,9 +1,10 @@
-"""The same metrics for people with a scored table of their own: account-level expressions.
+"""The metrics as Polars expressions over accounts, for users who have a scored table of their own.
 
-Each takes the names of columns and gives one expression, to be used in ``select`` or in
-``group_by("tier").agg``. Money may be in any unit, integers for exact sums. They are held equal to
-the tallied metrics by test. Where a table has a label, give it to the revenue metrics as
-`retained`: an account whose label is null has no known end, whatever its end MRR says.
+Each function takes column names and returns one expression, for ``select`` or
+``group_by("tier").agg``. Money may be in any unit; integers give exact sums. Tests hold the values
+equal to those that the search computes from sums. If the table has a label, pass its column to the
+revenue metrics as `retained`: an account with a null label has no known end, even if its end MRR is
+filled in.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def _paying(start: str, end: str, retained: str | None) -> tuple[pl.Expr, pl.Exp
     known = pl.col(end)
     cohort = (pl.col(start) > 0) & known.is_not_null()
     if retained is not None:
-        # Who left pays nothing at the end, whether or not the table says so.
+        # A churned account without an end MRR pays 0 at the end.
         known = pl.when(pl.col(retained) == 0).then(known.fill_null(0)).otherwise(known)
         cohort = (pl.col(start) > 0) & known.is_not_null() & pl.col(retained).is_not_null()
     return pl.col(start).filter(cohort), known.filter(cohort)
@@ -51,14 +52,14 @@ def auc(score: str = "score", label: str = "retained_6mo") -> pl.Expr:
     Parameters
     ----------
     score
-        Column of scores, high meaning that the label is likelier 1.
+        Column of scores; a high score means that a label of 1 is likelier.
     label
-        Column of 0, 1 or null; null accounts don't count.
+        Column of 0, 1 or null.
 
     Returns
     -------
     Expr
-        A scalar in [0, 1]; null with one class only.
+        A scalar in [0, 1] over accounts with score and label; null with one class only.
 
     Examples
     --------
@@ -75,14 +76,19 @@ def auc(score: str = "score", label: str = "retained_6mo") -> pl.Expr:
 
 
 def nrr(start: str = "mrr", end: str = "mrr_end", retained: str | None = None) -> pl.Expr:
-    """Net revenue retention of the accounts with start MRR and a known end.
+    """Net revenue retention of accounts with start MRR and a known end, 0 and up.
 
     Parameters
     ----------
     start, end
         Columns of MRR at both ends of the window.
     retained
-        The label's column; None where the table has none, and end MRR alone says who stayed.
+        Column of the label; None if the table has none, so that end MRR alone shows who stayed.
+
+    Returns
+    -------
+    Expr
+        A scalar: end MRR over start MRR; null without start MRR.
 
     Examples
     --------
@@ -95,7 +101,7 @@ def nrr(start: str = "mrr", end: str = "mrr_end", retained: str | None = None) -
 
 
 def grr(start: str = "mrr", end: str = "mrr_end", retained: str | None = None) -> pl.Expr:
-    """Gross revenue retention: growth capped account by account."""
+    """Gross revenue retention, in [0, 1]: as `nrr`, but each account's end is at most its start."""
     s, e = _paying(start, end, retained)
     return _divided(pl.min_horizontal(s, e).sum(), s.sum())
 
@@ -103,7 +109,7 @@ def grr(start: str = "mrr", end: str = "mrr_end", retained: str | None = None) -
 def expansion_rate(
     start: str = "mrr", end: str = "mrr_end", retained: str | None = None
 ) -> pl.Expr:
-    """MRR gained by accounts that grew, over start MRR."""
+    """MRR gained by accounts that grew, over start MRR, 0 and up; null without start MRR."""
     s, e = _paying(start, end, retained)
     return _divided((e - s).clip(lower_bound=0).sum(), s.sum())
 
@@ -116,36 +122,36 @@ def _contraction(start: str, end: str, retained: str | None) -> pl.Expr:
 def contraction_rate(
     start: str = "mrr", end: str = "mrr_end", retained: str | None = None
 ) -> pl.Expr:
-    """MRR lost by accounts that shrank but stayed, over start MRR."""
+    """MRR lost by accounts that shrank but stayed, over start MRR, in [0, 1]; null if that is 0."""
     s, _ = _paying(start, end, retained)
     return _divided(_contraction(start, end, retained), s.sum())
 
 
 def quick_ratio(start: str = "mrr", end: str = "mrr_end", retained: str | None = None) -> pl.Expr:
-    """MRR gained over MRR lost; null without losses."""
+    """MRR gained over MRR lost, churned MRR included, 0 and up; null without losses."""
     s, e = _paying(start, end, retained)
     return _divided((e - s).clip(lower_bound=0).sum(), (s - e).clip(lower_bound=0).sum())
 
 
 def rate(outcome: str) -> pl.Expr:
-    """Share of ones among known values: win-back and activation rates."""
+    """Share of ones among known values, for win-back and activation; null if none is known."""
     known = pl.col(outcome).drop_nulls().cast(pl.Int64)
     return _divided(known.sum(), known.len())
 
 
 def logo_retention(retained: str = "retained_6mo") -> pl.Expr:
-    """Retained accounts over accounts with an outcome."""
+    """Retained accounts over accounts with a label, in [0, 1]; null without any."""
     return rate(retained)
 
 
 def arpa(start: str = "mrr", retained: str | None = None) -> pl.Expr:
-    """Start MRR over paying accounts."""
+    """Mean start MRR of paying accounts, in the unit of `start`; null without any."""
     paying = pl.col(start).filter(_payers(start, retained))
     return _divided(paying.sum(), paying.len())
 
 
 def hhi(start: str = "mrr", tier: str = "tier", retained: str | None = None) -> pl.Expr:
-    """Herfindahl-Hirschman index of start MRR over tiers, in points up to 10,000."""
+    """Herfindahl-Hirschman index of start MRR over tiers, up to 10,000 points; null without MRR."""
     mrr = pl.when(_payers(start, retained)).then(pl.col(start)) if retained else pl.col(start)
     total = mrr.sum()
     by_tier = mrr.sum().over(tier)
@@ -154,7 +160,7 @@ def hhi(start: str = "mrr", tier: str = "tier", retained: str | None = None) -> 
 
 
 def _beyond(score: pl.Expr, parts: int) -> pl.Expr:
-    """Each account's share in the top 1/parts by score: 1, 0, or in part where tied on the edge."""
+    """Each account's membership in the top 1/parts by score: 1, 0, or a fraction if tied there."""
     n = score.len().cast(pl.Int64)
     lowest = score.rank("min", descending=True).cast(pl.Int64)
     tied = score.rank("max", descending=True).cast(pl.Int64) - lowest + 1
@@ -165,7 +171,9 @@ def _beyond(score: pl.Expr, parts: int) -> pl.Expr:
 def top_share(
     score: str = "score", start: str = "mrr", *, parts: int = 5, retained: str | None = None
 ) -> pl.Expr:
-    """Share of MRR in the top 1/parts of paying accounts by score, ties in part.
+    """Share of MRR in the top 1/parts of paying accounts by score; null without MRR.
+
+    Accounts tied on the boundary count in part.
 
     Examples
     --------
@@ -180,9 +188,12 @@ def top_share(
 
 
 def tier_separation(score: str = "score", ltv: str = "actual_ltv") -> pl.Expr:
-    """Mean LTV of the best quarter by score over that of the worst; accounts with LTV above 0."""
+    """Mean LTV of the best quarter by score over that of the worst quarter, above 0.
+
+    Of accounts with LTV above 0; null with fewer than four.
+    """
     valued = pl.col(ltv) > 0
-    # Signed, since the worst quarter is the top one by minus the score.
+    # A signed type, since the worst quarter is the top one by the negated score.
     value, by = pl.col(ltv).filter(valued), pl.col(score).cast(pl.Float64).filter(valued)
     best = (value * _beyond(by, 4)).sum()
     worst = (value * _beyond(-by, 4)).sum()

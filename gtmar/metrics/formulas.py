@@ -1,8 +1,8 @@
-"""Every metric once: its formula over named sums, and all that people need to read its value.
+"""The definition of every metric: its formula over named sums, its unit, range and meaning.
 
-The order of accounts is the score's, turned for `orientation: risk`; the tally has turned it
-already. No metric depends on the order of rows: who is tied on a boundary counts with a fractional
-share, the mean over all orders.
+Accounts are ordered by score, best first; for `orientation: risk` the engine has reversed the order
+in its sums already. No metric depends on the order of rows: accounts tied on a boundary count in
+part, which is the mean over all orders.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CONCENTRATION", "DISTRIBUTION", "METRICS", "TOP_SHARE"]
 
-#: Share of paying accounts in `revenue_capture_at_20` and `nrr_at_20`; chance captures as much.
+#: Share of paying accounts in `revenue_capture_at_20` and `nrr_at_20`; also the capture by chance.
 TOP_SHARE = 0.2
 
 _MANN_WHITNEY = "Hanley & McNeil 1982; Mann & Whitney 1947"
@@ -40,16 +40,16 @@ _NO_KEPT = "no retained paying account"
 
 
 def auc(s: Sums) -> Quantity:
-    """(R - m(m+1)/2) / (m n), R being the rank sum of the retained by score.
+    """(R - m(m+1)/2) / (m n), where R is the rank sum of the m retained accounts by score.
 
-    Churned accounts ranked by minus the score give the same: ranks are turned with the classes.
+    Ranking the churned accounts by the negated score gives the same value.
     """
     m, n = s.whole("positives"), s.whole("negatives")
     return ratio(s.whole("rank_doubled") - m * (m + 1), 2 * wide(m) * n)
 
 
 def _top_fifth(s: Sums, kind: str) -> Quantity:
-    """Cents of the top fifth, times five times the tied accounts: an integer."""
+    """Cents of the top fifth, times five, times the accounts tied on its edge: an integer."""
     tied = s.whole("top_tied")
     beyond = wide(s.whole(f"top_{kind}")) * 5 * tied
     return beyond + wide(s.whole(f"top_{kind}_tied")) * s.whole("top_fit")
@@ -61,12 +61,12 @@ def capture(s: Sums) -> Quantity:
 
 
 def ceiling(s: Sums) -> Quantity:
-    """MRR of the fifth that pays most / all MRR."""
+    """MRR of the highest-paying fifth / all MRR."""
     return ratio(s.whole("ceiling_fifths"), wide(s("start")) * 5)
 
 
 def lift(s: Sums) -> Quantity:
-    """Capture against the fifth that a random order captures."""
+    """Capture / 0.2, the capture of a random order."""
     return ratio(_top_fifth(s, "start"), wide(s("start")) * s.whole("top_tied"))
 
 
@@ -167,7 +167,7 @@ _RANKING = (
 
 
 def _over(numerator: str, denominator: str) -> Callable[[Sums], Quantity]:
-    """Return the ratio of two sums as a formula."""
+    """Return a formula: the ratio of two named sums."""
     return lambda s: ratio(s(numerator), s(denominator))
 
 
@@ -293,13 +293,13 @@ _RETENTION = (
 
 
 def _sum_of_squares(s: Sums) -> Quantity:
-    """Σ over tiers (100 x share of start MRR)², in doubles, tiers from the highest down."""
+    """Σ over tiers (100 x share of start MRR)², in doubles."""
     total = s("start")
     return _by_halves([ratio(100 * real(each), total).pow(2) for each in s.each("start")])
 
 
 def _by_halves(values: list[Quantity]) -> Quantity:
-    """Add doubles up, each half by itself: in what order Polars adds depends on its threads."""
+    """Add doubles in a fixed order, by halves: the order of Polars depends on its threads."""
     if len(values) == 1:
         return values[0]
     half = len(values) // 2
@@ -312,12 +312,12 @@ def hhi(s: Sums) -> Quantity:
 
 
 def hhi_normalised(s: Sums) -> Quantity:
-    """(HHI - 10000/K) / (10000 - 10000/K), K being the spec's tiers."""
+    """(HHI - 10000/K) / (10000 - 10000/K) for the spec's K tiers; null for one tier."""
     tiers = len(s.tiers)
     if tiers == 1:
         return nothing(s("start"))
     floor = 10_000 / tiers
-    # A column as divisor: Polars divides by a literal inexactly.
+    # The divisor is a column, as Polars divides by a literal inexactly.
     span = real(s("start")) * 0 + (10_000 - floor)
     return (hhi(s) - floor) / span
 
@@ -348,7 +348,7 @@ CONCENTRATION = (
 )
 
 
-# ---- the score's own distribution, and counts ------------------------------------------------
+# ---- the distribution of scores, and counts --------------------------------------------------
 
 
 def score_mean(s: Sums) -> Quantity:
@@ -364,7 +364,7 @@ def score_deviation(s: Sums) -> Quantity:
 
 
 def _own(key: str, formula_of: Callable[[Sums], Quantity], **texts: Any) -> Metric:
-    """Return a metric of the score's own distribution, which has no better direction."""
+    """Return a metric of the distribution of scores, which has no better direction."""
     return Metric(key=key, formula_of=formula_of, better="neither", **texts)
 
 

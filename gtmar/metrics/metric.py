@@ -1,11 +1,12 @@
-"""What a metric is, and what its formula calculates with.
+"""The `Metric` record, and the two kinds of quantity that its formula works on.
 
-A formula runs over columns of sums in a query, or over integers of Python for a few candidates: the
-smallest query takes a Polars thread a tenth of a millisecond to begin. Python's integers are exact
-at any size, and their conversion to doubles and the division of these are IEEE 754's, as those of
-Polars are; a test compares bit by bit.
+A formula runs either over columns of sums in a Polars query, or, for a few candidates, over Python
+integers: even the smallest query costs a tenth of a millisecond. Python's integers are exact at any
+size, and converting them to doubles and dividing these follow IEEE 754, as in Polars; a test
+compares the results bit by bit.
 
-Polars is imported by what makes an expression: a journal's readers need names and units alone.
+Polars is imported only where an expression is built, as readers of a journal need just names and
+units.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ __all__ = [
 ]
 
 
-#: The basis of a table without end MRR.
+#: Basis of revenue retention of a table without end MRR.
 BINARY = "binary"
-#: Metrics that say something else on either basis.
+#: Metrics whose meaning depends on the basis.
 _ON_BASIS = ("nrr_by_tier", "grr_by_tier", "nrr_at_20")
 
 
 def basis_note(basis: str | None) -> str | None:
-    """Return what to say beside NRR and GRR of this basis; None where it is observed."""
+    """Return the note that goes with NRR and GRR on this basis; None unless it is binary."""
     if basis != BINARY:
         return None
     return (
@@ -57,7 +58,7 @@ def basis_note(basis: str | None) -> str | None:
 
 
 def marked(metric: str, basis: str | None) -> str:
-    """Return a metric's name, marked where it is revenue retention on the binary basis.
+    """Return a metric's name, marked if it is revenue retention on the binary basis.
 
     Examples
     --------
@@ -71,7 +72,7 @@ def marked(metric: str, basis: str | None) -> str:
 
 
 class Quantity(Protocol):
-    """What formulas calculate with: a Polars expression, or integers of Python (`Exact`)."""
+    """The operand type of formulas: a Polars expression, or Python numbers (`Exact`)."""
 
     def __add__(self, other: Any, /) -> Quantity: ...
     def __radd__(self, other: Any, /) -> Quantity: ...
@@ -91,7 +92,7 @@ class Quantity(Protocol):
 
 
 class Exact:
-    """K integers or doubles of Python, or nulls; what is calculated with a null is null."""
+    """A column of K Python integers or doubles, or None; arithmetic with None gives None."""
 
     __slots__ = ("values",)
 
@@ -119,7 +120,7 @@ class Exact:
     __rmul__ = __mul__
 
     def __truediv__(self, other: object) -> Exact:
-        """Divide doubles; null where the divisor is 0, which no formula asks for."""
+        """Divide doubles; None where the divisor is 0, which `ratio` masks anyway."""
         return self._with(other, lambda a, b: truediv(a, b) if b else None)
 
     def __gt__(self, other: object) -> Exact:
@@ -146,12 +147,12 @@ class Exact:
         return Exact([None if a is None else float(a) for a in self.values])
 
     def where(self, others: Any) -> Exact:
-        """Return the values of another where these are true, null elsewhere."""
+        """Return the values of `others` where these are true, None elsewhere."""
         pairs = zip(self.values, others.values, strict=True)
         return Exact([value if holds else None for holds, value in pairs])
 
     def nothing(self) -> Exact:
-        """Return as many nulls."""
+        """Return a column of as many None."""
         return Exact([None] * len(self.values))
 
     @staticmethod
@@ -162,16 +163,16 @@ class Exact:
 
 @dataclass(frozen=True)
 class Sums:
-    """Names of sums, as a metric asks for them: of the whole, or of one tier.
+    """The sums that a formula works on, by name: of one tier, or of all accounts.
 
     Parameters
     ----------
     tiers
         All tier names of the spec.
     tier
-        The tier meant; None for the whole, where a tier sum is added up over all tiers.
+        The metric's tier; None for all accounts, where a tier sum is added up over the tiers.
     known
-        The sums themselves, K integers each by name; None for columns of a frame to come.
+        The sums, K integers each by name; None to refer to columns of a frame.
     """
 
     tiers: tuple[str, ...]
@@ -179,17 +180,17 @@ class Sums:
     known: Mapping[str, Sequence[Any]] | None = None
 
     def __call__(self, name: str) -> Quantity:
-        """Return a tier's sum, or the total over all tiers."""
+        """Return the sum of the tier, or the total over all tiers."""
         if self.tier is not None:
             return self.whole(tier_sum(name, self.tier))
         return added(self.each(name))
 
     def each(self, name: str) -> list[Quantity]:
-        """Return a sum of every tier."""
+        """Return the sum of every tier."""
         return [self.whole(tier_sum(name, tier)) for tier in self.tiers]
 
     def whole(self, name: str) -> Quantity:
-        """Return a sum by its own name, one of the whole."""
+        """Return a sum by its full name."""
         if self.known is not None:
             return Exact(self.known[name])
         import polars as pl
@@ -199,17 +200,17 @@ class Sums:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One metric: its expression and all that people need to read its value."""
+    """One metric: its formula, and its description for readers of its value."""
 
     #: Journal column, and name on the command line.
     key: str
-    #: The question it answers.
+    #: The question that the metric answers.
     answers: str
     formula_of: Callable[[Sums], Quantity]
     by_tier: bool = False
-    #: Outcome roles that it needs; ``label`` is any source of retention.
+    #: Required outcome roles; ``label`` is any source of retention.
     needs: tuple[str, ...] = ()
-    #: Why it is null where the columns are there.
+    #: Why the value is null although the required columns exist.
     null_when: str = "no account"
     unit: str = "ratio"
     range: str = "0 to 1"
@@ -235,7 +236,7 @@ def ratio(numerator: Quantity, denominator: Quantity) -> Quantity:
 
 
 def nonzero(value: Quantity) -> Quantity:
-    """Return where a quantity isn't 0."""
+    """Return a condition: whether a quantity isn't 0."""
     return cast("Any", value) != 0  # type: ignore[no-any-return]  # both kinds give one of theirs
 
 
@@ -249,7 +250,7 @@ def where(condition: Quantity, value: Quantity) -> Quantity:
 
 
 def real(value: Quantity) -> Quantity:
-    """Return the nearest doubles."""
+    """Convert to the nearest doubles."""
     if isinstance(value, Exact):
         return value.real()
     import polars as pl
@@ -258,7 +259,7 @@ def real(value: Quantity) -> Quantity:
 
 
 def wide(value: Quantity) -> Quantity:
-    """Widen a sum, so that a product of two can't wrap."""
+    """Widen a sum to 128 bits, so that a product can't overflow."""
     if isinstance(value, Exact):
         return value
     import polars as pl
@@ -277,7 +278,7 @@ def added(values: Iterable[Quantity]) -> Quantity:
 
 
 def nothing(like: Quantity) -> Quantity:
-    """Return nulls, as many as `like` has values."""
+    """Return nulls in the shape of `like`."""
     if isinstance(like, Exact):
         return like.nothing()
     import polars as pl

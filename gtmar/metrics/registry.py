@@ -1,6 +1,6 @@
 """The list of all metrics, and their values from a frame of sums.
 
-Polars and NumPy are imported by what computes: names and units come without them.
+Polars and NumPy are imported only where values are computed; names and units don't need them.
 """
 
 from __future__ import annotations
@@ -57,27 +57,27 @@ MAIN_KEYS = (
     "auc_roc_retain",
     "tier_separation",
 )
-#: Metrics of the score itself, which no candidate is better by.
+#: Metrics of the distribution of scores, which can't be an objective.
 DISTRIBUTION_KEYS = tuple(metric.key for metric in DISTRIBUTION)
 
 
 @cache
 def all_metrics() -> dict[str, Metric]:
-    """Return every metric by key: the 13, their companions, then the counts and the score's own."""
+    """Return every metric by key: the 13 and their companions, then counts and distribution."""
     return {metric.key: metric for metric in METRICS}
 
 
 def objective_keys() -> list[str]:
-    """Return the metrics that may decide a search: those with a better direction, and HHI.
+    """Return the metrics that may be an objective: those with a better direction, and HHI.
 
-    More concentration is neither good nor bad by itself; who makes it the objective wants more.
+    More concentration is neither good nor bad by itself; as an objective, more counts as better.
     """
     usable = all_metrics().items()
     return [k for k, m in usable if m.better != "neither" or k in CONCENTRATION_KEYS]
 
 
 def metric_column(key: str, tier: str | None) -> str:
-    """Return the column of a metric's value in the frame that `measure` makes."""
+    """Return the name of a metric's column in `Measured.values`."""
     return key if tier is None else f"{key}.{tier}"
 
 
@@ -119,21 +119,21 @@ def expression(name: str, tiers: Sequence[str]) -> tuple[Metric, pl.Expr]:
 class Measured:
     """All metrics of K candidates."""
 
-    #: K rows; scalar metrics under their key, by-tier ones under ``key.tier``. Doubles, and Int64
-    #: for counts.
+    #: K rows; scalar metrics under their key, by-tier ones under ``key.tier``. Doubles; counts are
+    #: Int64.
     values: pl.DataFrame
     tiers: tuple[str, ...]
-    #: K mappings from a null value's column to why it is null.
+    #: K mappings from the column of a null value to the reason; key ``*`` for a row of nulls.
     reasons: tuple[dict[str, str], ...]
-    #: Shape (K, T): the lowest score of each tier in hundredths of a point, NaN where it isn't
-    #: known; None where a rule doesn't set the tiers' edges.
+    #: Shape (K, T): the lowest score of each tier in hundredths of a point, NaN where unknown; None
+    #: unless a rule sets the tiers' edges.
     edges: NDArray[np.float64] | None = None
 
     def spread(self, numbers: Sequence[int | None], lacking: Sequence[str]) -> Measured:
-        """Return rows in another order, with rows of nulls between them.
+        """Return rows in another order, with rows of nulls in between.
 
-        `numbers` has, for each row to be, the row here, or None for one of nulls, whose reason
-        `lacking` gives.
+        `numbers` holds the index here of each row of the result, or None for a row of nulls, for
+        which `lacking` holds the reason at the same index.
         """
         import numpy as np
         import polars as pl
@@ -143,7 +143,7 @@ class Measured:
             {"*": why} if number is None else self.reasons[number]
             for number, why in zip(numbers, lacking, strict=True)
         )
-        # One row of nulls below, since an empty frame has nothing to gather from.
+        # A row of nulls is appended, as gathering from an empty frame fails.
         padded = pl.concat([self.values, self.values.clear(1)])
         edges = None
         if self.edges is not None:
@@ -165,7 +165,7 @@ class Measured:
 
 @cache
 def _expressions(tiers: tuple[str, ...], lacking: frozenset[str]) -> tuple[pl.Expr, ...]:
-    """Build all expressions of a spec's tiers once."""
+    """Return the expressions of all metrics; those `lacking` columns are null."""
     import polars as pl
 
     built = []
@@ -186,15 +186,15 @@ def measure(frame: pl.DataFrame, tiers: Sequence[str], outcomes: OutcomeColumns)
     Parameters
     ----------
     frame
-        Sums, K rows.
+        Sums of the engine, K rows.
     tiers
         The spec's tier names.
     outcomes
-        What the table has; a metric without its columns is null with that reason.
+        The table's outcome columns; a metric without its columns is null, with that reason.
 
     Notes
     -----
-    Cost: for four tiers about three milliseconds, and one more for each thousand candidates.
+    Cost: about three milliseconds for four tiers, and one more per thousand candidates.
     """
     names = tuple(tiers)
     static: dict[str, str] = {}
@@ -211,9 +211,10 @@ def measure(frame: pl.DataFrame, tiers: Sequence[str], outcomes: OutcomeColumns)
 def measure_exact(
     known: Mapping[str, Sequence[int | Fraction]], tiers: Sequence[str], outcomes: OutcomeColumns
 ) -> dict[str, float | None]:
-    """Compute all metrics but counts from one score's exact sums, by-tier ones as ``key.tier``.
+    """Compute all metrics but counts from the exact sums of one score.
 
-    A metric without its columns is null. `known` is from `equal_sizes.sums_at_sizes`.
+    By-tier metrics are under ``key.tier``; one whose columns are missing is None. `known` comes
+    from `equal_sizes.sums_at_sizes`.
     """
     names, values = tuple(tiers), {}
     for key, metric in all_metrics().items():
@@ -230,13 +231,13 @@ def measure_exact(
 
 
 def _reasons(values: pl.DataFrame, static: dict[str, str]) -> tuple[dict[str, str], ...]:
-    """Word each row's nulls. Rows with the same nulls share one mapping."""
+    """Return the reason of each null by row; rows with the same nulls share one mapping."""
     import polars as pl
 
     metrics = all_metrics()
     counts = dict(zip(values.columns, values.null_count().row(0), strict=True))
     holed = [name for name, count in counts.items() if count]
-    # What the table lacks is null in every row: no row is asked for it.
+    # Only columns that are null in some rows need to be examined row by row.
     varying = [name for name in holed if counts[name] < values.height]
     worded: dict[tuple[bool, ...], dict[str, str]] = {}
     rows = []

@@ -1,6 +1,6 @@
-"""What is usual for B2B SaaS: published ranges, each with its source; and when to compare them.
+"""Published ranges of metrics for B2B SaaS, each with its source, and when they are comparable.
 
-`docs/metrics.md` has the same ranges metric by metric, and says of the others why none is quoted.
+`docs/metrics.md` quotes the same ranges, and explains why other metrics have none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["USUAL", "Usual", "usual_sentences"]
 
-#: Days that a window may have to be taken for the year that all published figures are of.
+#: Shortest and longest window, in days, that counts as the year of all published figures.
 _YEAR = (350, 380)
 
 
@@ -22,14 +22,14 @@ class Usual:
     """A published range of a metric over all accounts of a company."""
 
     key: str
-    #: How people call it.
+    #: Its common name.
     name: str
     low: float
     high: float
-    #: Of whom, and what the ends are.
+    #: The companies, and the meaning of the two ends.
     of: str
     source: str
-    #: Basis of revenue retention that it needs; None where it counts accounts.
+    #: Required basis of revenue retention; None for metrics that count accounts.
     basis: str | None = None
 
 
@@ -74,15 +74,15 @@ USUAL = (
 def usual_sentences(
     totals: Mapping[str, float | None], *, days: int | None, basis: str | None
 ) -> list[str]:
-    """Put what is usual beside a table's own values; nothing where the two aren't alike.
+    """Compare a table's own values with published ranges, one sentence a metric.
 
     Parameters
     ----------
     totals
         Values over all tiers by the key of the metric.
     days
-        Length of the window that outcomes were counted in; None where it isn't stated. The
-        published figures are of a year, so any other length has none beside it.
+        Length of the outcome window; None if unknown. The published figures are of a year, so
+        there are no sentences for any other length.
     basis
         `observed` or `binary` revenue retention; None without MRR.
 

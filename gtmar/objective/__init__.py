@@ -1,1 +1,1 @@
-"""What decides between two candidates: the objective metric, and the guardrails beside it."""
+"""How two candidates are compared: the objective metric, and the guardrails."""

@@ -1,7 +1,8 @@
-"""All guardrails of a run, asked of would-be wins alone: metrics, segments, who moved, the gain.
+"""The guardrails of a run, on metrics, segments, tier changes and the gain.
 
-Those that compare a candidate with the start need the accounts themselves. Whoever keeps the table
-computes them, in its own process: of a cluster, the driver.
+They are checked only for candidates that would win. Those that compare a candidate with the start
+need the accounts themselves, so they run in the process that holds the table: in a cluster, the
+driver.
 """
 
 from __future__ import annotations
@@ -31,20 +32,27 @@ if TYPE_CHECKING:
 
 __all__ = ["SMALLEST_SEGMENT", "Guard", "gap_of"]
 
-#: Accounts below which a segment is `unknown`: it neither keeps a guardrail nor breaks it.
+#: Accounts below which a segment is `unknown`: it neither passes a guardrail nor breaks it.
 SMALLEST_SEGMENT = 50
-#: Rows looked at before the next ones are touched, so that a table beyond memory stays there.
+#: Rows that are processed at a time, so that a table larger than memory is never loaded whole.
 _SLICE = 524_288
 
 
 class Guard:
     """The guardrails of a spec, over the accounts that are searched.
 
-    `start` are the F weights that a candidate is compared with, `at_start` their one row of sums
-    over these accounts; without it nobody asks in which metrics a candidate is worse. Nothing is
-    computed before a would-be win asks for it, and nothing beyond what its guardrails read. A
-    question by segment then costs about half a millisecond a segment, and a pass over the table a
-    column; one about moves costs a pass, and keeps two bytes an account.
+    Parameters
+    ----------
+    start
+        The F weights that a candidate is compared with.
+    at_start
+        Their sums over these accounts, one row; None leaves out the spec's `no_worse`.
+
+    Notes
+    -----
+    Values are computed when first needed, and only those that the guardrails read. A check by
+    segment costs about half a millisecond a segment, and a pass over the table for each column of
+    segments; one of tier changes costs a pass, and keeps two bytes an account.
     """
 
     def __init__(
@@ -68,9 +76,9 @@ class Guard:
         value: float | None,
         than: float | None,
     ) -> tuple[str, ...]:
-        """Name all guardrails that a candidate breaks.
+        """Return a message for each guardrail that a candidate breaks.
 
-        `sums` is its one row, `value` and `than` are its objective and the incumbent's.
+        `sums` is the candidate's one row; `value` and `than` are its objective and the incumbent's.
         """
         broken = (*self._judge.breaches(sums), *self._worse(sums))
         if not self._judge.comparisons:
@@ -92,7 +100,7 @@ class Guard:
         return (*broken, *(text for text in texts if text is not None))
 
     def lacking(self) -> dict[str, str]:
-        """Say of each guardrail that asks the start why it can't be asked of these accounts."""
+        """Return why a guardrail that compares with the start can't be checked here, by name."""
         lacking = {k: "it has no value at the start" for k, v in self._held.items() if v is None}
         requested = self._names.intersection(BY_SEGMENT)
         if not requested:
@@ -107,7 +115,7 @@ class Guard:
         }
 
     def _worse(self, sums: pl.DataFrame) -> tuple[str, ...]:
-        """Name the metrics in which a candidate is worse than the start, and may not be."""
+        """Return a message for each metric of `no_worse` that is worse than at the start."""
         if not self._held:
             return ()
         now = self._judge.values_held(sums)
@@ -116,7 +124,7 @@ class Guard:
         return tuple(text for text in texts if text is not None)
 
     def _lows(self, sums: pl.DataFrame) -> tuple[int, ...] | None:
-        """Return the candidate's own edges, where a rule sets them; None for the spec's."""
+        """Return the candidate's own tier edges if a rule sets them; None for the spec's."""
         names = [tier_sum(TIER_LOW, tier) for tier in self._spec.tier_names]
         return sums.select(names).row(0) if names[0] in sums.columns else None
 
@@ -132,7 +140,7 @@ class Guard:
         for index, column in enumerate(self._matrix.segments):
             codes = column.codes
             if self._matrix.account_of is not None:
-                # A pair of segment and account counts once, on however many dates it is.
+                # An account counts once in a segment, however many dates it has.
                 pairs = np.unique(np.stack([column.codes, self._matrix.account_of]), axis=1)
                 codes = pairs[0]
             sizes = np.bincount(codes, minlength=len(column.values))
@@ -143,14 +151,17 @@ class Guard:
         return values
 
     def moved_share(self, weights: Sequence[int], lows: Sequence[int] | None = None) -> float:
-        """Return the share of accounts whose tier differs from the start's."""
+        """Return the share of accounts, in [0, 1], that change tier from the start.
+
+        In a table of several dates, it is the share of rows.
+        """
         moved = 0
         for rows, before in zip(self._slices, self._start_tiers, strict=True):
             moved += int((self._tiers(rows, weights, lows) != before).sum())
         return moved / max(1, self._matrix.accounts)
 
     def _by_segment(self, guardrail: Guardrail, now: dict[str, float | None]) -> str | None:
-        """Word how a guardrail by segment is broken; None where it is kept, or nothing is known."""
+        """Return the message of a guardrail by segment; None if it holds or can't be measured."""
         known = {name: then for name, then in self._at_start.items() if then is not None}
         if not known:
             return None
@@ -173,7 +184,7 @@ class Guard:
     def _value_of(
         self, column: int, code: int, weights: tuple[int, ...], lows: Sequence[int] | None
     ) -> float | None:
-        """Return one segment's objective, slice by slice of the table."""
+        """Return the objective of one segment, added up over the slices of the table."""
         if not self._slices:
             return None
         parts = (self._part(number, column, code) for number in range(len(self._slices)))
@@ -183,7 +194,7 @@ class Guard:
         return self._judge.values(self._reducer.frame_of(sums, only=self._judge.reads))[0]
 
     def _part(self, number: int, column: int, code: int) -> LocalEvaluator:
-        """Return who counts a segment's accounts of one slice; kept where there is but one."""
+        """Return the evaluator of a segment's accounts in one slice; cached if it is the whole."""
         key = (number, column, code)
         if key in self._parts:
             return self._parts[key]
@@ -196,7 +207,7 @@ class Guard:
 
     @cached_property
     def _reducer(self) -> LocalEvaluator:
-        """Over no account: it reduces what the parts count."""
+        """An evaluator of no accounts, which reduces the counts of the parts."""
         return LocalEvaluator(self._matrix.part(0, 0), self._spec, threads=1)
 
     @cached_property
@@ -221,6 +232,6 @@ class Guard:
 
 
 def gap_of(values: Iterable[float]) -> float | None:
-    """Return the largest of some segments' values less the smallest; None of fewer than two."""
+    """Return the largest value less the smallest; None for fewer than two."""
     listed = list(values)
     return max(listed) - min(listed) if len(listed) > 1 else None

@@ -1,7 +1,8 @@
-"""What decides: the objective, the guardrails, and the verdict on each candidate.
+"""The objective and the guardrails on metrics, by which candidates are compared.
 
-The objective is a metric's own expression, so that what decides is what is shown. "Better" means
-greater by more than 1e-12 (less, for metrics where less is better); a null objective never wins.
+The objective is the metric's own expression, so decisions rest on the values that are shown.
+"Better" means greater by more than 1e-12, or less by as much for metrics where less is better; a
+null objective never wins.
 """
 
 from __future__ import annotations
@@ -41,15 +42,17 @@ __all__ = [
 ]
 
 DEFAULT_OBJECTIVE = "auc_roc_retain"
-#: Least share of accounts in the tier whose metric is the objective, unless the spec sets one:
-#: else a tier of one good account wins.
+#: Smallest share of accounts in the tier whose metric is the objective, unless the spec sets one.
+#: Without it, a tier of one good account would win.
 TIER_SHARE_FLOOR = 0.05
-#: Differences up to this are rounding, not gain.
+#: Differences up to this are rounding error, not gain.
 _EPSILON = 1e-12
 
 
 def better(value: float | None, than: float | None, *, sign: int = 1) -> bool:
-    """Whether one objective value beats another; a null one never does, and loses to any.
+    """Return whether `value` beats `than`; a null objective never wins, and loses to any value.
+
+    `sign` is 1 where more is better, -1 where less is.
 
     Examples
     --------
@@ -62,7 +65,7 @@ def better(value: float | None, than: float | None, *, sign: int = 1) -> bool:
 
 
 def _metric_of(guardrail: Guardrail, spec: ScoringSpec) -> tuple[Metric, pl.Expr]:
-    """Return a guardrail's metric; one that is nearly a comparison's name is met with that."""
+    """Return a guardrail's metric; the error hints at a comparison with a similar name."""
     try:
         return expression(guardrail.metric, spec.tier_names)
     except UsageError as err:
@@ -73,10 +76,15 @@ def _metric_of(guardrail: Guardrail, spec: ScoringSpec) -> tuple[Metric, pl.Expr
 
 
 def held_metric(name: str, spec: ScoringSpec, *, same_sizes: bool) -> tuple[str, Metric, pl.Expr]:
-    """Return a metric in which no candidate may be worse than the start.
+    """Return a metric of `no_worse`: its name, definition and expression.
 
-    `same_sizes` says whether tiers have the same sizes under start and candidate; without, a metric
-    of a tier is refused by a `UsageError`, as is one of which neither more nor less is better.
+    `same_sizes` says whether tiers keep their sizes from start to candidate.
+
+    Raises
+    ------
+    UsageError
+        If there is no such metric; if neither direction of it is better; or if it is of a tier
+        whose size differs between candidates, so that values don't compare.
     """
     metric, value = expression(name, spec.tier_names)
     if metric.better == "neither":
@@ -94,7 +102,7 @@ def held_metric(name: str, spec: ScoringSpec, *, same_sizes: bool) -> tuple[str,
 
 
 def breach(guardrail: Guardrail, value: float | None) -> str | None:
-    """Word how a value breaks a guardrail; None where it keeps it.
+    """Return the message of a value that breaks a guardrail; None if it holds.
 
     Examples
     --------
@@ -110,17 +118,19 @@ def breach(guardrail: Guardrail, value: float | None) -> str | None:
     return None
 
 
-#: A promise that can be checked: a metric, a comparison and a number.
+#: An expectation that can be checked: a metric, a comparison and a number.
 _PROMISE = re.compile(r"\s*([\w.* -]+?)\s*(>=|<=|=>|=<|>|<|≥|≤)\s*([+-]?[0-9.,]+)\s*(%?)\s*")
 
 
 def expected(text: str, tiers: Sequence[str]) -> Guardrail | None:
-    """Read what somebody expects of a score, where it is a metric and a limit; None for free text.
+    """Parse an expectation such as ``auc_roc_retain >= 0.80``; None for free text.
+
+    A limit with ``%`` is divided by 100; strict and non-strict comparisons are the same.
 
     Raises
     ------
     UsageError
-        If it reads like one and names no metric of these tiers, or no number.
+        If a text of that form has an unknown metric or tier, or a malformed number.
 
     Examples
     --------
@@ -145,7 +155,9 @@ _START = " no worse than the start"
 
 
 def fallen(name: str, value: float | None, start: float | None, *, sign: int) -> str | None:
-    """Word how a metric is worse than at the start; None where it isn't, or had no value there.
+    """Return the message of a metric that is worse than at the start; None if it isn't.
+
+    None, too, if it had no value at the start. `sign` is 1 where more is better, else -1.
 
     Examples
     --------
@@ -161,7 +173,7 @@ def fallen(name: str, value: float | None, start: float | None, *, sign: int) ->
 
 
 def guardrail_of(text: str) -> str:
-    """Return the guardrail that a breach is about, its limit included, without the value.
+    """Return the guardrail in a message of `breach` or `fallen`: metric and limit, no values.
 
     Examples
     --------
@@ -178,7 +190,7 @@ def guardrail_of(text: str) -> str:
 
 
 def missed_by(text: str) -> float | None:
-    """Return by how much a breach that `breach` words misses its limit; None where it has no value.
+    """Return how far the value in a message of `breach` is from its limit; None without a value.
 
     Examples
     --------
@@ -191,9 +203,9 @@ def missed_by(text: str) -> float | None:
 
 @dataclass(frozen=True)
 class Judge:
-    """An objective and guardrails, ready to be asked about frames of sums."""
+    """An objective and guardrails, ready to be computed from frames of sums."""
 
-    #: The objective's name, with its tier where it has one; the metric behind it.
+    #: The objective's name, with its tier if it has one, and the metric.
     name: str
     metric: Metric
     #: 1 where more is better, -1 where less is.
@@ -201,7 +213,7 @@ class Judge:
     value: pl.Expr
     #: Guardrails on metrics, the implied one on a tier's size included.
     limits: tuple[tuple[Guardrail, Metric, pl.Expr], ...]
-    #: Guardrails that compare a candidate with what it comes from: `guardrails.Guard` asks them.
+    #: Guardrails that compare a candidate with start or incumbent; `guardrails.Guard` checks them.
     comparisons: tuple[Guardrail, ...] = ()
     #: The spec's tier names.
     tiers: tuple[str, ...] = ()
@@ -210,12 +222,13 @@ class Judge:
 
     @classmethod
     def of(cls, spec: ScoringSpec, name: str | None = None) -> Judge:
-        """Read objective and guardrails off a spec; `name` beats the spec's objective.
+        """Return the judge of a spec; `name`, if given, replaces the spec's objective.
 
         Raises
         ------
         UsageError
-            If a metric or tier isn't there, or the objective has no better direction.
+            If a metric or tier doesn't exist, the objective has no better direction, or a metric of
+            `no_worse` can't be compared.
         """
         name = name or spec.objective or DEFAULT_OBJECTIVE
         metric, value = expression(name, spec.tier_names)
@@ -228,7 +241,7 @@ class Judge:
         guardrails = [g for g in spec.guardrails if g.metric not in COMPARISONS]
         rule = TierRule.of(spec)
         holds_sizes = rule is not None and rule.holds_sizes
-        # Where a rule holds the tiers' sizes, none can shrink to its best account.
+        # Where a rule keeps the tiers' sizes, no tier can shrink to its best account.
         if metric.by_tier and not holds_sizes:
             size = f"share_by_tier.{name.partition('.')[2]}"
             if not any(g.metric == size and g.min is not None for g in guardrails):
@@ -250,17 +263,17 @@ class Judge:
         return frozenset(name for *_, value in asked for name in value.meta.root_names())
 
     def decide(self, known: Mapping[str, Sequence[Any]]) -> list[float | None]:
-        """Return the objective of each of K candidates, from the sums that `reads` names.
+        """Return the objective of each of K candidates from Python sums, those in `reads`.
 
-        The same values as of `values`, to the last bit. Cost: some microseconds, where a query
-        takes a hundred: a search asks thousands of times.
+        Equals `values` to the last bit, but costs some microseconds where a query takes a hundred,
+        as a search calls it thousands of times.
         """
         tier = self.name.partition(".")[2] or None
         values = self.metric.formula_of(Sums(self.tiers, tier, known))
         return list(cast("Exact", values).values)
 
     def lacking(self, outcomes: OutcomeColumns) -> dict[str, str]:
-        """Say of the objective and each guardrail what column a table lacks for it."""
+        """Return the reason why a table can't compute the objective or a guardrail, by metric."""
         metrics = {self.name: self.metric, **{g.metric: metric for g, metric, _ in self.limits}}
         metrics |= {name: metric for name, metric, _ in self.held}
         reasons = {name: outcomes.missing_reason(metric.needs) for name, metric in metrics.items()}
@@ -271,11 +284,11 @@ class Judge:
         return sums.select(self.value.alias("value"))["value"].to_list()
 
     def values_held(self, sums: pl.DataFrame) -> dict[str, float | None]:
-        """Return the metrics that may not get worse, of one row of sums."""
+        """Return the values of the `no_worse` metrics by name, from one row of sums."""
         return sums.select(value.alias(name) for name, _, value in self.held).row(0, named=True)
 
     def breaches(self, sums: pl.DataFrame) -> tuple[str, ...]:
-        """Name the metrics' guardrails that one row of sums breaks, in the spec's order."""
+        """Return a message for each limit that one row of sums breaks, in the spec's order."""
         if not self.limits:
             return ()
         values = sums.select(value.alias(str(i)) for i, (_, _, value) in enumerate(self.limits))
@@ -284,5 +297,5 @@ class Judge:
         return tuple(text for text in texts if text is not None)
 
     def gain(self, value: float | None, than: float | None) -> bool:
-        """Whether the first value is better than the second."""
+        """Return whether an objective value beats another, see `better`."""
         return better(value, than, sign=self.sign)

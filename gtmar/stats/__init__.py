@@ -1,1 +1,1 @@
-"""Statistics over plain arrays, which know nothing of accounts or specs."""
+"""Statistics over plain arrays; nothing here depends on accounts or specs."""

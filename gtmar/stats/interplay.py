@@ -1,9 +1,9 @@
-"""Which two columns say together what they don't say apart: scores of corners, numpy alone.
+"""Tests for interactions of two columns that an additive model misses, in numpy alone.
 
-Of two columns, each cut into levels, a corner is some levels of the one and some of the other: few
-logins and a short tenure. A corner's score is what the outcomes are off a model's predictions in
-it, beyond what any change of the two columns' own levels explains, in standard deviations. How high
-the best of all scores climbs where there is nothing is found by drawing outcomes from the model.
+Two columns are each cut into levels. A corner combines some levels of the one with some levels of
+the other, such as few logins and a short tenure. Its score is the sum of the model's residuals in
+the corner, less what changes of either column's own levels explain, in standard deviations. Random
+outcomes drawn from the model give the distribution of the best score without any interaction.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Corner", "LevelColumns", "Predicted", "proven_corners"]
 
-#: Random outcomes are drawn so often.
+#: Tables of random outcomes that are drawn from the model.
 _DRAWS = 149
-#: How much a level of a column is drawn to nothing.
+#: Ridge penalty on each level of a column.
 _RIDGE = 0.1
-#: A corner with less information than this, in accounts x chance x (1 - chance), says nothing.
+#: Information, in accounts x chance x (1 - chance), that a corner must exceed to be scored.
 _LEAST_INFORMATION = 0.5
 
 
 @dataclass(frozen=True)
 class LevelColumns:
-    """A column of N accounts cut into L levels, and S sides of it that a rule may ask for."""
+    """A column of N accounts cut into L levels, and the S sides of it that a rule may require."""
 
     #: Each account's level, shape (N,), from 0.
     codes: NDArray[np.intp]
-    #: Whether a side takes a level, shape (S, L), ones and zeros.
+    #: Whether a side includes a level, shape (S, L), ones and zeros.
     sides: Doubles
 
     def indicators(self) -> Doubles:
@@ -44,27 +44,27 @@ class LevelColumns:
         return np.asarray(np.eye(self.sides.shape[1])[self.codes], dtype=np.float64)
 
     def members(self, side: int) -> Doubles:
-        """Return who is on a side, shape (N,), ones and zeros."""
+        """Return which accounts are on a side, shape (N,), ones and zeros."""
         return np.asarray(self.sides[side][self.codes], dtype=np.float64)
 
 
 @dataclass(frozen=True)
 class Corner:
-    """Sides of two columns, by number, and their score."""
+    """One side of each of two columns, by index, and the score of their intersection."""
 
     columns: tuple[int, int]
     sides: tuple[int, int]
-    #: In standard deviations, above 0 where the outcome is higher than predicted.
+    #: In standard deviations; above 0 where the outcome is higher than predicted.
     score: float
-    #: Share of tables without any interplay in which the best corner scores as high.
+    #: Share of tables without any interaction whose best corner scores at least as high, in (0, 1].
     p: float
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """A model that was fitted to N accounts: what it predicts of them, and from what."""
+    """A model fitted to N accounts: its predictors, predictions and outcomes."""
 
-    #: Predictors with a constant, shape (N, P), and the penalty on each, shape (P,).
+    #: Predictors, a constant among them, shape (N, P), and the ridge penalty on each, shape (P,).
     predictors: Doubles
     penalty: Doubles
     #: Predicted share of the outcome, shape (N,), in (0, 1).
@@ -74,13 +74,13 @@ class Predicted:
 
     @property
     def information(self) -> Doubles:
-        """What an account tells of its log-odds, shape (N,)."""
+        """Fisher information of each account about its log-odds, shape (N,)."""
         return self.chance * (1 - self.chance)
 
     def gains(self, members: Doubles, ridge: float) -> Doubles:
-        """Return by how much the log-likelihood rises with each of K predictors more, about.
+        """Return the approximate gain in log-likelihood of adding each of K predictors alone.
 
-        `members` has shape (K, N); each new coefficient is drawn to 0 by `ridge`.
+        `members` has shape (K, N), the result shape (K,); `ridge` penalises the new coefficient.
         """
         weighted = members * self.information
         cross = weighted @ self.predictors
@@ -94,10 +94,11 @@ class Predicted:
         return np.asarray(self.predictors.T @ weighted + np.diag(self.penalty))
 
     def off(self, draws: int) -> Doubles:
-        """Return what outcomes are off, and are off where they are drawn: shape (1 + draws, N).
+        """Return residuals of the outcomes, then of each draw: shape (1 + draws, N).
 
-        They are drawn from their chances; others than 0 and 1 as far around them as they lie. What
-        a new fit would explain is taken off.
+        Events are drawn with the predicted chances. Where outcomes aren't all 0 or 1, the drawn
+        residuals are scaled down to the variance of the real ones. What a refit of the model would
+        explain is subtracted from them.
         """
         off = self.outcome - self.chance
         generator = np.random.Generator(np.random.Philox(key=[0, len(off)]))
@@ -113,36 +114,36 @@ class Predicted:
 def proven_corners(
     columns: Sequence[LevelColumns], model: Predicted, least: float, *, above: int
 ) -> list[Corner]:
-    """Return the corners whose score chance doesn't reach, the best first; none for most tables.
+    """Return the corners whose scores chance rarely reaches, best first; none for most tables.
 
     Parameters
     ----------
     columns
         F columns of the model's accounts.
     model
-        Holds what each column says by itself, so that what is left is theirs together.
+        Includes the effect of each column alone, so that its residuals show interactions.
     least
-        A corner has at least so many accounts, and so have those outside of it.
+        Minimum number of accounts inside a corner, and outside of it.
     above
-        A corner's score is above all but less than so many of the best scores that 149 tables
-        without interplay give: 3 for one table in fifty by chance.
+        A corner is proven if fewer than `above` of the 149 drawn tables have a best score as high:
+        3 for a family-wise error of one table in fifty.
 
     Notes
     -----
-    A score test of each corner against an additive model in both columns' levels; the level of all
-    tests together is kept as the maximum's distribution has it, by outcomes drawn from the model
-    (Westfall and Young, Resampling-based multiple testing, 1993). Cost: about 150 sums over N
-    accounts for each of the F x (F - 1) / 2 pairs.
+    A score test of each corner against an additive model in both columns' levels. The distribution
+    of the best score over drawn tables controls the error of all tests together (Westfall and
+    Young, Resampling-based multiple testing, 1993). Cost: about 150 sums over N accounts for each
+    of the F x (F - 1) / 2 pairs.
     """
     known = model.information
-    # Of accounts and information, what is off, and what is off where outcomes are drawn.
+    # Rows to sum: accounts, information, residuals, and the residuals of each draw.
     rows = np.concatenate([[np.ones(len(known)), known], model.off(_DRAWS)])
     indicators = np.concatenate([column.indicators() for column in columns], axis=1)
     ends = np.cumsum([column.sides.shape[1] for column in columns])
     best, own = np.zeros(_DRAWS), []
     for i, one in enumerate(columns):
         level = [one.codes == code for code in range(one.sides.shape[1])]
-        # Of the columns after it alone.
+        # Only with the later columns: each pair once.
         sums = np.stack([rows[:, at] @ indicators[at, ends[i] :] for at in level], axis=1)
         for j, table in enumerate(np.split(sums, ends[i + 1 : -1] - ends[i], axis=2), i + 1):
             if j < len(columns):
@@ -156,20 +157,20 @@ def proven_corners(
         )
         for pair, found in own
         for a, b in np.argwhere(np.abs(found) > bar)
-        # Sums of doubles differ in their last digits.
+        # Rounded, as the last digits of sums of doubles differ between machines.
         for score in (round(float(found[a, b]), 6),)
     ]
     return sorted(proven, key=lambda corner: (-abs(corner.score), corner.columns, corner.sides))
 
 
 def _scores(one: LevelColumns, two: LevelColumns, table: Doubles, least: float) -> Doubles:
-    """Return scores of all corners of two columns, of S and S' sides: shape (D, S, S').
+    """Return scores of all corners of two columns, with S and S' sides: shape (D, S, S').
 
-    `table`, shape (2 + D, L, L'), has the sums of accounts and of information by both columns'
-    levels, and those of D rows of what is off.
+    `table`, shape (2 + D, L, L'), holds sums by both columns' levels: of accounts, of information
+    and of D rows of residuals. Corners that are too small score 0.
     """
     accounts, known, off = table[0], table[1], table[2:]
-    # What changes of both columns' own levels explain, in the metric of the information.
+    # The information matrix of the two columns' own levels, which the scores are adjusted for.
     bend = np.block([[np.diag(known.sum(1)), known], [known.T, np.diag(known.sum(0))]])
     inverse = np.linalg.inv(bend + _RIDGE * np.eye(len(bend)))
     corners = one.sides[:, None, :, None] * two.sides[None, :, None, :]

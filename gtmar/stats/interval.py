@@ -1,4 +1,7 @@
-"""An interval around a value, and the ways in which resampled values become one."""
+"""The interval around an estimate, and the formulas that build one.
+
+Normal, Wilson's and Student's intervals, delete-a-group jackknife and studentised bootstrap.
+"""
 
 from __future__ import annotations
 
@@ -39,22 +42,22 @@ __all__ = [
     "wilson",
 ]
 
-#: Why there is no interval where too many replicates have no standard error.
+#: Reason for no interval: too many replicates have no standard error.
 TOO_FEW = "too few accounts"
-#: Why there is no value where a sum that divides is 0.
+#: Reason for no value: the denominator is 0.
 NOTHING = "nothing to divide by"
 #: Accounts below which a ratio of sums has no interval.
 LEAST = 50
-#: Share of replicates that may have no value before an interval is refused.
+#: Share of replicates that may lack a standard error; with more, there is no interval.
 _FAILED = 0.05
-#: Degrees of freedom below which the expansion of Student's t isn't good enough.
+#: Degrees of freedom below which the expansion of Student's t is too inexact.
 _LEAST_FREEDOM = 3.0
 _NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
 class Interval(PlainData):
-    """A value and the interval that covers the truth with the probability `level`, in (0, 1)."""
+    """An estimate and its confidence interval, of confidence `level` in (0, 1)."""
 
     #: The estimate; None where the metric has none.
     value: float | None
@@ -93,10 +96,10 @@ class Interval(PlainData):
 
 
 def reading_of(change: Interval, better: str) -> str:
-    """Read the interval of a change, by which way is good: `higher`, `lower` or `neither`.
+    """Classify a change by its interval; `better` is the good direction: higher, lower or neither.
 
-    `better`, `worse` or `moved` (where neither way is good) where the whole interval lies on one
-    side of 0, `no proven change` where it doesn't, `unknown` where there is none.
+    Returns ``better``, ``worse`` or, if neither direction is good, ``moved`` where the whole
+    interval lies on one side of 0; else ``no proven change``; ``unknown`` without an interval.
     """
     if change.low is None or change.high is None or change.value is None:
         return "unknown"
@@ -108,7 +111,7 @@ def reading_of(change: Interval, better: str) -> str:
 
 
 def level_of(looks: int) -> float:
-    """Return the level at which the n-th look at a holdout takes its intervals: 1 - 0.05 / n.
+    """Return the confidence level of intervals in the n-th look at a holdout: 1 - 0.05 / n.
 
     Examples
     --------
@@ -119,7 +122,7 @@ def level_of(looks: int) -> float:
 
 
 def too_few(accounts: int) -> str:
-    """Word why so many accounts give no interval.
+    """Return the reason for no interval of so few accounts.
 
     Examples
     --------
@@ -130,16 +133,17 @@ def too_few(accounts: int) -> str:
 
 
 def unknown(value: float | None, *, level: float, accounts: int, reason: str) -> Interval:
-    """Return a value without an interval, and why it has none."""
+    """Return a value without an interval, with the reason."""
     return Interval(value, None, None, level, accounts, reason)
 
 
 def from_normal(
     value: float, deviation: float, *, level: float, accounts: int, logit: bool = False
 ) -> Interval:
-    """Take the normal interval around a value whose standard error is `deviation`.
+    """Return the normal interval around a value whose standard error is `deviation`.
 
-    With `logit`, for a value in (0, 1), it is built on the logit scale, so that it stays inside.
+    With `logit`, it is built on the logit scale, so that the interval of a value in (0, 1) stays
+    inside.
     """
     z = _NORMAL.inv_cdf((1 + level) / 2)
     if not logit:
@@ -153,8 +157,8 @@ def from_normal(
 def wilson(successes: float, trials: float, *, level: float = 0.95) -> tuple[float, float] | None:
     """Return Wilson's score interval of a share, ends in [0, 1]; None without trials.
 
-    It takes accounts as independent draws, and says nothing about weights having been chosen on
-    these very accounts. Wilson 1927; Brown, Cai & DasGupta 2001.
+    It assumes that accounts are independent draws, and doesn't correct for weights that were chosen
+    on the same accounts. Wilson 1927; Brown, Cai & DasGupta 2001.
 
     Examples
     --------
@@ -170,17 +174,17 @@ def wilson(successes: float, trials: float, *, level: float = 0.95) -> tuple[flo
     middle = (share + square / (2 * trials)) / (1 + square / trials)
     spread = share * (1 - share) / trials + square / (4 * trials * trials)
     half = z * math.sqrt(spread) / (1 + square / trials)
-    # Rounding can leave the ends a unit outside of what they can be.
+    # Rounding can push an end just outside of [0, 1].
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def from_proportion(
     successes: float, accounts: float, *, level: float, effective: float | None = None
 ) -> Interval:
-    """Take Wilson's interval of a share of accounts, of which there is one at least.
+    """Return Wilson's interval of the share of `successes` among `accounts`, which is above 0.
 
-    Both may be fractional, where accounts that tie belong to a tier in part. `effective` is how
-    many independent accounts say as much, see `effective_size`; None for all of them.
+    Both may be fractional, as tied accounts can belong to a tier in part. `effective` is the
+    effective sample size, see `effective_size`; None for `accounts`.
 
     Examples
     --------
@@ -195,11 +199,12 @@ def from_proportion(
 
 
 def effective_size(pulls: Floats, share: float, rows: float, *, level: float) -> float:
-    """Return how many independent rows say as much of a share as those of these accounts do.
+    """Return the effective sample size of a share: independent rows with the same standard error.
 
-    `pulls`, shape (A,), say by how much each account's rows move the share together; accounts
-    whose rows all say the same count once. The fewer accounts make up the standard error, the less
-    it is to be trusted, and the smaller the size. Kish 1965; Korn & Graubard 1998.
+    `pulls`, shape (A,), are the influence of each account, all its rows together, on the share; the
+    size is A if it is 0 or 1, and `rows` at most. Where few accounts make up the standard error, it
+    is itself uncertain, so the size is divided by the squared ratio of Student's quantile to the
+    normal one. Kish 1965; Korn & Graubard 1998.
 
     Examples
     --------
@@ -215,11 +220,11 @@ def effective_size(pulls: Floats, share: float, rows: float, *, level: float) ->
 
 
 def freedom(pulls: Floats) -> float:
-    """Return the degrees of freedom that a standard error made of these pulls has.
+    """Return Satterthwaite's degrees of freedom of a standard error, at least 3.
 
-    `pulls`, shape (N,), say by how much each account moves the value. Satterthwaite's: twice the
-    squared sum of squares over the variance of the sum of squares. With money a few large accounts
-    make up most of the error, and it is itself as uncertain as that of so few.
+    `pulls`, shape (N,), are the influence of each account on the value. The degrees are twice the
+    squared sum of squares over the variance of the sum of squares. Where a few large accounts make
+    up most of the error, as they do with money, it is as uncertain as that of so few accounts.
     """
     squares = pulls * pulls
     total = float(squares.sum())
@@ -228,9 +233,9 @@ def freedom(pulls: Floats) -> float:
 
 
 def student_quantile(probability: float, degrees: float) -> float:
-    """Return a quantile of Student's t, by the first terms of its expansion around the normal.
+    """Return a quantile of Student's t by the first terms of its expansion around the normal one.
 
-    Abramowitz & Stegun 1964, 26.7.5.
+    Abramowitz & Stegun 1964, 26.7.5. `degrees` should be 3 or more, and may be infinite.
 
     Examples
     --------
@@ -247,10 +252,11 @@ def student_quantile(probability: float, degrees: float) -> float:
 def from_groups(
     value: float | None, left_out: Sequence[float], *, level: float, accounts: int
 ) -> Interval:
-    """Take Student's interval of a value by those that it has with each of G groups left out.
+    """Return the delete-a-group jackknife's interval, by Student's t.
 
-    `left_out`, shape (G,), are of the same estimate without one group of accounts each. The groups
-    are of about as many accounts. Quenouille 1956; Kott 2001, The delete-a-group jackknife.
+    `left_out`, shape (G,), holds the estimate without one of G groups of accounts, about equal in
+    size, each; fewer than 4 groups give no interval. Quenouille 1956; Kott 2001, The delete-a-group
+    jackknife.
     """
     groups = len(left_out)
     if value is None or groups < _LEAST_FREEDOM + 1:
@@ -271,11 +277,10 @@ def from_students(
     accounts: int,
     degrees: float = math.inf,
 ) -> Interval:
-    """Take the studentised bootstrap interval, or Student's where that reaches further.
+    """Return the wider, at each end, of the studentised bootstrap's interval and Student's.
 
-    Either end is the farther one. The bootstrap knows the skewness, but only as far as the
-    accounts at hand show it; where few accounts make up the error, both are too narrow alone.
-    Efron & Tibshirani 1993, chapter 12.
+    The bootstrap reflects skewness, but only as far as the sample shows it. Where few accounts make
+    up the error, either interval alone is too narrow. Efron & Tibshirani 1993, chapter 12.
 
     Parameters
     ----------
@@ -283,7 +288,7 @@ def from_students(
         The value's standard error, and its degrees of freedom.
     students
         Shape (B,): (replicate - value) / the replicate's own standard error; nan where a
-        replicate has none. Empty for Student's interval alone, which large tables have.
+        replicate has none. Empty for Student's interval alone, as large tables use it.
     """
     ends = student_ends(students, level=level, degrees=degrees)
     if ends is None:
@@ -302,10 +307,11 @@ def resampled(
     level: float,
     accounts: int,
 ) -> Interval:
-    """Take the interval of `from_students`, or say why accounts so few or so alike give none.
+    """Return the interval of `from_students`; none, with a reason, if accounts are few or alike.
 
-    `values` and `deviations`, shape (B,), are those of replicates; `pulls`, shape (A,), say by how
-    much each account moves the value.
+    Few are fewer than `LEAST`; alike are accounts that give a standard error of 0. `values` and
+    `deviations`, shape (B,), are the estimates and standard errors of replicates; `pulls`, shape
+    (A,), are the influence of each account on the value.
     """
     reason = too_few(accounts) if accounts < LEAST else None
     if reason is None and deviation == 0:
@@ -321,9 +327,10 @@ def resampled(
 
 
 def student_ends(students: Floats, *, level: float, degrees: float) -> tuple[float, float] | None:
-    """Return how many standard errors chance goes down, below 0, and up; see `from_students`.
+    """Return the quantiles of the studentised error at both ends, in standard errors.
 
-    None where too many replicates have no standard error.
+    The lower one is negative; see `from_students`. None if too many replicates have no standard
+    error.
     """
     reach = student_quantile((1 + level) / 2, degrees)
     if not len(students):

@@ -1,4 +1,4 @@
-"""Monotone levels: neighbours that stand in the wrong order are pooled, shares and means alike."""
+"""Monotone (isotonic) regression of shares and means: neighbours in the wrong order are pooled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Pool", "few_steps", "isotonic", "pooled"]
 
 @dataclass(frozen=True)
 class Pool:
-    """Neighbouring values with one share: how many of `total` are hits, from value `low` up."""
+    """A step of neighbouring values, from `low` up: `hits` of its `total` accounts are events."""
 
     low: int
     hits: int
@@ -32,29 +32,29 @@ class Pool:
         return Fraction(self.hits, self.total)
 
     def joined(self, above: Pool) -> Pool:
-        """Return this step and the next one above it as one."""
+        """Return this step and the step `above` it merged into one."""
         return Pool(self.low, self.hits + above.hits, self.total + above.total)
 
 
 def pooled(steps: Iterable[Pool], *, rising: bool) -> list[Pool]:
-    """Pool adjacent violators: the monotone shares that lie closest to the counts.
+    """Pool adjacent violators: fit the monotone shares that are closest to the counts.
 
     Parameters
     ----------
     steps
         In ascending order of `low`, each with a total of 1 or more.
     rising
-        Whether shares rise with the values, or fall.
+        Whether shares rise with the values; False if they fall.
 
     Returns
     -------
     list of Pool
-        Shares strictly rise, or strictly fall.
+        In ascending order of `low`; shares strictly rise, or strictly fall.
 
     Notes
     -----
-    Whole numbers all the way, so the order of rows and the machine make no difference. Linear in
-    the number of steps.
+    Exact integer arithmetic, so the result depends on neither row order nor machine. Linear in the
+    number of steps.
 
     References
     ----------
@@ -80,20 +80,20 @@ def _in_order(below: Pool, above: Pool, *, rising: bool) -> bool:
 
 
 def isotonic(means: Doubles, sizes: Doubles) -> Doubles:
-    """Return the levels that never fall and lie closest to K means, by squares times `sizes`.
+    """Return the non-decreasing levels with the least weighted squared error to K means.
 
     Parameters
     ----------
     means
-        Shape (..., K): any number of sequences at once.
+        Shape (..., K): any number of sequences at once. The result has the same shape.
     sizes
         Weights above 0, shape (K,).
 
     Notes
     -----
-    The largest, over all beginnings at or before a place, of the least mean from there to an end at
-    or after it. Cost: of the order of K^2 a sequence. Robertson, Wright & Dykstra, Order Restricted
-    Statistical Inference, 1988, theorem 1.4.4.
+    The max-min formula: level k is the maximum, over all i <= k, of the minimum, over all j >= k,
+    of the mean of i to j. Cost: O(K^2) for each sequence. Robertson, Wright & Dykstra, Order
+    Restricted Statistical Inference, 1988, theorem 1.4.4.
 
     Examples
     --------
@@ -109,11 +109,11 @@ def isotonic(means: Doubles, sizes: Doubles) -> Doubles:
 
 
 def few_steps(steps: Sequence[Pool], *, most: int, least: int) -> list[Pool]:
-    """Join neighbouring steps until they are `most` at most, each with a total of `least` or more.
+    """Join neighbouring steps until at most `most` remain, each with a total of `least` or more.
 
-    The two neighbours that are joined are those whose joining adds the least squared error (Ward
-    1963), the lower ones where several do; while a step is too small, only its own neighbours are
-    asked. Monotone steps stay monotone.
+    Each round joins the pair of neighbours that adds the least squared error (Ward 1963), the
+    lowest pair in a tie. While any step is too small, only the smallest is joined, to one of its
+    neighbours. Monotone steps stay monotone.
     """
     kept = list(steps)
     while len(kept) > 1:

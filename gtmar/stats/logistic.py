@@ -1,10 +1,10 @@
-"""Logistic regression with a penalty, and the additive model made of it: numpy alone.
+"""Penalised logistic regression, and an additive model built on it, in numpy alone.
 
-The optimum is unique, and is found far below the last digit that is given back. So neither the
-order of rows nor the machine changes a coefficient, though sums of doubles differ on the way there.
+The optimum is unique, and is located far more precisely than results are rounded. So coefficients
+depend on neither row order nor machine, though sums of doubles differ in their last digits.
 
-In the additive model each feature brings its part: the pieces of a line that may bend, a level for
-each category or bin, one for the unknown. The levels shape encoders and give bins their points.
+In the additive model each feature has one part: a piecewise linear curve, or a level for each
+category or bin, and a level for unknown values. The levels shape encoders and give bins points.
 """
 
 from __future__ import annotations
@@ -27,25 +27,26 @@ if TYPE_CHECKING:
 __all__ = ["Fit", "Levels", "Part", "correlation", "every_so_many", "fit_levels", "fit_logistic"]
 
 _MOST_ROUNDS = 100
-#: A step whose largest part is below this has arrived; what is given back is rounded well above.
+#: Newton's steps end when the largest component is below the first; coefficients are rounded to
+#: the second, decimals that are well above that error.
 _ARRIVED, _DIGITS = 1e-7, 6
-#: Beyond this a probability is 0 or 1 to all digits.
+#: Log-odds are clipped to this size, where a probability is within 1e-15 of 0 or 1.
 _MOST_LOGIT = 35.0
-#: Gain in penalised log-likelihood, relative to its size, below which sums of doubles say nothing.
+#: Relative change of the penalised log-likelihood that may be rounding error of its sum.
 _NOISE = 1e-12
-#: Of their size, by which equal doubles may differ for the way they were added up.
+#: Relative difference of equal doubles that may come from the order in which they were summed.
 _ROUNDING = 1e-13
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A regression that was fitted: P coefficients and what is known of them."""
+    """A fitted regression with P coefficients."""
 
     #: Change of the log-odds per unit of each predictor, shape (P,), rounded to six decimals.
     coefficients: Doubles
-    #: Of them, the penalty taken as prior knowledge; shape (P, P).
+    #: Covariance of the coefficients, with the penalty as a prior, shape (P, P).
     covariance: Doubles
-    #: Intercept and coefficients as they were found, shape (P + 1,): where another fit may begin.
+    #: Intercept and unrounded coefficients, shape (P + 1,): a start for another fit.
     place: Doubles
 
 
@@ -57,20 +58,23 @@ def fit_logistic(
     Parameters
     ----------
     blocks
-        Gives the table a block of rows at a time, anew at each call: predictors of shape (N, P),
-        outcomes of shape (N,), in [0, 1], not all at one end; a share is so much of an event.
+        Called once per pass; yields the table in blocks of rows: predictors of shape (N, P) and
+        outcomes of shape (N,), in [0, 1], not all 0 or all 1. A fraction is a part of an event.
     penalty
-        Positive definite, shape (P, P): half of its quadratic form is taken off the log-likelihood.
+        Positive definite, shape (P, P): half of its quadratic form is subtracted from the
+        log-likelihood.
     start
-        Where to begin, shape (P + 1,); None for zeros. Changes nothing but the cost.
+        Intercept and coefficients to begin with, shape (P + 1,); None for zeros. It changes only
+        the cost.
     arrived
-        A step whose largest part is below this is the last one.
+        Size of the largest component below which a step is the last one.
 
     Notes
     -----
-    Newton's steps on a strictly concave function, halved until they rise. Cost: some ten passes
-    over the table, each of N x P^2 operations. McCullagh and Nelder, Generalized Linear Models,
-    1989, chapter 4; le Cessie and van Houwelingen, Ridge estimators in logistic regression, 1992.
+    Newton's method on a strictly concave function; a step is halved until the function rises. Cost:
+    some ten passes over the table, each of N x P^2 operations. McCullagh and Nelder, Generalized
+    Linear Models, 1989, chapter 4; le Cessie and van Houwelingen, Ridge estimators in logistic
+    regression, 1992.
     """
     width = len(penalty)
     whole = np.zeros((width + 1, width + 1))
@@ -94,7 +98,7 @@ def fit_logistic(
 
 
 def _at(place: Doubles, blocks: Blocks, whole: Doubles) -> tuple[float, Doubles, Doubles]:
-    """Return penalised log-likelihood, its slope and its bend (negated) at a place, (P + 1,)."""
+    """Return penalised log-likelihood, gradient and negated Hessian at `place`, shape (P + 1,)."""
     pulled = whole @ place
     height = -0.5 * float(place @ pulled)
     slope, bend = -pulled, whole.copy()
@@ -110,7 +114,7 @@ def _at(place: Doubles, blocks: Blocks, whole: Doubles) -> tuple[float, Doubles,
         cross = spread @ predictors
         bend[0, 1:] += cross
         bend[1:, 0] += cross
-        # A matrix times its own transpose takes half the time of a product of two.
+        # A product of a matrix with its own transpose takes half the time of a general one.
         weighted = predictors * np.sqrt(spread)[:, None]
         bend[1:, 1:] += weighted.T @ weighted
     return height, slope, bend
@@ -118,87 +122,91 @@ def _at(place: Doubles, blocks: Blocks, whole: Doubles) -> tuple[float, Doubles,
 
 # ---- the additive model --------------------------------------------------------------------------
 
-#: How much a level is always drawn to nothing: as if that much information (accounts x chance x
-#: (1 - chance)) said so. It keeps the fit's optimum one place.
+#: Ridge penalty on every level, in units of information (accounts x chance x (1 - chance)). It
+#: makes the optimum unique.
 _RIDGE = 0.1
-#: Least share of a tamed form, and the largest of a line's and of others', whose differences are
-#: still given back where they are none; rounds of finding it, and when it has settled: a bend that
-#: stops half-way may seem none. On the way there a fit need not be exact, and is foreseen for so
-#: many rounds.
+#: Smallest weight of a penalty form; largest one for lines and for other parts. The latter is
+#: smaller, so that levels still differ in the result where accounts show no difference.
 _LEAST, _MOST_OF_LINE, _MOST_OF_OTHERS = 1e-3, 1e6, 1e4
+#: Estimating the weights: most rounds; the change of a weight's logarithm below which it has
+#: settled, as a bend that stops half-way may look straight; the largest step that ends a fit on
+#: the way; rounds of extrapolation after each fit.
 _TAMINGS, _SETTLED, _ON_THE_WAY, _AHEAD = 40, 0.1, 0.03, 10
-#: Fewer degrees of freedom than this are none.
+#: Effective degrees of freedom up to which a penalty form's share of the fit counts as none.
 _NOTHING = 0.02
-#: Twice the logarithm of the ratio of likelihoods above which a part is more than plain: lines of
-#: noise, of 300 to 2,000 accounts, get there in 2 to 5 % of cases. And the square of an effect in
-#: standard errors above which a plain part is any: in 5 %.
+#: Twice the log-likelihood ratio above which a part is more than plain (straight, or all equal):
+#: lines of noise, of 300 to 2,000 accounts, exceed it in 2 to 5 % of cases. And the squared z-score
+#: above which a plain part has any effect: exceeded by chance in 5 %.
 _BENT, _ANY = 2.0, 3.84
-#: How often a table whose lines have no step may show one, at most; information, as of `_RIDGE`,
-#: that a step needs to be looked at; how often steps are looked for, and so a line's at most.
+#: Probability that a table without steps shows one, at most; information, as of `_RIDGE`, that a
+#: step must exceed to be tested; rounds of looking for steps, thus also the most steps of a line.
 _BY_CHANCE, _LEAST_INFORMATION, _STEPPINGS = 0.05, 5.0, 8
-#: Of the largest, eigenvalues that are 0 but for rounding.
+#: Share of the largest eigenvalue up to which another one is 0 but for rounding.
 _ROUNDED = 1e-9
-#: Predictors of accounts that are fitted at most, and how many of them a feature is taken to have.
+#: Most cells, accounts x predictors, of a fit; predictors that each feature is assumed to have.
 _MOST_CELLS, _PREDICTORS = 10_000_000, 16
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a feature brings to the fit: K predictors of N accounts, and how they are penalised."""
+    """One feature's part of the model: K predictors of N accounts, and how they are penalised.
+
+    A part is plain if its levels are as simple as they can be: a straight line, or all equal.
+    """
 
     #: Shape (N, K), in [0, 1].
     columns: Doubles
-    #: Quadratic forms of shape (K, K), 0 where levels are as plain as they can be: a straight
-    #: line, no difference. The share of each in the penalty is found by the fit.
+    #: Penalty forms: quadratic, shape (K, K), 0 for plain levels. The fit estimates their weights.
     tamed: tuple[Doubles, ...] = ()
-    #: Shape (K,): what the levels differ by where they are plain, as the ends of a line do; None
-    #: where they don't differ then.
+    #: Shape (K,): the contrast in which plain levels differ, as the ends of a line do; None if
+    #: plain levels are all equal.
     ends: Doubles | None = None
-    #: Shape (K, J): the levels of a straight line, by its J; None for what isn't a line.
+    #: Shape (K, J): maps the J coefficients of a straight line to K levels; None if not a line.
     line: Doubles | None = None
-    #: Shape (S,), ascending: the values from which on a line may be a step up or down.
+    #: Shape (S,), ascending: values from which on a line may step up or down.
     places: tuple[float, ...] = ()
-    #: Shape (N,): how many of them an account has reached; of the unknown, none.
+    #: Shape (N,): how many of the `places` an account's value reaches; 0 if it is unknown.
     reached: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
-    #: Numbers of the places where it steps; the last predictors say who has reached them.
+    #: Indices of the `places` where the line steps; the last predictors flag who has reached them.
     steps: tuple[int, ...] = ()
 
     @property
     def most(self) -> float:
-        """The largest share of the tamed form."""
+        """The largest weight of a penalty form."""
         return _MOST_OF_OTHERS if self.line is None else _MOST_OF_LINE
 
     @classmethod
     def of_flag(cls, x: Doubles) -> Part:
-        """Take a flag, shape (N,), NaN where unknown: its level, and that of the unknown."""
+        """Return the part of a flag, shape (N,), NaN where unknown: a level for each of the two."""
         columns = np.stack([np.nan_to_num(x), np.isnan(x)], axis=1)
         return cls(columns, ends=np.array([1.0, 0.0]))
 
     @classmethod
     def of_groups(cls, members: Sequence[NDArray[Any]]) -> Part:
-        """Take K groups of accounts, N zeros and ones each, that are drawn to no difference."""
+        """Return the part of K groups, N zeros and ones each; all levels are shrunk to 0."""
         return cls(_side_by_side(members), (np.eye(len(members)),))
 
     @classmethod
     def of_steps(cls, members: Sequence[NDArray[Any]], unknown: NDArray[np.bool_]) -> Part:
-        """Take groups in an order, each drawn to its neighbours; the unknown if there are any."""
+        """Return the part of ordered groups, each shrunk to its neighbours; the unknown if any."""
         steps = np.diff(np.eye(len(members)), axis=0)
         return cls._beside_unknown(_side_by_side(members), [steps], unknown)
 
     @classmethod
     def of_line(cls, x: Doubles, knots: Doubles, places: Sequence[float] = ()) -> Part:
-        """Take a line that may bend at K - 2 inner knots, and the unknown if there are any.
+        """Return the part of a line that may bend at K - 2 inner knots, and the unknown if any.
 
-        `x` has shape (N,), NaN where unknown; beyond the end `knots`, ascending, it is flat. Beside
-        a knot that many accounts have, it bends for itself, so that there may be a step. At one of
-        the `places`, ascending, it steps where that is proven.
+        `x` has shape (N,), NaN where unknown. `knots`, shape (K,), ascend; beyond the first and
+        last the line is flat. Bends at or beside a knot whose value many accounts share have a
+        penalty form of their own, as the line may be steep there. The fit may add a step at each of
+        the `places`, ascending.
         """
         unknown = np.isnan(x)
         inside = np.where(unknown, knots[0], x)
         pieces = [np.interp(inside, knots, one) for one in np.eye(len(knots))]
         columns = _side_by_side(pieces) * ~unknown[:, None]
-        # What a knot is off the line through its neighbours, so that knots that are near each other
-        # bend as freely as those far apart.
+        # A bend is a knot's distance from the line through its neighbours, so that knots close
+        # together may bend as freely as those far apart.
         bends = np.zeros((max(0, len(knots) - 2), len(knots)))
         for place, (before, after) in enumerate(pairwise(np.diff(knots))):
             beside = after / (before + after)
@@ -222,7 +230,7 @@ class Part:
     def _beside_unknown(
         cls, columns: Doubles, plain: Sequence[Doubles], unknown: NDArray[np.bool_]
     ) -> Part:
-        """Tame what `plain`, each of shape (L, K), makes of the levels, in units of its largest."""
+        """Penalise squares of the differences `plain`, (L, K) each, scaled to norm 1 at most."""
         forms = [own.T @ own for own in plain]
         forms = [form / max(float(np.linalg.norm(form, 2)), 1.0) for form in forms]
         if unknown.any():
@@ -231,7 +239,7 @@ class Part:
         return cls(columns, tuple(forms))
 
     def stepped(self, place: int) -> Part:
-        """Let a line step at the place of a number, by as much as accounts say."""
+        """Return the line with an unpenalised step at `places[place]`."""
         assert self.ends is not None  # it is a line
         assert self.line is not None
         line = np.pad(self.line, (0, 1))
@@ -246,12 +254,12 @@ class Part:
         )
 
     def turned(self, levels: Doubles, y: Doubles) -> Doubles:
-        """Turn levels, shape (K,), round where alone they go with the worse outcome."""
+        """Return levels, shape (K,), negated if this part alone falls as the outcome rises."""
         return -levels if correlation(self.columns @ levels, y) < 0 else levels
 
 
 def correlation(x: Doubles, y: Doubles) -> float:
-    """Pearson correlation over pairs known on both sides; 0 where either doesn't vary."""
+    """Return Pearson's correlation over pairs known on both sides; 0 if either doesn't vary."""
     known = ~(np.isnan(x) | np.isnan(y))
     x, y = x[known], y[known]
     if len(x) < 2 or not min(np.ptp(x) > _ROUNDING * np.abs(x).max(), np.ptp(y)):
@@ -264,36 +272,36 @@ def _side_by_side(columns: Sequence[NDArray[Any]]) -> Doubles:
 
 
 def every_so_many(accounts: int, features: int) -> int:
-    """Return the distance at which accounts are taken, so that the fit stays small; 1 for all."""
+    """Return the stride at which to sample accounts, so that the fit stays small; 1 for all."""
     return max(1, -(-accounts * features * _PREDICTORS // _MOST_CELLS))
 
 
 @dataclass(frozen=True)
 class Levels:
-    """What the fit makes of a part."""
+    """The fitted levels of one part."""
 
-    #: Log-odds of its K predictors, shape (K,), of six decimals, turned so that alone they go with
-    #: the better outcome.
+    #: Log-odds of its K predictors, shape (K,), to six decimals; the sign is such that the part
+    #: alone rises with the outcome.
     levels: Doubles
-    #: Whether accounts prove that they differ at all, beside the other parts.
+    #: Whether the levels are proven to differ at all, given the other parts.
     proven: bool = False
-    #: Of a line, what is added to it from a value on, by that value.
+    #: For a line: the log-odds that each step adds from a value on, by that value.
     steps: Mapping[float, float] = field(default_factory=dict)
 
 
 def fit_levels(parts: list[Part], y: Doubles, *, repeats: float = 1.0) -> list[Levels]:
     """Fit all parts, of N accounts each, together to outcomes, shape (N,), NaN where unknown.
 
-    More of the outcome is better; it is brought to [0, 1]. Levels are all 0 where the outcome
-    doesn't vary. `repeats` is how often an account stands among the N on average: so much less
-    each row proves.
+    More of the outcome is better; it is scaled to [0, 1]. Levels are all 0 if the outcome doesn't
+    vary. `repeats` is the average number of rows of one account among the N; evidence must be so
+    many times stronger to prove an effect.
 
     Notes
     -----
-    How much each part is tamed is found by restricted maximum likelihood, so that a line bends and
-    categories differ as far as accounts say so; a line that isn't proven to bend is straight. Bends
-    that share one stiffness make a slope of a step, so steps are looked for beside them, and a line
-    that has one bends unproven. Cost: 10 to 40 passes over the parts. Wood and Fasiolo, A
+    Restricted maximum likelihood estimates the weight of each penalty, so that lines bend and
+    categories differ as far as the accounts show it. A line that isn't proven to bend is straight.
+    A smooth curve would turn a step into a slope, so steps are tested separately; a line with a
+    step keeps its bends, proven or not. Cost: 10 to 40 passes over the parts. Wood and Fasiolo, A
     generalized Fellner-Schall method for smoothing parameter optimization, 2017; Gu,
     Cross-validating non-Gaussian data, 1992; Self and Liang, Asymptotic properties of maximum
     likelihood estimators and likelihood ratio tests under nonstandard conditions, 1987.
@@ -304,12 +312,12 @@ def fit_levels(parts: list[Part], y: Doubles, *, repeats: float = 1.0) -> list[L
         return [Levels(np.zeros(part.columns.shape[1])) for part in parts]
     outcome = (outcome - outcome.min()) / (outcome.max() - outcome.min())
     parts, tamed = _stepped(parts, known, outcome, repeats)
-    # A line that steps is no straight one anyway.
+    # A line with a step isn't straight anyway.
     bent = [
         bool(part.steps) or (bool(part.tamed) and _beyond_plain(part, own, each) > _BENT * repeats)
         for part, own, each in zip(parts, tamed.asked, tamed.found, strict=True)
     ]
-    # What isn't proven to bend is fitted as a straight line, of which there is nothing to tame.
+    # A line that isn't proven to bend is fitted as a straight one, with the ridge penalty alone.
     forms = [
         (np.eye(part.columns.shape[1]), _penalty(part, own))
         if part.line is None or more
@@ -318,7 +326,7 @@ def fit_levels(parts: list[Part], y: Doubles, *, repeats: float = 1.0) -> list[L
     ]
     straight = [part.columns[known] @ line for part, (line, _) in zip(parts, forms, strict=True)]
     table = np.concatenate(straight, axis=1)
-    # Near the end already: the line closest to the levels found.
+    # Start near the optimum: at the straight line closest to the levels of the last fit.
     near = [
         np.linalg.lstsq(line, tamed.fit.place[1:][at])[0]
         for (line, _), at in zip(forms, tamed.places, strict=True)
@@ -345,12 +353,13 @@ def fit_levels(parts: list[Part], y: Doubles, *, repeats: float = 1.0) -> list[L
 
 @dataclass(frozen=True)
 class _Tamed:
-    """A fit whose penalty is as restricted likelihood asks for, of parts in their places."""
+    """A fit of all parts, with penalty weights by restricted maximum likelihood."""
 
     fit: Fit
+    #: Predictors of all parts, shape (N, P), and the columns of each part among them.
     table: Doubles
     places: list[slice]
-    #: Of each part's tamed forms in the penalty of the fit, and as its levels ask for.
+    #: Weights of each part's penalty forms: in the penalty of this fit, and re-estimated from it.
     asked: list[Doubles]
     shares: list[Doubles]
     found: list[_Estimate]
@@ -363,7 +372,7 @@ def _tamed(
     outcome: Doubles,
     start: Doubles | None,
 ) -> _Tamed:
-    """Fit parts to outcomes of those accounts that have one, from shares that are about right."""
+    """Fit parts to the outcomes of the `known` accounts, beginning with the weights `shares`."""
     places = _places([part.columns.shape[1] for part in parts])
     table = np.concatenate([part.columns[known] for part in parts], axis=1)
     for _ in range(_TAMINGS):
@@ -374,7 +383,7 @@ def _tamed(
         shares = list(map(_shares, parts, asked, found))
         if _moved(asked, shares) < _SETTLED:
             break
-        # What other shares would ask for in turn, as far as the log-likelihood is a parabola.
+        # Extrapolate the weights on a quadratic approximation, which needs no pass over the table.
         precision = np.linalg.inv(fit.covariance)
         information, pull = precision - penalty, precision @ fit.coefficients
         for _ in range(_AHEAD):
@@ -390,7 +399,7 @@ def _tamed(
 
 
 def _moved(before: Sequence[Doubles], after: Sequence[Doubles]) -> float:
-    """Return by how much shares moved at most, in logarithms."""
+    """Return the largest change of a weight's logarithm."""
     moved = [np.abs(np.log(one / two)) for one, two in zip(after, before, strict=True)]
     return float(np.concatenate(moved).max(initial=0))
 
@@ -398,7 +407,7 @@ def _moved(before: Sequence[Doubles], after: Sequence[Doubles]) -> float:
 def _stepped(
     parts: list[Part], known: NDArray[np.bool_], outcome: Doubles, repeats: float
 ) -> tuple[list[Part], _Tamed]:
-    """Return the parts with the steps that are proven, and their fit."""
+    """Return the parts with their proven steps added, and the fit of these."""
     tamed = _tamed(parts, [np.ones(len(part.tamed)) for part in parts], known, outcome, None)
     for _ in range(_STEPPINGS):
         steps = _steps(parts, tamed, known, outcome, repeats)
@@ -417,10 +426,10 @@ def _steps(
     outcome: Doubles,
     repeats: float,
 ) -> dict[int, int]:
-    """Return the places where lines are proven to step, one each, by the part's number.
+    """Return the indices of the places where lines are proven to step, at most one each, by part.
 
-    Proven is what all the places of a table would show together, by chance, in a twentieth of
-    tables at most (Bonferroni). Rao's score test, beside all parts and the steps proven before.
+    Rao's score test, given all parts and the steps proven before. Bonferroni's correction over all
+    places of the table limits the probability of any false step to a twentieth.
     """
     reached = {n: part.reached[known] for n, part in enumerate(parts) if part.places}
     if not reached:
@@ -434,14 +443,14 @@ def _steps(
     for where, own in reached.items():
         count = 1 + len(parts[where].places)
         sums = np.stack([np.bincount(own, each, count) for each in (rest, spread, *weighted)])
-        # Whoever is beyond a place has reached it.
+        # Accounts that reach a later place have reached this one, too: sums from the last down.
         pull, size, *cross = sums[:, :0:-1].cumsum(axis=1)[:, ::-1]
         apart = np.stack(cross) - np.outer(mean, size)
         left = size - size**2 / spread.sum() - (apart * (tamed.fit.covariance @ apart)).sum(axis=0)
         candidates[where] = int(_squares(pull, left).argmax())
         tried += int((left > _LEAST_INFORMATION).sum())
     enough = repeats * NormalDist().inv_cdf(1 - _BY_CHANCE / max(1, tried) / 2) ** 2
-    # One after the other, each beside those before it.
+    # Accept steps one by one, and test the others given those that are accepted.
     table = np.stack([reached[n] > place for n, place in candidates.items()], axis=1).astype(float)
     pull, size = rest @ table, spread @ table
     apart = weighted @ table - np.outer(mean, size)
@@ -458,7 +467,7 @@ def _steps(
 
 
 def _squares(pull: Doubles, left: Doubles) -> Doubles:
-    """Return the squares of scores in standard errors, 0 of those that next to nothing is known."""
+    """Return squared z-scores; 0 where there is too little information."""
     squares: Doubles = pull**2 / np.maximum(left, _LEAST_INFORMATION)
     return np.where(left > _LEAST_INFORMATION, squares, 0.0)
 
@@ -493,10 +502,10 @@ def _penalty(part: Part, shares: Doubles) -> Doubles:
 
 
 def _shares(part: Part, shares: Doubles, found: _Estimate) -> Doubles:
-    """Return the shares of a part's tamed forms that its levels ask for."""
+    """Return new weights of a part's penalty forms, by one step of Fellner and Schall's method."""
     if not part.tamed:
         return shares
-    # What any of the forms tames, as coordinates.
+    # A basis of the subspace that any of the forms penalises.
     strengths, within = np.linalg.eigh(np.sum(part.tamed, axis=0))
     within = within[:, strengths > _ROUNDED * strengths[-1]]
     inverse = np.linalg.inv(within.T @ (_penalty(part, shares) @ within))
@@ -510,9 +519,9 @@ def _shares(part: Part, shares: Doubles, found: _Estimate) -> Doubles:
 
 
 def _beyond_plain(part: Part, shares: Doubles, found: _Estimate) -> float:
-    """Return twice the logarithm of the likelihood ratio of levels to those tamed most.
+    """Return twice the log-likelihood ratio of a part's levels to those with the largest weights.
 
-    Of the restricted likelihood, taken as normal about the levels.
+    It is of the restricted likelihood, approximated as normal around the levels.
     """
     precision = np.linalg.inv(found.covariance)
     information, pull = precision - _penalty(part, shares), precision @ found.levels

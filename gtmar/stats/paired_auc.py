@@ -1,8 +1,8 @@
-"""The AUC account by account, and how surely two scores of the same accounts differ in it.
+"""DeLong's placements, and the difference of two scores' AUC on the same accounts.
 
 References
 ----------
-DeLong, DeLong & Clarke-Pearson 1988; Sun & Xu 2014 for the way by mid-ranks.
+DeLong, DeLong & Clarke-Pearson 1988; Sun & Xu 2014 for the computation by mid-ranks.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Places = NDArray[np.intp]
-    #: As `placements` gives them.
+    #: A result of `placements`.
     Placed = tuple[Floats, Floats]
 
 __all__ = ["folded_difference", "placed", "placements"]
 
 
 def placements(positives: Places, negatives: Places) -> tuple[Floats, Floats]:
-    """Say of each account with what share of the other class it stands in the right order.
+    """Return the share of the other class that each account is ranked correctly against.
 
     Parameters
     ----------
     positives, negatives
-        Score places, shapes (m,) and (n,); a tie counts half.
+        Score ranks from 0, shapes (m,) and (n,), each with at least one account; a tie counts half.
 
     Returns
     -------
     tuple of ndarray
-        Shapes (m,) and (n,); the mean of either is the AUC.
+        Shapes (m,) and (n,), in [0, 1]; the mean of either is the AUC.
 
     Notes
     -----
-    By mid-ranks, which counts per place give without sorting: O(m + n + P).
+    By mid-ranks from counts per rank, without sorting: O(m + n + R) for R ranks.
     """
     size = int(max(positives.max(), negatives.max())) + 1
     up = np.bincount(positives, minlength=size)
@@ -50,15 +50,15 @@ def placements(positives: Places, negatives: Places) -> tuple[Floats, Floats]:
 
 
 def placed(scores: Floats, positive: NDArray[np.bool_]) -> Placed:
-    """Return placements of scores, shape (N,); they tie where they agree to nine decimals."""
+    """Return the placements of scores, shape (N,); scores tie if equal to nine decimals."""
     _, ranks = np.unique(np.round(scores, 9), return_inverse=True)
     return placements(ranks[positive], ranks[~positive])
 
 
 def folded_difference(one: Sequence[Placed], two: Sequence[Placed]) -> tuple[float, float]:
-    """Return by how much the second score's mean AUC over folds is higher, and its standard error.
+    """Return the second score's gain in mean AUC over folds, and the gain's standard error.
 
-    Each has a pair of placements a fold, of the same accounts.
+    `one` and `two` hold the placements of each fold, of the same accounts in the same order.
     """
     folds = list(zip(one, two, strict=True))
     gain = float(np.mean([after[0].mean() - before[0].mean() for before, after in folds]))

@@ -1,1 +1,1 @@
-"""Whether a found score holds: intervals, null searches, stability, and the decision."""
+"""Whether a score holds: intervals, null searches, stability, calibration, drift, decision."""

@@ -1,7 +1,6 @@
-"""The gates of a decision: what a candidate must pass on accounts that no search saw, and why.
+"""The gates of a decision: what a candidate must pass on accounts that no search has used.
 
-Beside them stands the smallest gain that so many accounts can prove, for `check` to say before
-anybody searches.
+Also the smallest gain that a number of accounts can prove, which `check` reports before a search.
 """
 
 from __future__ import annotations
@@ -54,9 +53,9 @@ __all__ = [
 ]
 
 
-#: Walks away from the start, and proposals taken in each.
+#: Random walks away from the start, and the proposals accepted in each.
 _WALKS, _STEPS = 5, 40
-#: Chance of proving a gain of the size returned.
+#: Probability of proving a true gain of the size that `smallest_gain` returns.
 POWER = 0.8
 _LEVEL = 0.95
 _REPLICATES = 200
@@ -70,23 +69,23 @@ def smallest_gain(
     Parameters
     ----------
     matrix
-        Accounts to learn the error from; those to be searched, never the holdout.
+        Accounts to estimate the error from: those to be searched, never the holdout.
     spec
         Its weights are the start.
     accounts
-        Accounts that will decide, each on as many dates: the error shrinks with the root of their
-        number.
+        Number of accounts that will decide, with as many dates each; the error shrinks with the
+        square root of it.
 
     Returns
     -------
     float or None
-        In the objective's own unit; None where it has no interval, or nothing can move.
+        In the objective's own unit; None if it has no interval, or no weight can change.
 
     Notes
     -----
-    (z of 97.5 % + z of 80 %) x standard error. That error depends on how alike the two scores are,
-    so it is taken from changes of the size that a search makes: the median over a few walks of
-    proposals away from the start, seeded, no outcome asked. Cost: five intervals.
+    (z of 97.5 % + z of 80 %) x standard error. The error depends on how similar the two scores are.
+    So it is the median over a few seeded random walks from the start, which change weights about
+    as much as a search does; outcomes don't guide them. Cost: five intervals.
     """
     ends = zip(*((t.min, t.max) for t in spec.terms), strict=True)
     levers = SearchSpace(tuple(t.name for t in spec.terms), *(tuple(e) for e in ends))
@@ -113,23 +112,23 @@ def smallest_gain(
     return (reach + normal.inv_cdf(POWER)) * median(errors) * shrunk
 
 
-#: Loss of a segment that is too large. Where a candidate is better everywhere by a little, chance
-#: gives as much in 5 of 100 segments of 50 accounts, in 1 of 100 of a hundred, in none of two
-#: hundred (AUC, resampled from the health_score example).
+#: Largest measured loss of a segment. If a candidate is a little better everywhere, chance exceeds
+#: it in 5 of 100 segments of 50 accounts, in 1 of 100 segments of 100 accounts, and in none of 200
+#: (AUC, resampled from the health_score example).
 DEFAULT_SEGMENT_DROP = 0.05
-#: Copied accounts up to this share of all narrow an interval by no more than 3 %.
+#: Share of copied accounts that narrows an interval by 3 % at most.
 COPIES_SHARE = 0.05
-#: The least that may change tier where nothing is stated; see `default_max_moved`.
+#: Lower bound of `default_max_moved`.
 LEAST_MAX_MOVED = 0.8
-#: Share of accounts or of MRR above which a segment is asked though nobody asked for it.
+#: Share of accounts or of MRR above which a segment is checked without being requested.
 LARGE_SEGMENT = 0.1
-#: How the gates of segments are called, before ``COLUMN=VALUE``; and that of all large ones.
+#: Name of a segment's gate, followed by ``COLUMN=VALUE``; and of the gate of all large segments.
 _SEGMENT, _LARGE = "segment ", "large segments"
 _COLUMNS_SHOWN = 4
 
 
 class Verdict(StrEnum):
-    """What comes of it."""
+    """The result of a decision."""
 
     READY = "READY_FOR_REVIEW"
     #: The gain is proven and no gate failed, but one could not be measured.
@@ -139,27 +138,33 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Gates(PlainData):
-    """What a candidate must pass, stated before anybody looks.
+    """The limits that a candidate must keep, stated before the holdout is looked at.
 
     Parameters
     ----------
     min_gain
-        Least gain of the objective, as an improvement; its interval must lie above 0 besides.
+        Smallest gain of the objective, as an improvement, 0 or more; its interval must also lie
+        above 0.
     max_moved
         Largest share of accounts that may change tier, in [0, 1]; None for `default_max_moved`.
-        Of MRR that holds in any case, or what is stated where it is more.
+        For MRR, the larger of this and the default is the limit.
     segments
-        Columns whose every value is a segment that must not get worse.
+        Columns; each of their values is a segment that must not get worse.
     max_segment_drop
-        Largest loss of the objective in a segment, measured, whether chance may give it or not;
-        where the incumbent's value there is above 1, a share of that value. A loss that is proven
-        is too large in any case. None for `DEFAULT_SEGMENT_DROP`.
+        Largest measured loss of the objective in a segment, whether proven or not; relative to the
+        incumbent's value there if that is above 1. A proven loss fails, however small. None for
+        `DEFAULT_SEGMENT_DROP`.
     keep
-        Columns that may be features though they seem to know the outcome.
+        Columns that may be features although they seem to leak the outcome.
     no_worse
         Metrics that must not be proven worse.
     max_calibration_error
-        Largest calibration error of the candidate's probabilities, in [0, 1]; None for any.
+        Largest calibration error of the candidate's probabilities, in [0, 1]; None for no limit.
+
+    Raises
+    ------
+    UsageError
+        If a number is out of range.
     """
 
     min_gain: float = 0.0
@@ -188,17 +193,17 @@ class Gates(PlainData):
 
     @property
     def segment_drop(self) -> float:
-        """`max_segment_drop`, or what holds where none is stated."""
+        """`max_segment_drop`, or `DEFAULT_SEGMENT_DROP`."""
         return DEFAULT_SEGMENT_DROP if self.max_segment_drop is None else self.max_segment_drop
 
     def asking(self, spec: ScoringSpec) -> Gates:
-        """Return these gates with a spec's segments, where they have none, and its `no_worse`.
+        """Return these gates with a spec's `no_worse`, and its segments unless they have their own.
 
         Raises
         ------
         UsageError
-            If a largest drop is stated, and there is no segment that it could be of; or a metric
-            can't get worse.
+            If a largest drop is stated without any segment; or a metric of `no_worse` doesn't
+            exist or has no better direction.
         """
         segments = self.segments or spec.segments
         held = tuple(dict.fromkeys((*spec.no_worse, *self.no_worse)))
@@ -218,7 +223,7 @@ class Gates(PlainData):
 
 @dataclass(frozen=True)
 class Gate(PlainData):
-    """One gate and what became of it.
+    """One gate and its outcome.
 
     Parameters
     ----------
@@ -226,15 +231,15 @@ class Gate(PlainData):
         `change`, `level`, `gain`, `movement`, `movement of MRR`, `guardrails`, `calibration`,
         `leakage`, `copies`, `large segments`, ``no_worse METRIC`` or ``segment COLUMN=VALUE``.
     limit
-        What was asked, in words.
+        The requirement, in words.
     found
-        What was measured, in words.
+        The measurement, in words.
     passed
-        None where the accounts are too few to say; that is no pass.
+        None if it couldn't be measured, for example with too few accounts; that is no pass.
     mrr_share
-        A segment's share of the MRR at the start; None of other gates, and without MRR.
+        A segment's share of the MRR at the start, in [0, 1]; None for other gates, or without MRR.
     cause
-        What a gate that didn't pass says of the candidate, as a verdict's first line gives it.
+        Why the candidate doesn't pass, worded for the first line of a verdict.
     """
 
     name: str
@@ -258,7 +263,7 @@ class Gate(PlainData):
 def _objective(
     panel: Panel, judge: Judge, level: float, draws: int = REPLICATES
 ) -> tuple[float, Interval | None]:
-    """Return the incumbent's objective, 0 where it has none, and the gain as an improvement."""
+    """Return the incumbent's objective, 0 if it has none, and the gain as an improvement."""
     key = judge.name.partition(".")[0]
     found = uncertainty(panel, level=level, replicates=draws, metrics={key})
     before = found.before.get(judge.name)
@@ -266,52 +271,52 @@ def _objective(
 
 
 def _improvement(intervals: Uncertainty, judge: Judge) -> Interval | None:
-    """Return the objective's gain as an improvement, None where it has no interval of any kind."""
+    """Return the objective's gain, above 0 if better; None if the objective isn't measured."""
     gain = intervals.gain.get(judge.name)
     return gain if gain is None or judge.sign > 0 else gain.negated()
 
 
 @dataclass(frozen=True)
 class Grounds:
-    """What a decision rests on."""
+    """The evidence of a decision."""
 
-    #: Untouched accounts, scored by incumbent and candidate.
+    #: Holdout accounts, scored by incumbent and candidate.
     panel: Panel
-    #: The objective and guardrails, and what was stated.
+    #: The objective and guardrails, and the stated limits.
     judge: Judge
     gates: Gates
-    #: All metrics of both scores, tiers at equal sizes, and the level of their intervals.
+    #: All metrics of both scores, with tiers of equal sizes, and the level of their intervals.
     intervals: Uncertainty
     level: float
-    #: Why there is no candidate; None where there is one.
+    #: Why there is no candidate; None if there is one.
     unchanged: str | None = None
-    #: Share of the accounts, and of their MRR, that changes tier, each score by its own edges; None
-    #: without MRR.
+    #: Share of the accounts, and of their MRR, that changes tier, each score with its own edges;
+    #: the latter is None without MRR.
     moved: float = 0.0
     moved_mrr: float | None = None
     #: Guardrails that the candidate breaks on these accounts.
     breaches: Sequence[str] = ()
-    #: Panel by ``COLUMN=VALUE``, of segments asked for and of large ones that nobody asked for;
-    #: None where none of a segment's accounts is among the untouched.
+    #: Panel by ``COLUMN=VALUE``, of the requested segments and of other large ones; None for a
+    #: segment without holdout accounts.
     segments: Mapping[str, Panel | None] = field(default_factory=dict)
     large: Mapping[str, Panel] = field(default_factory=dict)
-    #: Features that tell the outcome.
+    #: Features that seem to know the outcome.
     leaking: Sequence[str] = ()
-    #: How many of the untouched accounts repeat another one.
+    #: Number of holdout accounts that are copies of another one.
     repeated: int = 0
-    #: Of revenue retention on these accounts.
+    #: Basis of revenue retention: `observed` or `binary`.
     basis: str | None = None
-    #: The candidate's probabilities beside what became of these accounts; None where it has none.
+    #: The candidate's probabilities compared with outcomes; None if it has none.
     reliability: Reliability | None = None
 
     @property
     def name(self) -> str:
-        """The objective's name, its basis marked."""
+        """The objective's name, with its basis if that is binary."""
         return marked(self.judge.name, self.basis)
 
 
 def judged(grounds: Grounds) -> tuple[Gate, ...]:
-    """Hold a candidate against all gates, in the order in which their reasons are said."""
+    """Return all gates of a candidate, in the order in which a verdict gives its reasons."""
     if grounds.unchanged is not None:
         limit, found = "the candidate differs from the incumbent", grounds.unchanged
         cause = found[:1].lower() + found[1:].removesuffix(".")
@@ -349,10 +354,10 @@ def _gain(of: Grounds) -> Iterator[Gate]:
 
 
 def default_max_moved(sizes: Sequence[int] | NDArray[np.intp]) -> float:
-    """Return the largest share that may change tier where none is stated.
+    """Return the default limit on the share that may change tier.
 
-    Half way between what a score that knows nothing of the incumbent would move, tiers having these
-    sizes, and everybody; `LEAST_MAX_MOVED` at least. No ordinary gain comes near (decision 71).
+    It is half way between the share that a score independent of the incumbent would move, at these
+    tier sizes, and 1, but at least `LEAST_MAX_MOVED`. Ordinary gains move less (decision 71).
 
     Examples
     --------
@@ -366,9 +371,9 @@ def default_max_moved(sizes: Sequence[int] | NDArray[np.intp]) -> float:
 
 def _movement(of: Grounds) -> Iterator[Gate]:
     stated, usual = of.gates.max_moved, default_max_moved(np.bincount(of.panel.before.tiers))
-    # Who repairs a score that is upside down turns the order round.
+    # To repair an upside-down incumbent is to reverse its order, so everyone may move.
     turned = upside_down(replace(of.intervals, after={})) is not None
-    # Of several dates an account has a tier on each.
+    # In a table of several dates, an account has a tier on each.
     counted = "accounts" if of.panel.account_of is None else "rows"
     for what, share, verb in ((counted, of.moved, "do"), ("MRR", of.moved_mrr, "does")):
         if share is None:
@@ -407,7 +412,7 @@ def _no_worse(of: Grounds) -> Iterator[Gate]:
 def _leakage(of: Grounds) -> Iterator[Gate]:
     leaking = [name for name in of.leaking if name not in of.gates.keep]
     if leaking:
-        # What the outcome tells can't be measured by it: neither a gain nor the lack of one.
+        # A feature that knows the outcome can't be measured by it, so this is no failure.
         found = f"unknown: {', '.join(leaking)}; --keep says that it was known beforehand"
         cause = f"{', '.join(leaking)} seem{'s' if len(leaking) == 1 else ''} to know the outcome"
         limit = "no feature seems to know the outcome"
@@ -445,7 +450,10 @@ def _asked_segments(of: Grounds) -> Iterator[Gate]:
 
 
 def _large_segments(of: Grounds) -> Iterator[Gate]:
-    """Ask of large segments that nobody asked for whether any is proven worse, all at one level."""
+    """Yield a failed gate for each large segment that is proven worse, or one passed gate.
+
+    Bonferroni's correction keeps the level over all of them together.
+    """
     measured = {n: part for n, part in of.large.items() if part.accounts >= SMALLEST_SEGMENT}
     if not measured:
         return
@@ -479,7 +487,7 @@ def _large_segments(of: Grounds) -> Iterator[Gate]:
     yield from failed or [Gate(_LARGE, limit, found, passed=True)]
 
 
-#: What asks, in the order in which a verdict says its reasons.
+#: Makers of gates, in the order in which a verdict gives its reasons.
 _MAKERS: tuple[Callable[[Grounds], Iterator[Gate]], ...] = (
     _level,
     _gain,
@@ -492,14 +500,14 @@ _MAKERS: tuple[Callable[[Grounds], Iterator[Gate]], ...] = (
     _leakage,
     _copies,
 )
-#: Reasons that a verdict's first line gives.
+#: Number of reasons in the first line of a verdict.
 _REASONS = 3
 
 
 def reason_of(gates: Sequence[Gate]) -> str | None:
-    """Return why a candidate isn't put forward, in words: what failed, else what is unknown.
+    """Return why a candidate isn't ready, in words: the failed gates, else the unknown ones.
 
-    None where every gate passed.
+    None if every gate passed.
 
     Examples
     --------
@@ -515,9 +523,9 @@ def reason_of(gates: Sequence[Gate]) -> str | None:
 
 
 def verdict_of(gates: Sequence[Gate]) -> Verdict:
-    """Return READY where the gain is proven and every gate passed.
+    """Return READY if every gate passed, the gain among them.
 
-    One that failed is enough for KEEP; one that could not be measured makes it UNVERIFIED.
+    KEEP without a proven gain or with any failed gate; else UNVERIFIED with any unknown gate.
     """
     proven = any(gate.name == "gain" and gate.passed for gate in gates)
     if not proven or any(gate.passed is False for gate in gates):
@@ -526,7 +534,7 @@ def verdict_of(gates: Sequence[Gate]) -> Verdict:
 
 
 def segment_safety(gates: Iterable[Mapping[str, Any]]) -> str:
-    """Say what is known of the segments, from gates as `Gate.as_json` gives them.
+    """Return a summary of the segments' gates, given as in `Gate.as_json`.
 
     Examples
     --------
@@ -557,9 +565,9 @@ def _ends(gain: Interval) -> str:
 
 
 def _loss(part: Panel, judge: Judge, level: float) -> Interval | None:
-    """Return a segment's gain where it is proven to be a loss, else None.
+    """Return a segment's gain if it is a proven loss, else None.
 
-    Drawing accounts only ever widens an interval, so that what isn't proven without isn't with.
+    Bootstrap draws only widen an interval, so a loss that isn't proven without them needs none.
     """
     gain = None
     for draws in (0, REPLICATES):
@@ -577,7 +585,7 @@ def _lost(segment: str, part: Panel, panel: Panel, gain: Interval, name: str) ->
 def _segment_gate(
     name: str, part: Panel | None, panel: Panel, judge: Judge, most: float, level: float
 ) -> Gate:
-    """Ask whether a segment is proven worse, or loses more than it may."""
+    """Return the gate of a segment, which fails if it is proven worse or loses too much."""
     before, gain = (0.0, None) if part is None else _objective(part, judge, level)
     allowed = most * max(1.0, abs(before))
     limit = f"{judge.name} is not proven worse, and falls by {digits(allowed, 4)} at most"
@@ -609,7 +617,7 @@ def _of_mrr(part: Panel, panel: Panel) -> str:
 
 
 def _mrr_share(part: Panel | None, panel: Panel) -> float | None:
-    """Return a segment's share of the MRR at the start; None where there is none."""
+    """Return a segment's share of the MRR at the start; None without MRR."""
     if part is None or part.start is None or panel.start is None or not panel.start.sum() > 0:
         return None
     return float(part.start.sum() / panel.start.sum())

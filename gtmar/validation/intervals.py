@@ -1,9 +1,10 @@
-"""Every metric of one score, or of two and the gain between them, each with its interval.
+"""Intervals of every metric: of one score, or of two scores and the gain between them.
 
-AUC by DeLong. Everything else by the studentised bootstrap over accounts, all kinds of them drawn
-together and not label by label, which would give the share of retained accounts no width; shares
-of accounts by Wilson. Of large tables the normal interval is as good, and is taken. Where accounts
-have several rows, of several dates, whole accounts are drawn and each formula is that of clusters.
+AUC has DeLong's interval, shares of accounts have Wilson's, and everything else has that of the
+studentised bootstrap. The bootstrap draws from all accounts together, as draws within each label
+would give the share of retained accounts no width. Large tables have intervals without draws, which
+are as good there. Where accounts have several rows, of several dates, whole accounts are drawn, and
+each formula is that of clusters.
 """
 
 from __future__ import annotations
@@ -56,11 +57,11 @@ __all__ = [
     "upside_down",
 ]
 
-#: Name of the tier that stands for all of them: ``nrr_by_tier.*``.
+#: Tier name for all tiers together: ``nrr_by_tier.*``.
 OVERALL = "*"
-#: Draws of the accounts.
+#: Bootstrap replicates.
 REPLICATES = 1_000
-#: Accounts from which the normal interval is taken without drawing.
+#: Number of accounts from which intervals need no bootstrap.
 LARGE = 50_000
 _AUC = ("auc_roc_retain", "auc_roc_churn")
 _HHI = ("revenue_concentration_hhi", "hhi_normalised")
@@ -74,9 +75,9 @@ class Uncertainty(PlainData):
     Parameters
     ----------
     before, after
-        Of the two scores; equal where one was judged.
+        Of the two scores; equal if there is only one.
     gain
-        After minus before, accounts paired.
+        After minus before, with accounts paired.
     """
 
     before: dict[str, Interval]
@@ -91,9 +92,10 @@ def paired(
     after: float | None,
     lacking: Interval,
 ) -> tuple[Interval, Interval, Interval]:
-    """Return a metric before, after, and its change, with the values that decided, to the bit.
+    """Return the intervals of a metric before, after, and of its change, around exact values.
 
-    `lacking` stands where there is no interval.
+    `before` and `after` replace the values that the intervals were estimated with, so that the
+    values shown are those that decided. `lacking` is used where there is no interval.
     """
     change = None if before is None or after is None else after - before
     return (
@@ -113,8 +115,8 @@ def panel_of(
 ) -> Panel:
     """Score a matrix by one or two weight vectors of a spec.
 
-    The tiers of the second score have the sizes that the first one's have on these accounts, so
-    that like is compared with like; with `own_edges`, a spec, they are cut at its edges instead.
+    The tiers of the second score get the sizes of the first one's tiers on these accounts, so that
+    equal tiers are compared; with `own_edges`, a spec, they are cut at its edges instead.
     """
     evaluator, bands = LocalEvaluator(matrix, spec), TierEdges.of(spec)
     places = evaluator.scores(before).astype(np.intp)
@@ -130,7 +132,7 @@ def panel_of(
 
 
 def at_sizes_of(first: Scored, places: NDArray[np.intp]) -> Scored:
-    """Return another score of the same accounts, its tiers cut at the sizes of the first one's."""
+    """Return another score of the same accounts, with tiers of the sizes of the first one's."""
     sizes = np.bincount(first.tiers, minlength=len(first.tier_names)).tolist()
     cut = SizedTiers.of(places, sizes)
     return replace(first, places=places, tiers=cut.tiers, membership=cut.membership)
@@ -144,28 +146,31 @@ def uncertainty(
     replicates: int = REPLICATES,
     metrics: Collection[str] | None = None,
 ) -> Uncertainty:
-    """Take the intervals of all metrics that the table has columns for.
+    """Return the intervals of all metrics whose columns the table has.
 
     Parameters
     ----------
     panel
         The accounts, and one or two scores of them.
     level
-        Probability with which an interval covers the truth, in (0, 1).
+        Confidence level of the intervals, in (0, 1).
+    seed
+        Seed of the bootstrap.
     replicates
-        Draws of the accounts; ends at 95 % rest on a fortieth of them each.
+        Bootstrap replicates; at 95 %, each end rests on a fortieth of them. Tables of `LARGE`
+        accounts or more use none.
     metrics
         Keys of metrics; None for all.
 
     Returns
     -------
     Uncertainty
-        A metric whose columns are missing is not in it.
+        A metric whose columns are missing is left out.
 
     Notes
     -----
     Cost: about half a second for 1,500 accounts and two scores. Deterministic: the same table,
-    scores and seed give the same intervals, in whatever order the rows lie.
+    scores and seed give the same intervals, whatever the order of rows.
     """
     wanted = {
         key
@@ -193,7 +198,7 @@ def uncertainty(
 def _ratios(
     found: Uncertainty, panel: Panel, wanted: set[str], chunks: _Draws, level: float
 ) -> None:
-    """Fill in the ratios of sums, and HHI, whose sums are those of ARPA."""
+    """Add the ratios of sums, and HHI, which is computed from the sums of ARPA."""
     hhi = wanted.intersection(_HHI)
     chosen = [r for r in RATIOS if r.key in wanted or (hhi and r.key == "arpa_by_tier")]
     if not chosen:
@@ -212,7 +217,7 @@ def _ratios(
 def _boundaries(
     found: Uncertainty, panel: Panel, wanted: set[str], chunks: _Draws, level: float
 ) -> None:
-    """Fill in the metrics of the top share, and those that are a multiple of one."""
+    """Add the metrics of the top share, and those that are a multiple of one."""
     parts = (found.before, found.after, found.gain)
     scaled = {source for key, (source, _) in _SCALED.items() if key in wanted}
     for metric in BOUNDARIES:
@@ -229,7 +234,7 @@ def _boundaries(
 def _concentrations(
     found: Uncertainty, wanted: set[str], intervals: tuple[Interval, ...], panel: Panel
 ) -> None:
-    """Fill in HHI and, where there is more than one tier, its share of the way to one tier."""
+    """Add HHI and, if there is more than one tier, the normalised HHI."""
     sides = (panel.before, panel.after, panel.after)
     parts = zip((found.before, found.after, found.gain), intervals, sides, strict=True)
     for place, (part, interval, scored) in enumerate(parts):
@@ -242,7 +247,7 @@ def _concentrations(
 
 
 def _shared_tiers(panel: Panel) -> list[tuple[int, int, str]]:
-    """Tiers that both scores have: number before, number after, name."""
+    """Return the tiers that both scores have: index before, index after, name."""
     after = {name: place for place, name in enumerate(panel.after.tier_names)}
     names = enumerate(panel.before.tier_names)
     return [(place, after[name], name) for place, name in names if name in after]
@@ -255,7 +260,7 @@ def _by_tier(
     of: Callable[..., Interval],
     level: float,
 ) -> None:
-    """Fill in the levels of a by-tier metric, all tiers at once among them."""
+    """Add the values of a by-tier metric, of each tier and of all together."""
     for part, scored, after in (
         (found.before, panel.before, False),
         (found.after, panel.after, True),
@@ -266,7 +271,7 @@ def _by_tier(
 
 
 def _shares(found: Uncertainty, panel: Panel, level: float) -> None:
-    """Fill in each tier's share of accounts, and by how much it changed."""
+    """Add each tier's share of accounts, and its change."""
     n, clustered = panel.rows, panel.account_of is not None
     each = panel.per_account(np.ones(n))
     for part, scored in ((found.before, panel.before), (found.after, panel.after)):
@@ -281,7 +286,7 @@ def _shares(found: Uncertainty, panel: Panel, level: float) -> None:
             part[metric_column("share_by_tier", name)] = share
     for one, two, name in _shared_tiers(panel):
         change = panel.after.inside(two) - panel.before.inside(one)
-        # Rounded: what comes and goes in part, of accounts that tie, adds up but for the last bits.
+        # Rounded, as the fractions of tied accounts add up inexactly.
         came, went = (round(float(side.sum()), 6) for side in (change.clip(0), -change.clip(max=0)))
         value, moved = (came - went) / n, came + went
         spread = math.sqrt(moved - (came - went) ** 2 / n) / n
@@ -299,7 +304,7 @@ def _shares(found: Uncertainty, panel: Panel, level: float) -> None:
 
 
 def _times(interval: Interval, factor: float, plus: float = 0.0) -> Interval:
-    """Return the interval of a value times a positive factor, something added to it before."""
+    """Return the interval of (value + `plus`) x `factor`, for a positive factor."""
     value, low, high = (
         None if v is None else (v + plus) * factor
         for v in (interval.value, interval.low, interval.high)
@@ -307,14 +312,14 @@ def _times(interval: Interval, factor: float, plus: float = 0.0) -> Interval:
     return replace(interval, value=value, low=low, high=high)
 
 
-# ---- what they say, in sentences -----------------------------------------------------------------
+# ---- sentences about intervals -------------------------------------------------------------------
 
-#: AUC of a coin.
+#: AUC of a random order.
 CHANCE_LEVEL = 0.5
-#: How far beyond its interval on unseen accounts a value lies at least that was promised in vain:
-#: of 80 ordinary searches none got its value up by so much (decision 71).
+#: Distance from the interval on unseen accounts beyond which the value of a search counts as far
+#: too good; 1 of 113 proven gains was (decision 71).
 FAR = 0.05
-#: Headline metrics: what a sentence begins with where they got worse, and how a value is written.
+#: Headline metrics: the opening of the sentence for one that got worse, and the values' format.
 _HEADLINES = {
     _AUC[0]: ("Worse beyond chance: pairs of a kept and a lost account ranked right", ".1%"),
     "revenue_capture_at_20": (
@@ -328,15 +333,15 @@ _HEADLINES = {
     ),
     _HHI[1]: ("More concentrated beyond chance: MRR over the tiers, of the same sizes", ".3f"),
 }
-#: Their keys.
+#: The keys of the headline metrics.
 HEADLINES = frozenset(_HEADLINES)
 
 
 def costs_of(intervals: Uncertainty, objective: str | None = None) -> dict[str, str]:
-    """Name every headline metric that got worse beyond chance, a sentence each, by metric.
+    """Return a sentence for each headline metric that got worse beyond chance, by key.
 
-    `intervals` are those of a panel whose tiers have equal sizes; `objective` is left out, and so
-    is its twin. Of concentration neither direction is worse: more of it is said as that.
+    `intervals` are those of a panel whose tiers have equal sizes. `objective` and its twin are left
+    out. Neither direction of concentration is worse, so the sentence only says that it rose.
     """
     said = {}
     for key, (words, unit) in _HEADLINES.items():
@@ -361,10 +366,10 @@ def upside_down(
     *,
     rows: bool = False,
 ) -> str | None:
-    """Say that a score ranks worse than a coin beyond chance, which one and how; None for neither.
+    """Return a sentence if a score ranks worse than a coin beyond chance; None if neither does.
 
-    `intervals` are of the incumbent (`before`) and the candidate (`after`), or of two scores that
-    `names` call otherwise; `rows` says that accounts have several rows, of several dates.
+    `names` are those of the scores before and after in `intervals`; `rows` is True if accounts have
+    several rows, of several dates.
     """
     first, second = names
 
@@ -389,10 +394,10 @@ def upside_down(
 
 
 def far_below(promised: float, found: Interval, objective: str, *, better: int) -> str | None:
-    """Say that a score is worth far less on unseen accounts than on those searched.
+    """Return a sentence if a score is far worse on unseen accounts than on those searched, or None.
 
-    Far is beyond the interval's end by more than `FAR`, or 5 % of a value above 1, and by more than
-    half the interval. `better` is 1 where more of the objective is better, -1 where less is.
+    Far means beyond the interval's end by more than `FAR`, or by more than 5 % of a value above 1,
+    and by more than half the width. `better` is 1 where more of the objective is better, else -1.
     """
     if found.value is None or found.low is None or found.high is None:
         return None

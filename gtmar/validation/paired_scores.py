@@ -1,8 +1,8 @@
-"""One or two scores over the same accounts, put in an order that their content alone decides.
+"""One or two scores of the same accounts, sorted by content for resampling.
 
-Resampling hands a weight to each account; in this order the same accounts get the same weights
-however the table's rows lie. In a table of several dates an account has several rows, all of one
-weight: what it did on one date says what it does on the next, so only accounts are independent.
+Resampling gives each account a random weight. The sorted order gives the same accounts the same
+weights, whatever the order of the table's rows. In a table of several dates an account has several
+rows, all with one weight, since the rows of an account depend on each other.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Panel", "Scored", "known", "weights"]
 
-#: Weights that are drawn at a time: another number would draw others from the same seed.
+#: Weights that are drawn at a time; changing it changes the weights of a seed.
 _DRAWN = 4_000_000
-#: Weights that are handed out at a time where several replicates fit: 128 KB, so that what is
-#: computed of them stays in a cache and in memory that the C library keeps.
+#: Weights that are yielded at a time if several replicates fit: 128 KB, so that arrays computed
+#: from them stay in a cache and in memory that the C library reuses.
 _CHUNK = 16_384
-#: Resolution of the table that turns 16 random bits into a Poisson weight.
+#: Resolution of the table that maps 16 random bits to a Poisson weight.
 _BITS = 65_536
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What one score says of N accounts, in the order of a matrix.
+    """One score of N accounts, in the order of a matrix.
 
     Parameters
     ----------
@@ -53,8 +53,8 @@ class Scored:
     risk
         True where a high score is bad.
     membership
-        Shape (N, T): how much of each account each tier takes, where tiers are cut at another
-        score's sizes and accounts tie across a cut; None where each is whole in its tier.
+        Shape (N, T), in [0, 1]: the fraction of each account in each tier, where tiers have the
+        sizes of another score's and accounts tie across a cut; None if every account is whole.
     """
 
     places: Places
@@ -65,20 +65,20 @@ class Scored:
 
     @property
     def parts(self) -> tuple[Places, Places, Floats]:
-        """Accounts, tiers and how much of the account, one entry for each tier of an account."""
+        """Accounts, their tiers and the fractions in them, one entry for each pair."""
         if self.membership is None:
             return np.arange(len(self.tiers)), self.tiers, np.ones(len(self.tiers))
         rows, tiers = np.nonzero(self.membership)
         return rows, tiers, self.membership[rows, tiers]
 
     def inside(self, tier: int) -> Floats:
-        """How much of each account a tier takes, shape (N,)."""
+        """Return the fraction of each account in a tier, shape (N,)."""
         if self.membership is None:
             return np.asarray(self.tiers == tier, dtype=np.float64)
         return np.asarray(self.membership[:, tier])
 
     def take(self, rows: NDArray[Any]) -> Scored:
-        """Return what the score says of some accounts, by their numbers or a mask."""
+        """Return the score of some accounts, given by index or mask."""
         membership = None if self.membership is None else self.membership[rows]
         return replace(
             self, places=self.places[rows], tiers=self.tiers[rows], membership=membership
@@ -87,18 +87,18 @@ class Scored:
 
 @dataclass(frozen=True)
 class Panel:
-    """N rows with their outcomes, and one or two scores of them: an account each, or several.
+    """N rows with their outcomes, and one or two scores of them.
 
     Parameters
     ----------
     before, after
-        Scores; both the same where only one is judged.
+        Scores; the same one twice if there is only one.
     movement, activation
         Shape (N,): `Movement` and activation state.
     start, end, ltv
-        Shape (N,): cents; None where the table has no such column.
+        Shape (N,): cents; None if the table has no such column.
     account_of
-        Shape (N,), in [0, A): each row's account; None where each row is one.
+        Shape (N,), in [0, A): each row's account; None if each row is an account of its own.
     """
 
     outcomes: OutcomeColumns
@@ -113,12 +113,12 @@ class Panel:
 
     @classmethod
     def of(cls, matrix: AccountMatrix, before: Scored, after: Scored | None = None) -> Panel:
-        """Put a matrix's accounts and their scores in the order of their content.
+        """Return the panel of a matrix and its scores, sorted by content.
 
         Raises
         ------
         ShapeError
-            If a score isn't of N accounts.
+            If a score doesn't have the N rows of the matrix.
         """
         after = after or before
         if {len(before.places), len(after.places)} != {matrix.accounts}:
@@ -156,18 +156,18 @@ class Panel:
 
     @property
     def accounts(self) -> int:
-        """How many accounts the rows are of: A, or N where each row is one."""
+        """Number of accounts: A, or N if each row is one."""
         return self.rows if self.account_of is None else len(self._of_accounts[0])
 
     @cached_property
     def _of_accounts(self) -> tuple[Places, Places]:
-        """Return the rows account by account, and where each account's begin."""
+        """Where each account begins among the sorted rows, and the rows sorted by account."""
         whose = np.arange(self.rows) if self.account_of is None else self.account_of
         order = np.argsort(whose, kind="stable")
         return np.flatnonzero(np.diff(whose[order], prepend=-1)), order
 
     def per_account(self, values: Floats) -> Floats:
-        """Add rows' values up by account: from shape (..., N) to (..., A)."""
+        """Sum the values of rows by account: from shape (..., N) to (..., A)."""
         if self.account_of is None:
             return values
         starts, order = self._of_accounts
@@ -176,23 +176,23 @@ class Panel:
         return np.add.reduceat(values[..., order], starts, axis=-1)
 
     def of_accounts(self, weights: Floats) -> Floats:
-        """Take accounts' weights from those of their rows: from shape (..., N) to (..., A)."""
+        """Return the weights of accounts from those of rows: from shape (..., N) to (..., A)."""
         if self.account_of is None:
             return weights
         starts, order = self._of_accounts
         return weights[..., order[starts]]
 
     def weights(self, replicates: int, *, seed: int) -> Iterator[Floats]:
-        """Draw weights as `weights` does, all rows of an account with its one; shape (b, N)."""
+        """Draw weights as `weights` does, one for all rows of an account; shape (b, N)."""
         for drawn in weights(self.accounts, replicates, seed=seed, rows=self.rows):
             yield drawn if self.account_of is None else drawn[:, self.account_of]
 
     def among(self, *classes: Movement) -> NDArray[np.bool_]:
-        """Say of each account whether its movement class is one of these."""
+        """Return whether the movement class of each row is one of these, shape (N,)."""
         return np.isin(self.movement, classes)
 
     def part(self, rows: NDArray[np.bool_]) -> Panel:
-        """Return the panel of some of its rows, in the same order."""
+        """Return the panel of the rows in a mask, in the same order."""
 
         def money(values: Floats | None) -> Floats | None:
             return None if values is None else values[rows]
@@ -211,13 +211,13 @@ class Panel:
 
 
 def known(values: Floats | None) -> Floats:
-    """Return a column that is there: only what has its columns is measured."""
+    """Return a column that exists, as a metric without its columns is never measured."""
     assert values is not None
     return values
 
 
 def _numbered(account_of: NDArray[Any] | None, rows: NDArray[Any]) -> Places | None:
-    """Number the accounts of some rows anew, in the same order, so that none is left out."""
+    """Renumber the accounts of some rows without gaps, in the same order."""
     if account_of is None:
         return None
     return np.unique(account_of[rows], return_inverse=True)[1].astype(np.intp)
@@ -233,17 +233,17 @@ def weights(
     accounts, replicates
         N and B.
     rows
-        Of the accounts, which a chunk is to have room for; None for N.
+        Number of rows of these accounts, for the size of chunks; None for N.
 
     Yields
     ------
     ndarray of float64, shape (b, N)
-        As many replicates as keep a chunk below 128 KB, or 32 MB where fewer than two do; B in all.
+        Several replicates within 128 KB, or else as many as fit in 32 MB, at least one; B in all.
 
     Notes
     -----
-    Poisson counts instead of multinomial ones: rows are independent of each other, and all that is
-    resampled here is a ratio, so that the varying total cancels.
+    Poisson counts replace multinomial ones: weights are independent of each other, and their
+    varying total cancels, as everything resampled here is a ratio.
     """
     table = np.repeat(np.arange(9), np.diff(_poisson_edges())).astype(np.float64)
     generator = np.random.Generator(np.random.Philox(key=[seed, accounts]))
@@ -258,7 +258,7 @@ def weights(
 
 
 def _poisson_edges() -> NDArray[np.int64]:
-    """Where each count of 0 to 8 begins in the table of 65,536; the last entry is its length."""
+    """Return where each count of 0 to 8 begins in a table of 65,536 entries, then its length."""
     chances = np.exp(-1.0) / np.cumprod([1.0, *range(1, 9)])
     edges = np.floor(np.concatenate([[0.0], np.cumsum(chances)]) * _BITS + 0.5)
     edges[-1] = _BITS

@@ -1,11 +1,10 @@
-"""How well fewer features tell who stays from who leaves: the parsimony curve.
+"""The parsimony curve: how well fewer features separate accounts that stay from those that leave.
 
-Features go one by one, whichever matters least beside those that are left, by Wald's approximation
-of what leaving it out does to Akaike's criterion. Each size is judged on accounts that neither
-chose the features nor fitted their weights: in five folds, both are done anew without one fold,
-which then gives the AUC, and so are encoders that were fitted to outcomes: a column of noise whose
-levels know the fold's own outcomes would seem to tell them. So the curve doesn't flatter large
-sizes, as one on the same accounts would, nor the sizes that selection happened on.
+Backward elimination drops the feature that matters least, given those that are left, by Wald's
+approximation of the change of Akaike's criterion. Five-fold cross-validation gives the AUC of each
+size: for each fold, the other four select the features, fit their weights, and fit the encoders
+that depend on outcomes. Encoders that had seen the fold's outcomes would make a column of noise
+seem predictive. So the curve favours neither large sizes nor the sizes that were selected.
 
 References
 ----------
@@ -36,31 +35,31 @@ if TYPE_CHECKING:
 __all__ = ["Parsimony", "Size", "parsimony"]
 
 _FOLDS = 5
-#: As a first fit of weights has it: each coefficient, per whole range of its feature, is drawn to 0
-#: as if this much information said so.
+#: Ridge penalty on each coefficient, per whole range of its feature, in units of information; the
+#: same as in `optimize.logistic_start`.
 _RIDGE = 1.0
 
 
 @dataclass(frozen=True)
 class Size:
-    """What so many features come to."""
+    """The performance of a number of features."""
 
     features: int
-    #: Mean AUC over the folds left out; None where a fold has accounts of one class only.
+    #: Mean AUC over the folds; None if a fold has accounts of one class only.
     auc: float | None
-    #: What the best size's AUC is above it, and the standard error of that, accounts paired.
+    #: The best size's AUC minus this one, and its standard error, accounts paired.
     loss: float | None
     error: float | None
-    #: The same of all features' AUC.
+    #: The AUC of all features minus this one, and its standard error.
     behind_all: float | None
     behind_all_error: float | None
-    #: The feature that goes next, by all accounts; None of the last.
+    #: The feature that is dropped next, selected on all accounts; None for the last size.
     next_out: str | None
 
 
 @dataclass(frozen=True)
 class Parsimony:
-    """The curve, all features first, and the fewest that are within one standard error."""
+    """The curve, all features first, and the smallest size within one standard error."""
 
     sizes: tuple[Size, ...]
     chosen: int
@@ -80,7 +79,7 @@ def parsimony(
     always: Sequence[str] = (),
     encoded: Callable[[NDArray[np.bool_]], Doubles] | None = None,
 ) -> Parsimony:
-    """Draw the curve over N accounts.
+    """Compute the curve over N accounts.
 
     Parameters
     ----------
@@ -89,14 +88,19 @@ def parsimony(
     feature_of
         P names: the feature of each column.
     stayed
-        Shape (N,): who stayed; both kinds are there.
+        Shape (N,): whether each account stayed; both classes must occur.
     groups
-        Shape (N,), 0 or more: rows of one number fall into one fold, as those of one account do.
+        Shape (N,), 0 or more: rows with the same number, as of one account, are in the same fold.
     always
-        Features that don't go.
+        Features that are never dropped.
     encoded
-        Gives `columns` with the encoders fitted to some of the N accounts alone; None where no
-        encoder knows outcomes.
+        Returns `columns` with the encoders fitted to the accounts in a mask, shape (N,); None if no
+        encoder depends on outcomes.
+
+    Returns
+    -------
+    Parsimony
+        Of all features alone, without values, if a fold has accounts of one class only.
 
     Notes
     -----
@@ -142,7 +146,7 @@ def _both(stayed: NDArray[np.bool_]) -> bool:
 def _eliminate(
     x: Doubles, stayed: NDArray[np.bool_], place: NDArray[np.intp], fixed: frozenset[int]
 ) -> tuple[list[int], list[Doubles]]:
-    """Return the features in the order in which they go, and the weights (P,) of each size."""
+    """Return the features in the order of elimination, and the weights (P,) of each size."""
     y = stayed.astype(np.float64)
     left = list(range(x.shape[1]))
     order: list[int] = []
@@ -167,7 +171,7 @@ def _eliminate(
 
 
 def _worth(fit: Fit, own: NDArray[np.bool_]) -> float:
-    """Return what a feature's columns add to Akaike's criterion, by Wald's statistic."""
+    """Return how much dropping a feature's columns would raise Akaike's criterion, by Wald."""
     b = fit.coefficients[own]
     spread = fit.covariance[np.ix_(own, own)]
     return float(b @ np.linalg.solve(spread, b)) - 2 * len(b)

@@ -1,7 +1,7 @@
-"""Drift: whether a column, or a score, is still spread over its values as it was.
+"""Drift of a column or score against a reference: the population stability index (PSI).
 
-Bins are made of the reference alone and then fixed; counts are exact. Where the values come from is
-for `runs.check` to say.
+Bins are made from the reference alone and then fixed; counts are exact. `runs.check` and
+`runs.watch` pass in the values.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ __all__ = [
 
 #: The customary bounds: below the first a population is stable, from the second it has shifted.
 _MODERATE, _LARGE = 0.1, 0.25
-#: Bins of equal mass that numbers fall into.
+#: Number of equal-mass bins for numbers.
 _BINS = 10
-#: Categories beyond the most frequent ones are taken together.
+#: Categories with a bin of their own; the rarer ones share one.
 _MOST_CATEGORIES = 50
 _LEVEL = 0.95
 
 
 class ShiftReading(StrEnum):
-    """What an index says."""
+    """The interpretation of an index."""
 
     STABLE = "stable"
     MODERATE = "moderate"
     LARGE = "large"
-    #: Large enough to matter, and no larger than what so few accounts give by chance.
+    #: 0.1 or more, but within what chance gives with so few accounts.
     UNCLEAR = "unclear"
 
 
@@ -81,7 +81,7 @@ class Shift:
 
 
 def population_stability(reference: Counts, now: Counts) -> Doubles:
-    """Return what each bin adds to the population stability index.
+    """Return the contribution of each bin to the population stability index.
 
     Parameters
     ----------
@@ -95,9 +95,9 @@ def population_stability(reference: Counts, now: Counts) -> Doubles:
 
     Notes
     -----
-    ``(q - p) * ln(q / p)``, p and q being the bin's share of the reference and now. An empty bin
-    counts as half an account, since a logarithm of 0 has no value; a bin that is empty on both
-    sides adds nothing.
+    ``(q - p) * ln(q / p)``, where p and q are the bin's shares of the reference and now. An empty
+    bin counts as half an account, since the logarithm of 0 is undefined; a bin that is empty on
+    both sides adds nothing.
 
     References
     ----------
@@ -111,7 +111,7 @@ def population_stability(reference: Counts, now: Counts) -> Doubles:
 
 
 def chance_bound(reference: int, now: int, bins: int) -> float:
-    """Return what the index stays below 95 times in 100 where nothing moved.
+    """Return the 95 % quantile of the index if nothing has moved.
 
     Parameters
     ----------
@@ -122,8 +122,8 @@ def chance_bound(reference: int, now: int, bins: int) -> float:
 
     Notes
     -----
-    Over ``1 / reference + 1 / now`` the index is about chi-squared with ``bins - 1`` degrees of
-    freedom; its quantile by Wilson and Hilferty (1931), which is within 3 %.
+    The index divided by ``1 / reference + 1 / now`` is about chi-squared with ``bins - 1`` degrees
+    of freedom; the quantile is that of Wilson and Hilferty (1931), which is within 3 %.
 
     References
     ----------
@@ -140,23 +140,23 @@ def chance_bound(reference: int, now: int, bins: int) -> float:
 def shift_of_numbers(
     name: str, reference: Doubles, now: Doubles, *, accounts: tuple[int, int] | None = None
 ) -> Shift:
-    """Hold numbers against a reference, in ten bins of equal mass of it.
+    """Return the shift of numbers against a reference, in ten bins of equal mass.
 
     Parameters
     ----------
     reference, now
-        Shapes (N,) and (M,), NaN where unknown, which is a bin of its own.
+        Shapes (N,) and (M,), NaN where unknown; the unknown have a bin of their own.
     accounts
-        How many accounts they are of, where an account has several rows: what chance gives is that
-        of so many. None for N and M.
+        Numbers of accounts on both sides, for the bound by chance, where accounts have several
+        rows. None for N and M.
 
     Notes
     -----
-    A bin is closed once it holds a tenth of the reference, and begins with a value of it; a value
-    that a tenth of the accounts share begins one. Where the reference has ten values at most, each
-    begins a bin. A bin of one value that two accounts share ends with that value: what is new
-    beside it is a bin of its own, and so is what lies below or above all of the reference. These
-    hold none of the reference, so a constant that is none any more shows.
+    A bin begins with a value of the reference and is closed once it holds a tenth of it; a value
+    that a tenth of the accounts share begins a new one. If the reference has ten distinct values at
+    most, each begins a bin. A bin of a single value that two accounts or more share ends with that
+    value. Values between such a bin and the next, and those below or above all of the reference,
+    have bins of their own, empty in the reference; so a constant that begins to vary shows.
     """
     cuts, labels = _bins(reference[~np.isnan(reference)])
     sides = []
@@ -169,7 +169,7 @@ def shift_of_numbers(
 
 
 def _bins(known: Doubles) -> tuple[Doubles, list[str]]:
-    """Return the ascending values at which bins begin, the first bin's aside, and all labels."""
+    """Return the values at which bins after the first begin, ascending, and the labels of all."""
     distinct, counts = np.unique(known, return_counts=True)
     if not len(distinct):
         return distinct, ["any value"]
@@ -185,7 +185,7 @@ def _bins(known: Doubles) -> tuple[Doubles, list[str]]:
             end = digits(highest) if last else f"below {digits(distinct[after])}"
             labels.append(f"{digits(value)} to {end}")
         if (last or shared) and highest < np.inf:
-            # The next double begins what lies beside a shared value, or above all of them.
+            # The next double begins the bin beside a shared value, or above the whole reference.
             cuts.append(np.nextafter(highest, np.inf))
             beside = (
                 f"between {digits(highest)} and {digits(distinct[after])}" if not last else None
@@ -197,13 +197,13 @@ def _bins(known: Doubles) -> tuple[Doubles, list[str]]:
 
 
 def _begins(counts: Counts, full: float) -> list[int]:
-    """Return the places of the distinct values that bins of the reference begin with."""
+    """Return the indices of the distinct values at which bins of the reference begin."""
     if len(counts) <= _BINS:
         return list(range(len(counts)))
     begins, held, left = [0], 0, int(counts.sum())
     for place, (count, coming) in enumerate(pairwise(counts.tolist()), start=1):
         held, left = held + count, left - count
-        # What would be left for the last bin must be worth one, but beside a value of a full bin.
+        # At least half a bin must be left for the last one, unless a value fills a bin alone.
         if (held >= full and left >= full / 2) or max(count, coming) >= full:
             begins.append(place)
             held = 0
@@ -217,13 +217,13 @@ def shift_of_categories(
     *,
     accounts: tuple[int, int] | None = None,
 ) -> Shift:
-    """Hold categories against a reference, each of its 50 most frequent ones a bin.
+    """Return the shift of categories against a reference; its 50 most frequent ones are bins.
 
     Parameters
     ----------
     reference, now
-        N and M categories, None where unknown, which is a bin of its own. The rarer ones of the
-        reference are one bin, and those that it doesn't have another.
+        N and M categories, None where unknown; the unknown have a bin of their own. Rarer
+        categories of the reference share one bin, and categories new to it share another.
     accounts
         As for `shift_of_numbers`.
     """
@@ -258,7 +258,7 @@ def _shift(
     used = (reference > 0) | (now > 0)
     parts = population_stability(reference, now)
     index = float(parts.sum())
-    # What lies beside so few accounts varies more than a bin of many: it counts for two.
+    # A bin that is empty in the reference varies more than others, so it counts as two.
     bins_counted = int(used.sum() + (used & (reference == 0)).sum())
     sizes = accounts or (int(reference.sum()), int(now.sum()))
     chance = chance_bound(*sizes, bins_counted)

@@ -1,15 +1,14 @@
-"""Metrics of a score's order, with intervals: AUC and its gain; capture, NRR at 20, separation.
+"""Intervals of metrics of a score's order: AUC, and capture, NRR and separation of the top share.
 
-The AUC has the standard error of DeLong, and so has the difference of two over the same accounts.
-The others are of the top share of accounts: their boundary moves with the accounts that are drawn,
-so each replicate looks for its own. An account's pull on such a metric has two parts: what it
-brings to its side of the boundary, and that it shifts the boundary, by the mean of its neighbours
-there.
+The AUC, and the difference of two over the same accounts, have DeLong's standard error. The other
+metrics depend on a boundary between accounts, which moves with the sample, so each replicate finds
+its own. An account's influence (`pull`) on such a metric has two parts: its own amount, if it lies
+beyond the boundary, and the shift of the boundary, priced at the mean amount of accounts near it.
 
 References
 ----------
-DeLong, DeLong & Clarke-Pearson 1988; Sun & Xu 2014 for the way by mid-ranks; Obuchowski 1997 for
-accounts that have several rows.
+DeLong, DeLong & Clarke-Pearson 1988; Sun & Xu 2014 for the computation by mid-ranks; Obuchowski
+1997 for accounts that have several rows.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BOUNDARIES", "Boundary", "Shares", "auc_gain", "auc_interval", "drawn_shares"]
 
-#: Accounts of either class below which DeLong's variance is not to be trusted.
+#: Accounts of either class below which DeLong's variance is unreliable.
 _LEAST = 10
 _KEPT, _LOST = COHORTS["retained"], COHORTS["lost"]
 
@@ -49,7 +48,7 @@ def _split(panel: Panel, scored: Scored) -> tuple[Places, Places]:
 
 
 def _too_few(panel: Panel) -> tuple[int, str | None]:
-    """Return the accounts that the value rests on, and why they give no interval, if so."""
+    """Return the number of accounts with a label, and the reason for no interval, or None."""
     sides = [panel.part(panel.among(*classes)) for classes in (_KEPT, _LOST)]
     m, n = (side.accounts for side in sides)
     counted = m + n
@@ -63,10 +62,9 @@ def _too_few(panel: Panel) -> tuple[int, str | None]:
 
 
 def _variance(panel: Panel, ups: Floats, downs: Floats) -> float:
-    """Return the variance of the mean of the kept accounts' placements, and so of the lost ones'.
+    """Return the variance of an AUC, or of a difference of two, from the accounts' placements.
 
-    Where accounts have several rows, it is that of sums over each account's: Obuchowski's, which
-    with a row an account is DeLong's.
+    DeLong's; where accounts have several rows, Obuchowski's, which sums over the rows of each.
     """
     if panel.account_of is None:
         return float(ups.var(ddof=1) / len(ups) + downs.var(ddof=1) / len(downs))
@@ -99,7 +97,7 @@ def auc_interval(panel: Panel, scored: Scored, *, level: float) -> Interval:
 
 
 def auc_gain(panel: Panel, *, level: float) -> Interval:
-    """Return the AUC of the second score minus that of the first, accounts paired."""
+    """Return the AUC of the second score minus that of the first, with accounts paired."""
     accounts, reason = _too_few(panel)
     if reason == "one class only":
         return unknown(None, level=level, accounts=accounts, reason=reason)
@@ -108,14 +106,14 @@ def auc_gain(panel: Panel, *, level: float) -> Interval:
     value = float(new[0].mean() - old[0].mean())
     if reason is not None:
         return unknown(value, level=level, accounts=accounts, reason=reason)
-    # The variance of a difference of means is that of the accounts' own differences.
+    # Accounts are paired, so the variance is that of the differences of their placements.
     variance = _variance(panel, ups, downs)
     return from_normal(value, math.sqrt(variance), level=level, accounts=accounts)
 
 
 # ---- metrics of the top share --------------------------------------------------------------------
 
-#: Share of accounts on each side of a boundary whose mean stands for those on it.
+#: Share of accounts on each side of a boundary that estimates the mean amount at it.
 _NEIGHBOURS = 0.05
 _QUARTER = 0.25
 
@@ -127,13 +125,14 @@ class Boundary:
     Parameters
     ----------
     cohort
-        Who counts; of LTV, those of the cohort who have some.
+        Name of the cohort; for LTV, only its accounts with LTV above 0 count.
     share
-        Share of these beyond each boundary.
+        Share of the cohort beyond each boundary, in (0, 1).
     upper, lower
-        The panel's column that is summed above the line, over the top share, and below it.
+        Columns of the panel: the numerator sums `upper` over the top share, the denominator sums
+        `lower` over the accounts given by `over`.
     over
-        Over whom the lower sum goes: `all`, the `top` share, or the `bottom` share.
+        ``all``, the ``top`` share, or the ``bottom`` share.
     """
 
     key: str
@@ -144,7 +143,7 @@ class Boundary:
     over: Literal["all", "top", "bottom"]
 
     def counted(self, panel: Panel) -> NDArray[np.bool_]:
-        """Say of each account whether it counts."""
+        """Return whether each account is in the cohort, shape (N,)."""
         rows = panel.among(*COHORTS[self.cohort])
         return rows & (known(panel.ltv) > 0) if self.upper == "ltv" else rows
 
@@ -157,7 +156,7 @@ BOUNDARIES = (
 
 
 class _Side:
-    """One score's order of a cohort, and the metric's value and pulls under any weights."""
+    """One score's order of a cohort, and the metric's values and influences under any weights."""
 
     def __init__(self, metric: Boundary, panel: Panel, scored: Scored) -> None:
         self._metric = metric
@@ -170,7 +169,7 @@ class _Side:
         self._near_bottom = self._neighbours(self._order[::-1])
 
     def _beyond(self, weights: Floats, order: NDArray[np.intp]) -> Floats:
-        """Say what part of each account lies beyond the boundary, shape (b, N), ties in part."""
+        """Return the fraction of each account beyond the boundary, shape (b, N); ties are split."""
         reached = np.cumsum(weights[:, order], axis=1)
         target = self._metric.share * reached[:, -1:]
         edge = self._places[order][np.argmax(reached >= target, axis=1)][:, None]
@@ -185,14 +184,14 @@ class _Side:
         return found
 
     def _neighbours(self, order: NDArray[np.intp]) -> tuple[float, float]:
-        """Mean of upper and lower parts of the accounts around a boundary."""
+        """Return the means of the upper and lower columns over the accounts near a boundary."""
         n = len(order)
         middle, reach = self._metric.share * n, max(5.0, _NEIGHBOURS * n)
         near = order[max(0, int(middle - reach)) : int(middle + reach) + 1]
         return float(self._upper[near].mean()), float(self._lower[near].mean())
 
     def value(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Return values, shape (b,), and every account's pull on them, shape (b, N)."""
+        """Return the metric, shape (b,), and every account's influence on it, shape (b, N)."""
         share, over = self._metric.share, self._metric.over
         top = self._beyond(weights, self._order)
         upper = top * self._upper
@@ -225,9 +224,9 @@ class Shares:
     drawn, drawn_deviations
         Shape (3, B): the same in each replicate.
     pulls
-        Shape (A,) each: by how much each account moves each of the three values.
+        Shape (A,) each: the influence of each account on each of the three values.
     accounts
-        Of the cohort.
+        Number of accounts in the cohort.
     """
 
     values: Floats
@@ -238,7 +237,7 @@ class Shares:
     accounts: int
 
     def interval(self, which: int, *, level: float) -> Interval:
-        """Return before (0), after (1) or the gain (2) with its interval."""
+        """Return the interval of before (0), after (1) or the gain (2)."""
         accounts, value = self.accounts, float(self.values[which])
         if not np.isfinite(value):
             return unknown(None, level=level, accounts=accounts, reason=NOTHING)
@@ -286,7 +285,7 @@ def drawn_shares(metric: Boundary, panel: Panel, chunks: Iterable[Floats]) -> Sh
 def _both(
     panel: Panel, sides: list[_Side], weights: Floats
 ) -> tuple[Floats, Floats, tuple[Floats, ...]]:
-    """Values, standard errors and pulls of both scores and of their difference, shape (3, b)."""
+    """Return values, standard errors, shape (3, b), and influences: before, after, difference."""
     (old, pulls), (new, others) = (side.value(weights) for side in sides)
     values = np.stack([old, new, new - old])
     moved = tuple(map(panel.per_account, (pulls, others, others - pulls)))

@@ -1,13 +1,13 @@
-"""Metrics by tier, with intervals: ratios of sums over the accounts of a tier, and HHI over tiers.
+"""Intervals of metrics by tier: ratios of sums over the accounts of a tier, and HHI over tiers.
 
-A table of several dates has an account once for each. What an account did on one date goes with
-what it did on the next, so that the rows say less than as many accounts would: the standard error
-is that of sums over each account's rows (linearised, as of any ratio of sums over clusters).
+A table of several dates has a row for each account and date. Rows of one account depend on each
+other, so they carry less information than as many accounts. Their standard error is that of sums
+over each account's rows (linearised, as for any ratio of sums over clusters).
 
-HHI is the sum of squared shares, so that whatever chance does to a share adds to it, and near an
-even split its error by the usual linear formula comes out small exactly where shares happened to
-fall evenly. So the squares are taken for what they are: a quadratic form of shares that are normal,
-whose mean and variance are known (Mathai & Provost 1992, Quadratic Forms in Random Variables, 3.2).
+HHI is a sum of squared shares, so sampling error in the shares raises it on average. Near an even
+split the usual linear error formula fails: it is small just where the sample happens to be even. So
+HHI is treated as a quadratic form of normal shares, whose mean and variance are known (Mathai &
+Provost 1992, Quadratic Forms in Random Variables, 3.2).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ __all__ = [
     "pulls_of",
 ]
 
-#: Accounts that must have come into or left a tier before a gain has an interval.
+#: Accounts that must enter or leave a tier for its gain to have an interval.
 _LEAST_MOVED = 10
 
 
@@ -64,7 +64,7 @@ def _lost(panel: Panel) -> Floats:
     return known(panel.start) - known(panel.end)
 
 
-#: Cents of an account, or its MRR, that a sum adds up over some cohorts, by the sum's name.
+#: Sums of money by name: their cohorts, and an account's cents, or MRR for `mrr`.
 _MONEY: dict[str, tuple[tuple[str, ...], Callable[[Panel], Floats]]] = {
     "start": (("paying",), lambda panel: known(panel.start)),
     "end": (("paying",), lambda panel: known(panel.end)),
@@ -74,13 +74,13 @@ _MONEY: dict[str, tuple[tuple[str, ...], Callable[[Panel], Floats]]] = {
     "lost": (("contracted", "churned"), _lost),
     "mrr": (("paying",), lambda panel: known(panel.start) / CENTS),
 }
-#: The least activation state that counts. All other sums count a cohort's accounts.
+#: Lowest activation state that a sum counts. All remaining sums count the accounts of a cohort.
 _ACTIVATION = {"applies": 1, "activated": 2}
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A metric Σy / Σx over the accounts of a tier, y and x being sums by name."""
+    """A metric Σy / Σx over the accounts of a tier, with the names of its two sums."""
 
     key: str
     y: str
@@ -88,11 +88,11 @@ class Ratio:
 
     @property
     def proportion(self) -> bool:
-        """Whether both count accounts, so that the value is a share of them."""
+        """Whether both sums count accounts, so that the value is a share of accounts."""
         return self.y not in _MONEY
 
     def parts(self, panel: Panel) -> tuple[Floats, Floats]:
-        """Return what every account adds to y and to x, shape (N,) each."""
+        """Return the contribution of every account to y and to x, shape (N,) each."""
         return _added(panel, self.y), _added(panel, self.x)
 
 
@@ -121,19 +121,22 @@ RATIOS = (
 
 @dataclass(frozen=True)
 class Cells:
-    """The five sums of one ratio, as they are and resampled.
+    """The five sums of one ratio by cell, observed and resampled.
 
     Parameters
     ----------
     known
-        Shape (T, U, 5): Σx, Σy, Σx², Σxy, Σy² by tier before and tier after; (T, U, 8) where
-        accounts are in tiers in part, the squares once more, with the squares of the parts.
+        Shape (T, U, 5): Σx, Σy, Σx², Σxy, Σy² by tier before and tier after. Shape (T, U, 8) if
+        accounts are in tiers in part: the first five are weighted by the fractions, and the last
+        three are the squares again, weighted by the squared fractions.
     drawn
         Shape (B, T, U, 5 or 8): the same in each replicate.
     counted
-        Shape (T, U): accounts with x above 0.
+        Shape (T, U): number of accounts whose x isn't 0.
     parts
         y and x of every account, shape (N,).
+    sides
+        The two scores.
     proportion
         Whether the ratio is a share of accounts.
     """
@@ -146,7 +149,7 @@ class Cells:
     proportion: bool
 
     def level(self, tier: int | None, *, after: bool, level: float) -> Interval:
-        """Return the ratio of a tier, None for all accounts, of one of the two scores."""
+        """Return the interval of the ratio of a tier, None for all accounts, by one score."""
         rows = self._rows(tier, after=after)
         inside = float(self.counted[rows].sum())
         accounts = round(inside)
@@ -171,7 +174,7 @@ class Cells:
         value, deviation = (float(v[0]) for v in _difference(self.known[None], one, two))
         if not np.isfinite(value):
             return unknown(None, level=level, accounts=min(accounts), reason=NOTHING)
-        # Accounts that tie may come or go in part; less than a millionth is what rounding leaves.
+        # Tied accounts may move in part; below a millionth is rounding error.
         moved = round(sum(inside) - 2 * both, 6)
         if moved == 0:
             return Interval(0.0, 0.0, 0.0, level, round(both))
@@ -180,7 +183,7 @@ class Cells:
         return _gain(value, deviation, drawn, pulls, level, accounts, moved)
 
     def tier_money(self) -> TierMoney:
-        """Return what HHI is made of, where y is start MRR."""
+        """Return the sums that HHI is computed from; y must be start MRR."""
         cells = np.concatenate([self.known[None], self.drawn])
         money, squares = cells[..., 1], cells[..., 4]
         old, new = (squares.sum(axis=axis) for axis in (2, 1))
@@ -203,7 +206,7 @@ class Cells:
         )
 
     def _pulls(self, tier: int | None, *, after: bool) -> Floats:
-        """By how much each account moves a tier's ratio, shape (N,)."""
+        """Return the influence of each account on a tier's ratio, shape (N,)."""
         y, x = self.parts
         inside = 1.0 if tier is None else self.sides[after].inside(tier)
         return pulls_of(y * inside, x * inside)
@@ -215,7 +218,7 @@ class Cells:
 
 
 def _ratio(sums: Floats) -> tuple[Floats, Floats]:
-    """Return ratio and standard error from five sums, shape (..., 5)."""
+    """Return the ratio and its standard error from five sums, shape (..., 5)."""
     x, y, xx, xy, yy = np.moveaxis(sums, -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = y / x
@@ -231,20 +234,20 @@ def _difference(cells: Floats, one: int, two: int) -> tuple[Floats, Floats]:
     _, _, xx, xy, yy = np.moveaxis(cells[:, one, two], -1, 0)[:5]
     (before, spread_before), (after, spread_after) = _ratio(old), _ratio(new)
     with np.errstate(divide="ignore", invalid="ignore"):
-        # Accounts of both tiers pull both ratios.
+        # Accounts in both tiers influence both ratios: their covariance.
         shared = (yy - (before + after) * xy + before * after * xx) / (old[:, 0] * new[:, 0])
         variance = spread_before**2 + spread_after**2 - 2 * shared
-        # A draw that leaves nothing to divide by has infinite ratios, and no difference.
+        # A replicate with a denominator of 0 has no finite difference.
         return after - before, np.sqrt(np.maximum(variance, 0.0))
 
 
 def _own(*, after: bool, width: int) -> list[int]:
-    """Return the columns of a tier's own five sums: of the score after, squares of parts."""
+    """Return the columns of a tier's five sums; after, those with squared fractions, if any."""
     return [0, 1, 5, 6, 7] if after and width > 5 else [0, 1, 2, 3, 4]
 
 
 def pulls_of(y: Floats, x: Floats) -> Floats:
-    """Say by how much each account moves Σy / Σx, from its own y and x, shape (A,)."""
+    """Return the influence of each account on Σy / Σx, from its y and x, shape (A,)."""
     whole = x.sum()
     return np.asarray((y - y.sum() / whole * x) / whole)
 
@@ -258,7 +261,7 @@ def _gain(
     accounts: Sequence[int],
     moved: float,
 ) -> Interval:
-    """Return the interval of a change of a ratio, `accounts` of them before and after."""
+    """Return the interval of a ratio's change; `accounts` are the numbers before and after."""
     reason = None
     if min(accounts) < LEAST:
         reason = f"too few: {accounts[0]:,} accounts before, {accounts[1]:,} after"
@@ -270,16 +273,21 @@ def _gain(
 
 
 def gathered(panel: Panel, ratios: Iterable[Ratio], chunks: Iterable[Floats]) -> dict[str, Cells]:
-    """Sum the ratios' parts by cell, as they are and in every replicate.
+    """Compute the sums of ratios by cell, observed and in every replicate.
 
     Parameters
     ----------
     panel
-        N accounts.
+        N accounts, one row each.
     ratios
-        Those whose columns the table has.
+        Ratios whose columns the table has.
     chunks
-        Weights, shape (b, N) each.
+        Bootstrap weights, shape (b, N) each.
+
+    Returns
+    -------
+    dict
+        Cells by the ratio's key.
 
     Notes
     -----
@@ -327,7 +335,7 @@ def gathered(panel: Panel, ratios: Iterable[Ratio], chunks: Iterable[Floats]) ->
 def _powers(
     y: Floats, x: Floats, share: Floats, accounts: NDArray[np.intp], *, whole: bool
 ) -> Floats:
-    """Return what the cells add up of a ratio's parts, shape (5 or 8, entries)."""
+    """Return the terms of a ratio's five or eight sums, shape (5 or 8, entries)."""
     if whole:
         return np.stack([x, y, x * x, x * y, y * y])
     y, x = y[accounts], x[accounts]
@@ -337,9 +345,9 @@ def _powers(
 
 @dataclass(frozen=True)
 class ClusteredCells:
-    """What each account adds to one ratio of two scores, tier by tier, and the resampled sums.
+    """The sums of one ratio for accounts with several rows, tier by tier, and the resampled ones.
 
-    Sides are numbered: 0 all rows, then the tiers of the first score, then those of the second.
+    There are S = 1 + T + U sides: all rows, the tiers of the first score, those of the second.
 
     Parameters
     ----------
@@ -348,12 +356,13 @@ class ClusteredCells:
     drawn
         Shape (B, S, 5): Σx, Σy, Σx², Σxy, Σy² over the accounts of each replicate.
     crossed
-        Shape (B, T, 4): of two tiers of one number, Σx₁x₂, Σx₁y₂, Σy₁x₂, Σy₁y₂.
+        Shape (B, min(T, U), 4): Σx₁x₂, Σx₁y₂, Σy₁x₂, Σy₁y₂ of the two scores' tiers of the same
+        index.
     moved
-        Shape (T, U): accounts that are in one tier by the first score and not in the other by the
-        second, or the other way round, on any date.
+        Shape (T, U): number of accounts that, on any date, are in a tier by the first score but
+        not in the other by the second, or the reverse.
     weights
-        Shape (B, A): what each account counted in each replicate.
+        Shape (B, A): each account's weight in each replicate.
     tiers
         T and U.
     proportion
@@ -376,7 +385,7 @@ class ClusteredCells:
         return int(np.count_nonzero(self.x[side]))
 
     def level(self, tier: int | None, *, after: bool, level: float) -> Interval:
-        """Return the ratio of a tier, None for all rows, of one of the two scores."""
+        """Return the interval of the ratio of a tier, None for all rows, by one score."""
         side = self._side(tier, after=after)
         x, y, accounts = self.x[side], self.y[side], self._accounts(side)
         if x.sum() == 0:
@@ -412,7 +421,7 @@ class ClusteredCells:
         return _gain(after - before, deviation, drawn, pulls, level, accounts, moved)
 
     def tier_money(self) -> TierMoney:
-        """Return what HHI is made of, where y is start MRR."""
+        """Return the sums that HHI is computed from; y must be start MRR."""
         sides = self.y[1:]
         products = (sides[:, None] * sides[None]).reshape(-1, sides.shape[1])
         weights = np.concatenate([np.ones((1, sides.shape[1])), self.weights])
@@ -428,9 +437,9 @@ class ClusteredCells:
 def gathered_by_account(
     panel: Panel, ratios: Iterable[Ratio], chunks: Iterable[Floats]
 ) -> dict[str, ClusteredCells]:
-    """Sum the ratios' parts by account and tier, as they are and in every replicate.
+    """Compute the sums of ratios by account and tier, observed and in every replicate.
 
-    Parameters and cost are those of `gathered`, A accounts in place of N rows.
+    Parameters and cost are as for `gathered`, with A accounts instead of N.
     """
     chosen = list(ratios)
     before, after = panel.before, panel.after
@@ -470,28 +479,28 @@ def gathered_by_account(
 
 # ---- concentration: HHI by tier ------------------------------------------------------------------
 
-#: Share of the largest variance there could be that is what rounding leaves where nothing moved.
+#: Share of the largest possible variance up to which a variance is rounding error.
 _ROUNDING = 1e-12
-#: HHI of one tier that has it all.
+#: HHI of a single tier with all MRR.
 _WHOLE = 10_000
 
 
 @dataclass(frozen=True)
 class TierMoney:
-    """MRR by tier, T tiers of one score before U of another: as it is, then in each replicate.
+    """MRR by tier, observed and in each replicate: T tiers of one score, then U of another.
 
     Parameters
     ----------
     sums
-        Shape (1 + B, T + U).
+        Shape (1 + B, T + U): MRR of each tier.
     squares
-        Shape (1 + B, T + U, T + U): sums over accounts of what each has in two tiers, multiplied.
+        Shape (1 + B, T + U, T + U): sums over accounts of the product of their MRR in two tiers.
     moved
-        Says what each account adds to a weighted sum of tiers: from shape (T + U,) to (A,).
+        Returns each account's contribution to a weighted sum of tiers: from shape (T + U,) to (A,).
     tiers
         T and U.
     accounts
-        Of those that pay.
+        Number of paying accounts.
     """
 
     sums: Floats
@@ -503,11 +512,11 @@ class TierMoney:
 
 @dataclass(frozen=True)
 class _QuadraticForm:
-    """The sum of signed squares of shares' distances to an even split, and what chance does to it.
+    """A signed sum of squared distances of shares from an even split, and the moments of its error.
 
-    Each of shape (1 + B,). With d the distances, A the signs and S the covariance of the shares,
-    `value` is d'Ad, `excess` the trace of AS, by which chance raises it on average, `spread` the
-    trace of ASAS and `pull` d'ASAd; `size` is what both could come to, if nothing cancelled.
+    Each field has shape (1 + B,). With distances d, the diagonal matrix A of signs and covariance S
+    of the shares: `value` is d'Ad; `excess` is tr(AS), its mean error; `spread` is tr(ASAS); `pull`
+    is d'ASAd; `size` bounds `spread` and `pull` from above.
     """
 
     value: Floats
@@ -518,16 +527,15 @@ class _QuadraticForm:
 
 
 def concentration(money: TierMoney, *, level: float) -> tuple[Interval, Interval, Interval]:
-    """Return HHI before, after and the change, between 0 and 10,000; null without any MRR.
+    """Return the intervals of HHI before, after and of its change, in points; null without MRR.
 
     Notes
     -----
-    Of one score the interval has all values that lie no further from what was found than chance
-    takes them, at the variance that each would have: as Wilson's of a share. How far chance goes is
-    the normal's, Student's with as many degrees of freedom as the accounts give, or that of the
-    studentised bootstrap, whichever is more. Of a change the interval is the studentised
-    bootstrap's around the value less what chance adds to it. An interval holds its value.
-    Cost: B x A x (T + U)².
+    The interval of one score holds all true values that are compatible with the estimate, each
+    with its own variance, as Wilson's interval of a share does. The quantiles are Student's, with
+    Satterthwaite's degrees of freedom, or those of the studentised bootstrap if wider. The interval
+    of a change is the studentised bootstrap's around the estimate less its mean error. An interval
+    always includes its value. Cost: B x A x (T + U)².
     """
     count, both = money.tiers[0], sum(money.tiers)
     before, after = np.zeros(both), np.zeros(both)
@@ -540,7 +548,7 @@ def concentration(money: TierMoney, *, level: float) -> tuple[Interval, Interval
 
 
 def _of_one(money: TierMoney, signs: Floats, level: float) -> Interval:
-    """Return HHI of one of the two scores."""
+    """Return the interval of the HHI of one score."""
     form, degrees = _form(money, signs)
     even = 1 / np.count_nonzero(signs)
     value, pull = float(form.value[0]), float(form.pull[0])
@@ -555,7 +563,7 @@ def _of_one(money: TierMoney, signs: Floats, level: float) -> Interval:
     if ends is None:
         value = _WHOLE * (even + value)
         return unknown(value, level=level, accounts=money.accounts, reason=TOO_FEW)
-    # At either end t, (c - t)² = reach² (2 spread + 4 slope t), with c the value less the excess.
+    # An end t solves (c - t)² = reach² (2 spread + 4 slope t), where c is value - excess.
     centre, slope, spread = value - float(form.excess[0]), slope[0], float(form.spread[0])
 
     def true(reach: float) -> float:
@@ -568,15 +576,16 @@ def _of_one(money: TierMoney, signs: Floats, level: float) -> Interval:
 
 
 def _of_change(money: TierMoney, signs: Floats, level: float) -> Interval:
-    """Return HHI after minus HHI before, accounts paired."""
+    """Return the interval of HHI after minus HHI before, with accounts paired."""
     count, squares = money.tiers[0], money.squares[0]
     both = (squares[:count, count:], squares[count:, count:])
     if money.sums[0].any() and all(_same(squares[:count, :count], each) for each in both):
         return Interval(0.0, 0.0, 0.0, level, money.accounts)
     form, degrees = _form(money, signs)
-    # Each is counted from an even split of its own tiers.
+    # The form measures each HHI from the even split of its own tiers.
     value = float(form.value[0]) + 1 / money.tiers[1] - 1 / money.tiers[0]
-    # The squares of what was found are larger than those of the truth, by twice the spread.
+    # The variance is 4 pull + 2 spread at the true shares, but the estimated pull is too large by
+    # `spread` on average.
     variance = np.maximum(4 * form.pull - 2 * form.spread, 2 * form.spread)
     deviations = np.sqrt(np.where(variance > _ROUNDING * form.size, variance, 0.0))
     found = _refused(money, value, float(deviations[0]), level)
@@ -600,12 +609,12 @@ def _of_change(money: TierMoney, signs: Floats, level: float) -> Interval:
 
 
 def _same(one: Floats, two: Floats) -> bool:
-    """Whether two tables of sums are of the same accounts, added up in whatever order."""
+    """Return whether two tables of sums are equal, whatever the order of summation."""
     return one.shape == two.shape and np.allclose(one, two, rtol=1e-12, atol=0)
 
 
 def _refused(money: TierMoney, value: float, error: float, level: float) -> Interval | None:
-    """Return the value without an interval, and why; None where it has one."""
+    """Return the value without an interval, with the reason; None if an interval is possible."""
     if not np.isfinite(value):
         return unknown(None, level=level, accounts=money.accounts, reason=NOTHING)
     if money.accounts >= LEAST and error > 0:
@@ -615,13 +624,13 @@ def _refused(money: TierMoney, value: float, error: float, level: float) -> Inte
 
 
 def _form(money: TierMoney, signs: Floats) -> tuple[_QuadraticForm, float]:
-    """Return the form of some signs, and the degrees of freedom of its error."""
+    """Return the quadratic form with given signs, and the degrees of freedom of its error."""
     count = money.tiers[0]
     even = np.repeat(1 / np.array(money.tiers), money.tiers)
     with np.errstate(divide="ignore", invalid="ignore"):
         whole = money.sums[:, :count].sum(axis=1)[:, None]
         shares = money.sums / whole
-        # What accounts have in a tier times their MRR, which the tiers of either score add up to.
+        # Sums of an account's MRR in a tier times its whole MRR, the sum over the tiers of a score.
         own = money.squares[:, :count].sum(axis=1)
         crossed = shares[:, :, None] * own[:, None, :]
         covariance = money.squares - crossed - np.swapaxes(crossed, 1, 2)

@@ -1,4 +1,4 @@
-"""The probability behind a score: fitted on the accounts searched, held against other ones."""
+"""Probabilities of leaving by score: fitted on the accounts searched, tested on other accounts."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Reliability", "calibrated", "reliability"]
 
-#: Steps of a table, so that a person can read it; and accounts behind each, as behind a segment.
+#: Most steps of a table, so that it stays readable, and fewest accounts of a step.
 MOST_STEPS, LEAST_ACCOUNTS = 20, 50
-#: Groups of equal size over which the calibration error is taken.
+#: Groups of about equal size over which the calibration error is computed.
 _GROUPS = 10
 _DRAWS = 1_000
 
@@ -41,7 +41,7 @@ _DRAWS = 1_000
 def _counted(
     matrix: AccountMatrix, spec: ScoringSpec, scores: Counts | None = None
 ) -> tuple[Counts, Counts]:
-    """Return by score value how many accounts left, and how many have a label."""
+    """Return the number of accounts that left, and of those with a label, by score value."""
     if scores is None:
         evaluator = LocalEvaluator(matrix, spec, threads=1)
         scores = evaluator.scores([term.weight for term in spec.terms])
@@ -55,31 +55,32 @@ def _counted(
 def calibrated(
     matrix: AccountMatrix, spec: ScoringSpec, on: date, scores: Counts | None = None
 ) -> Calibration | None:
-    """Fit how many of the accounts with such a score leave.
+    """Fit the probability of leaving to the scores of accounts.
 
     Parameters
     ----------
     matrix
-        The accounts to fit on: those searched, never the holdout. Accounts without a label, and
-        former ones, don't count.
+        The accounts to fit on: those searched, never the holdout. Accounts without a label and
+        former ones are left out.
     spec
         Its weights give the scores.
     on
-        The day, which the table bears.
+        The date of the fit, which is stored in the table.
     scores
-        What its weights give, int64, shape (N,), in hundredths of a point; None computes them.
+        Scores by the spec's weights, int64, shape (N,), in hundredths of a point; None computes
+        them.
 
     Returns
     -------
     Calibration or None
-        Twenty steps at most, of 50 accounts or more each, monotone in the direction of the spec's
-        orientation; None where nobody left, or nobody stayed.
+        At most 20 steps, monotone in the direction of the spec's orientation, of 50 accounts or
+        more each (a single step may have fewer); None if nobody left, or nobody stayed.
 
     Notes
     -----
-    Isotonic regression: neighbouring scores whose shares stand in the wrong order are pooled. It
-    counts whole accounts, so no order of rows, engine or machine changes it. One pass over the
-    accounts.
+    Isotonic regression: neighbouring scores whose shares are in the wrong order are pooled. It
+    counts whole accounts, so it depends on neither row order, nor engine, nor machine. One pass
+    over the accounts.
     """
     left, labelled = _counted(matrix, spec, scores)
     total, gone = int(labelled.sum()), int(left.sum())
@@ -105,7 +106,7 @@ def calibrated(
 
 @dataclass(frozen=True)
 class Reliability(PlainData):
-    """What became of accounts beside the probabilities that a score gave them."""
+    """The outcomes of accounts compared with the probabilities that a score gave them."""
 
     _beside = ("off", "sentence")
 
@@ -150,30 +151,33 @@ class Reliability(PlainData):
         return own if self.several else {k: v for k, v in own.items() if k != "several"}
 
     def to_json(self) -> str:
-        """Return everything as JSON text, as a journal keeps it."""
+        """Return everything as JSON text, the form in a journal."""
         return json.dumps(self.as_json(), sort_keys=True)
 
 
 def reliability(
     matrix: AccountMatrix, spec: ScoringSpec, *, level: float = 0.95
 ) -> Reliability | None:
-    """Hold a spec's probabilities against what became of accounts.
-
-    None where it has none that belong to its scores, or no account has a label.
+    """Compare a spec's probabilities with the outcomes of accounts.
 
     Parameters
     ----------
     matrix
         Accounts that the probabilities were not fitted on.
     level
-        Of the intervals, in (0, 1).
+        Confidence level of the intervals, in (0, 1).
+
+    Returns
+    -------
+    Reliability or None
+        None if the spec has no probabilities for its present scores, or no account has a label.
 
     Notes
     -----
-    The calibration error is taken over ten groups of as many accounts each, equal probabilities in
-    one group (Naeini, Cooper & Hauskrecht 2015); its interval is the basic bootstrap's, by a fixed
-    seed. Where accounts have several rows, whole accounts are drawn, and the difference's standard
-    error is that of sums over each account's rows.
+    The calibration error is computed over ten groups of about equal size, with equal probabilities
+    in one group (Naeini, Cooper & Hauskrecht 2015). Its interval is the basic bootstrap's, with a
+    fixed seed. Where accounts have several rows, whole accounts are drawn, and the difference's
+    standard error is that of sums over each account's rows.
     """
     calibration = calibration_of(spec)
     if calibration is None:
@@ -204,14 +208,14 @@ def reliability(
     else:
         each = _by_account(matrix, spec, step_of, count)
         pulls = (each[0] - each[1] * (chances + observed - predicted)).sum(axis=1) / accounts
-        # What the table was fitted on had several rows an account as well.
+        # The design effect, also for the table's fit, as its accounts had several rows as well.
         effect = max(1.0, float(pulls @ pulls) / own)
         own, fitted = own * effect, fitted * effect
         whole = len(pulls)
         times = generator.multinomial(whole, np.full(whole, 1 / whole), size=_DRAWS)
         lost, counted = times @ each[0], times @ each[1]
-        # Accounts' own departures from each step's share, with signs drawn anew: where all
-        # probabilities are right, chance gives as much.
+        # Deviations by chance if all probabilities are right: each account's deviations from the
+        # shares of the steps, with random signs.
         rates = gone / np.maximum(there, 1)
         signs = 2.0 * generator.integers(0, 2, size=(_DRAWS, whole)) - 1
         right = there * chances + signs @ (each[0] - each[1] * rates)
@@ -241,14 +245,14 @@ def reliability(
 def _by_account(
     matrix: AccountMatrix, spec: ScoringSpec, step_of: NDArray[np.intp], count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return by account and step how many of its rows left, and have a label; shape (A, steps)."""
-    assert matrix.account_of is not None  # a table of several dates has it
+    """Return the rows that left, and those with a label, by account and step; shape (A, steps)."""
+    assert matrix.account_of is not None  # set in a table of several dates
     scores = LocalEvaluator(matrix, spec, threads=1).scores([term.weight for term in spec.terms])
     both = matrix.rows(Movement.LOST_NONPAYING, Movement.KEPT_NONPAYING)
     lost = matrix.rows(Movement.LOST_NONPAYING, Movement.LOST_PAYING)
     accounts, whose = np.unique(matrix.account_of[both], return_inverse=True)
     cell, size = whose * count + step_of[scores[both]], len(accounts) * count
-    # Those who left come first among the labelled.
+    # Among the labelled rows, those of accounts that left come first.
     gone = np.bincount(cell[: lost.stop - lost.start], minlength=size)
     there = np.bincount(cell, minlength=size)
     left, labelled = (counted.reshape(-1, count).astype(np.float64) for counted in (gone, there))
@@ -258,11 +262,11 @@ def _by_account(
 def _variances(
     shares: NDArray[np.float64], accounts: int, steps: Sequence[CalibrationStep]
 ) -> tuple[float, float]:
-    """Return the variance of observed less predicted where the probabilities are right.
+    """Return the variance of observed less predicted if the probabilities are right, in two parts.
 
-    In two parts: of the accounts at hand, and of those that the table was fitted on.
+    The first part is from the accounts at hand, the second from those of the fit.
     """
-    # A step in which all left, or none, is not certain for that.
+    # Shares are smoothed, as a step in which all or none left still varies.
     smoothed = [(step.left + 0.5) / (step.accounts + 1) for step in steps]
     each = np.array([p * (1 - p) for p in smoothed])
     fitted = each / np.array([step.accounts for step in steps])
@@ -270,7 +274,7 @@ def _variances(
 
 
 def _groups(there: NDArray[np.float64], chances: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Put steps into groups of as many accounts, from the lowest probability up."""
+    """Return the group of each step; groups have about equal size, the lowest probability first."""
     order = np.argsort(chances, kind="stable")
     middle = np.cumsum(there[order]) - there[order] / 2
     groups = np.empty(len(there), dtype=np.intp)
@@ -284,7 +288,7 @@ def _error(
     chances: NDArray[np.float64],
     groups: NDArray[np.intp],
 ) -> NDArray[np.float64]:
-    """Return calibration errors of B tables, counts of shape (B, steps)."""
+    """Return the calibration error of each of B tables, given as counts of shape (B, steps)."""
     inside = np.equal.outer(groups, np.arange(_GROUPS)).astype(np.float64)
     apart = np.abs(gone @ inside - (there * chances) @ inside).sum(axis=1)
     found: NDArray[np.float64] = apart / there.sum(axis=1)

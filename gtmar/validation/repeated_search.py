@@ -1,12 +1,12 @@
-"""A run's search over other accounts: shuffled outcomes (null), halves of them (stability).
+"""A run's search repeated over shuffled outcomes (null) and halves of the accounts (stability).
 
-A null search asks two things. Does the score know anything? Outcomes are shuffled among all
-accounts, and the best value stands against the best values there. Is it better than the start?
-Outcomes are shuffled among accounts of like score at the start, so that the start knows what it
-knew and nothing is left to find, and the gain stands against the gains there.
+A null search answers two questions. Does the score know anything? Outcomes are shuffled among all
+accounts, and the best value is compared with the best values there. Is it better than the start?
+Outcomes are shuffled among accounts of similar score at the start, so that the start keeps its
+order but nothing is left to find, and the gain is compared with the gains there.
 
-Encoders that were fitted to outcomes are fitted anew to those of each draw, so that noise pays for
-all that it gave. The terminal and a run's page word the answers by the same sentences.
+Encoders that depend on outcomes are refitted to each draw, so that the null distribution includes
+the optimism of fitting them. The terminal and a run's page use the same sentences.
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ __all__ = [
     "value_by_chance",
 ]
 
-#: Above this a p-value says that chance gives as much.
+#: p-value above which a result counts as due to chance.
 CHANCE = 0.05
 
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """What a search came to."""
+    """The result of one search."""
 
     start_value: float | None
     value: float | None
     weights: tuple[int, ...]
     experiments: int
-    #: What was searched: the spec, or that with the encoders fitted anew.
+    #: The spec that was searched, with refitted encoders if there are any.
     spec: ScoringSpec = field(repr=False)
 
     def gain(self, sign: int) -> float | None:
-        """Return by how much it got better; None where the start has no value."""
+        """Return the improvement over the start; None without a value on either side."""
         if self.start_value is None or self.value is None:
             return None
         return sign * (self.value - self.start_value)
@@ -74,7 +74,7 @@ class SearchOutcome:
 
 @dataclass(frozen=True)
 class RepeatedSearch:
-    """A search that can be done over any matrix; nothing is journaled.
+    """A search that can be repeated over any matrix; nothing is journaled.
 
     Parameters
     ----------
@@ -83,14 +83,14 @@ class RepeatedSearch:
     judge
         Objective and guardrails.
     proposer
-        Makes a fresh proposer; each search needs its own, since some learn.
+        Returns a new proposer; each search needs its own, since some learn.
     limits
-        When a search stops.
+        Limits at which a search stops.
     given
-        Fits the vectors to try first to a matrix, anew for each; None for none.
+        Returns the weight vectors to try first, fitted to a matrix; None for none.
     refit
-        Fits encoders to a matrix, anew for each, which then has columns beside those of the terms;
-        None where all encoders stay.
+        Fits encoders to a matrix, whose columns must include those to be encoded; None if no
+        encoder depends on outcomes.
     """
 
     spec: ScoringSpec
@@ -101,7 +101,7 @@ class RepeatedSearch:
     refit: EncoderRefit | None = None
 
     def over(self, matrix: AccountMatrix) -> SearchOutcome:
-        """Search one matrix."""
+        """Search over one matrix."""
         spec = self.spec if self.refit is None else self.refit.fitted(matrix)
         matrix = self.encoded(matrix, spec)
         evaluator = LocalEvaluator(matrix, spec, expected=self.limits.experiments, by_rule=True)
@@ -118,11 +118,11 @@ class RepeatedSearch:
         return SearchOutcome(loop.start_value, climb.value, climb.weights, climb.experiments, spec)
 
     def encoded(self, matrix: AccountMatrix, spec: ScoringSpec) -> AccountMatrix:
-        """Return a matrix as a spec encodes it: the search's own, or one that was fitted anew."""
+        """Return a matrix encoded by a spec, the search's own or one with refitted encoders."""
         return matrix if self.refit is None else self.refit.encoded(matrix, spec)
 
     def over_drawn(self, draw: Callable[..., AccountMatrix], number: int) -> SearchOutcome:
-        """Search what is drawn by a number."""
+        """Search over the draw of a number."""
         return self.over(draw(number=number))
 
     def over_each(
@@ -132,9 +132,9 @@ class RepeatedSearch:
         watch: Callable[[int, int], None] | None,
         processes: Processes | None,
     ) -> list[SearchOutcome]:
-        """Search what is drawn by numbers 1 to `searches`, side by side where that is quicker.
+        """Search over the draws 1 to `searches`, in parallel where that is quicker.
 
-        `watch` is told how many of how many are done.
+        `watch` is called with the numbers of finished and of all searches.
         """
         task, finished = partial(self.over_drawn, draw), 0
 
@@ -159,14 +159,14 @@ class RepeatedSearch:
 
 @dataclass(frozen=True)
 class Chance:
-    """What a search found, and what the same search found where only chance is.
+    """The result of a search beside those of the same search on resampled outcomes.
 
     Parameters
     ----------
     found
         The value or gain in question.
     drawn
-        That of each search on drawn outcomes, smallest first.
+        The value or gain of each search on resampled outcomes, smallest first.
     sign
         1 where more is better, -1 where less is.
     """
@@ -177,12 +177,12 @@ class Chance:
 
     @property
     def as_good(self) -> int:
-        """How many searches on drawn outcomes found as much."""
+        """Number of searches on resampled outcomes with a result at least as good."""
         return sum(self.sign * value >= self.sign * self.found for value in self.drawn)
 
     @property
     def p_value(self) -> float:
-        """(1 + searches on drawn outcomes that found as much) / (1 + searches); never 0.
+        """(1 + `as_good`) / (1 + searches); never 0.
 
         References
         ----------
@@ -191,12 +191,12 @@ class Chance:
         return (1 + self.as_good) / (1 + len(self.drawn))
 
     def quantile(self, share: float) -> float:
-        """Return what a share of the searches on drawn outcomes found no better than."""
+        """Return the quantile of the resampled results, ordered from the worst up."""
         return self.sign * float(np.quantile([self.sign * value for value in self.drawn], share))
 
     @property
     def facts(self) -> dict[str, float]:
-        """What is said of it: `found`, `p_value`, `typical` and `high`, the median and 95 %."""
+        """`found`, `p_value`, and the median (`typical`) and 95 % quantile (`high`) by chance."""
         ends = {"typical": self.quantile(0.5), "high": self.quantile(0.95)}
         return {"found": self.found, "p_value": self.p_value, **ends}
 
@@ -211,21 +211,23 @@ def value_by_chance(
     watch: Callable[[int, int], None] | None = None,
     processes: Processes | None = None,
 ) -> Chance:
-    """Hold a search's best value against those on outcomes shuffled among all accounts.
+    """Compare a search's best value with those on outcomes shuffled among all accounts.
 
     Parameters
     ----------
     searches
         1 or more; a p-value can't be below 1 / (searches + 1).
     seed
-        Keys what is drawn; the order of the matrix's rows changes nothing.
+        Keys the draws; the order of the matrix's rows makes no difference.
+    watch
+        Called with the numbers of finished and of all searches.
     processes
-        What searches side by side; None for one after another. The answer is the same.
+        Runs searches in parallel; the result is the same.
 
     Notes
     -----
-    A search whose objective has no value on drawn outcomes counts as one that found 0. Cost: that
-    of `searches` runs.
+    A search whose objective has no value on shuffled outcomes counts as having reached 0. Cost:
+    that of `searches` runs.
     """
     matrix = in_order_of_content(matrix)
     draw = partial(shuffled, matrix, seed=seed)
@@ -244,9 +246,9 @@ def gain_by_chance(
     watch: Callable[[int, int], None] | None = None,
     processes: Processes | None = None,
 ) -> Chance:
-    """Hold a gain (above 0 is better) against those where nothing is left to find.
+    """Compare a gain, above 0 if better, with those where there is nothing to find.
 
-    There, outcomes are shuffled among accounts of like score at the start. All else is as for
+    Outcomes are shuffled among accounts of similar score at the start. All else is as for
     `value_by_chance`.
     """
     matrix = in_order_of_content(matrix)
@@ -265,20 +267,19 @@ class WeightStability:
     Parameters
     ----------
     name
-        The term's.
+        The term's name.
     start, found
-        Weight that the searches start from, and the one in question.
+        The weight at the start of the searches, and the weight in question.
     low, middle, high
-        Median of the weights found, and the ends between which 95 % of them lie.
+        The 2.5 % quantile, median and 97.5 % quantile of the searches' weights.
     sign_held
-        Share of searches whose weight has the sign of `found`, 0 being a sign of its own.
+        Share of searches whose weight has the sign of `found`; 0 is a sign of its own.
     direction_held
-        Share of searches that moved the weight from its start the way `found` lies; None where
-        that is the start.
+        Share of searches that moved the weight from the start in the direction of `found`; None if
+        `found` is the start.
     reading
-        `holds` where the two halves of a whole give it one sign as often as noise would in 5 % of
-        cases; else `noise`, since nobody can say whether it is for or against an account; `fixed`
-        where its bounds leave no room.
+        ``holds`` if complementary halves agree on the sign more often than they do in 95 % of cases
+        of noise; ``noise`` if not, as the sign may be wrong; ``fixed`` if the bounds leave no room.
     """
 
     name: str
@@ -301,14 +302,17 @@ def searched_again(
     watch: Callable[[int, int], None] | None = None,
     processes: Processes | None = None,
 ) -> NDArray[np.int64]:
-    """Search halves of the accounts, keyed by `seed`: 1 and 2 are of a whole, and so on.
+    """Search over halves of the accounts, keyed by `seed`: 1 and 2 are complementary, and so on.
 
     Returns
     -------
     ndarray of int64, shape (searches, F)
-        The weights that each one ended with, whatever the order of the matrix's rows; as the spec's
-        encoders are turned, where those of a half are turned round. Cost: that of `searches` runs
-        over half the accounts.
+        The final weights of each search, independent of the order of the matrix's rows. Where an
+        encoder refitted to a half runs opposite to the spec's, the weight's sign is reversed.
+
+    Notes
+    -----
+    Cost: that of `searches` runs over half the accounts.
     """
     matrix = in_order_of_content(matrix)
     draw = partial(halved, matrix, seed=seed)
@@ -322,8 +326,8 @@ def searched_again(
         like = np.array([_alike(own[term], each[term]) for each in columns])
         weights[:, term] *= np.where(like < 0, -1, 1)
         for one in range(0, searches - 1, 2):
-            # Halves whose curves go against each other can't both go with the whole's, which is
-            # made of the two: where they seem to, the one that is less like it goes against it.
+            # If the encoders of two halves oppose each other, they can't both agree with that of
+            # the whole. If both seem to, the one that correlates less with it is reversed.
             turned = _alike(columns[one][term], columns[one + 1][term]) * np.prod(
                 like[one : one + 2]
             )
@@ -333,7 +337,7 @@ def searched_again(
 
 
 def _alike(one: NDArray[np.integer], other: NDArray[np.integer]) -> float:
-    """Return the correlation of two encodings of a column, shape (N,); 1 where either is flat."""
+    """Return the correlation of two encodings of a column, shape (N,); 1 if either is constant."""
     if one is other or one.min() == one.max() or other.min() == other.max():
         return 1.0
     return float(np.corrcoef(one, other)[0, 1])
@@ -342,7 +346,7 @@ def _alike(one: NDArray[np.integer], other: NDArray[np.integer]) -> float:
 def read_weights(
     spec: ScoringSpec, weights: Sequence[int], drawn: NDArray[np.int64]
 ) -> tuple[WeightStability, ...]:
-    """Say of each of F weights what the searches, of shape (searches, F), made of it."""
+    """Return the stability of F weights, from those of the searches, shape (searches, F)."""
     read = []
     for term, weight, column in zip(spec.terms, weights, drawn.T, strict=True):
         low, middle, high = (float(v) for v in np.quantile(column, [0.025, 0.5, 0.975]))
@@ -365,9 +369,9 @@ def read_weights(
 
 
 def _holds(drawn: NDArray[np.int64]) -> bool:
-    """Whether the halves of a whole agree on a weight's sign so often that chance seldom does.
+    """Return whether complementary halves agree on a weight's sign more often than by chance.
 
-    On noise, any number of pairs of halves that disagree is as likely as any other.
+    On noise, every number of disagreeing pairs is equally likely.
     """
     signs = np.sign(drawn)
     pairs = signs[: len(signs) // 2 * 2].reshape(-1, 2).sum(axis=1)
@@ -377,12 +381,12 @@ def _holds(drawn: NDArray[np.int64]) -> bool:
     return bool(disagree <= max(0, int(CHANCE * (1 + len(pairs))) - 1))
 
 
-# ---- what a null search answers ------------------------------------------------------------------
+# ---- the answers of a null search ----------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class NullAnswers:
-    """What was found on drawn outcomes, as an event has it, and what that says."""
+    """The results of a null search, as recorded in an event, and their interpretation."""
 
     objective: str
     #: Gain of the run, as an improvement.
@@ -404,17 +408,17 @@ class NullAnswers:
 
     @property
     def as_good(self) -> int:
-        """How many searches gained as much as the run."""
+        """Number of searches that gained at least as much as the run."""
         return _as_good(self.p_value, self.gains)
 
     @property
     def reading(self) -> Literal["proven", "chance", "few"]:
-        """Whether the run is better than its start; `few` where more searches could say so."""
+        """Whether the run is better than its start; ``few`` if more searches could prove it."""
         return _reading(self.p_value, self.gains)
 
     @property
     def sentences(self) -> list[str]:
-        """Both answers, the score's own first; an earlier version's is worded as what it was."""
+        """Both answers, that about the score first; one for events of an earlier version."""
         p = f"(p = {self.p_value:.2g})"
         if self.knows is None:
             return [
@@ -431,7 +435,7 @@ class NullAnswers:
         return f"{len(self.gains):,} {'try' if len(self.gains) == 1 else 'tries'}"
 
     def _knows(self, knows: dict[str, Any]) -> str:
-        """Answer whether the score knows anything."""
+        """Return the sentence on whether the score knows anything."""
         found, p = f"{knows['found']:.4f}", f"(p = {knows['p_value']:.2g})"
         as_good = _as_good(knows["p_value"], knows["values"])
         there = (
@@ -459,7 +463,7 @@ class NullAnswers:
         }[reading]
 
     def _better(self, p: str) -> str:
-        """Answer whether the run is better than its start."""
+        """Return the sentence on whether the run is better than its start."""
         if self.found <= 0:
             return "The search found nothing better than the start: there is no gain to doubt."
         often = f"in {self.as_good:,} of them" if self.as_good else "in none of them"

@@ -1,7 +1,7 @@
-"""An account matrix drawn anew: outcomes shuffled among all or like accounts, or half the accounts.
+"""Resampled account matrices: outcomes shuffled among all or similar accounts, or half of them.
 
-All stay ordinary matrices, so that the very same search runs over them. In a table of several dates
-it is whole accounts that are drawn, and whole histories of features that change hands.
+The results are ordinary matrices, so the same search runs over them. In a table of several dates,
+whole accounts are drawn, and whole histories of features are exchanged.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 
 __all__ = ["ALIKE", "halved", "in_order_of_content", "repeated", "shuffled"]
 
-#: Accounts of like score among which outcomes are shuffled, about. The more of them, the less is
-#: left of the start's own order; the fewer, the more accounts keep their own outcome.
+#: Approximate number of accounts of similar score among which outcomes are shuffled. With more of
+#: them, less of the start's own order is left; with fewer, more accounts keep their own outcome.
 ALIKE = 25
-#: Who exchanges outcomes with whom: the labelled, the unlabelled, the former; first and last class.
+#: Groups that exchange outcomes, first and last class of each: labelled, unlabelled, former.
 _GROUPS = (
     (Movement.LOST_NONPAYING, Movement.KEPT_NONPAYING),
     (Movement.UNLABELLED, Movement.UNLABELLED),
     (Movement.UNLABELLED_PAYING, Movement.UNLABELLED_PAYING),
     (Movement.FORMER_LOST, Movement.FORMER_WON_BACK),
 )
-#: Odd, of random bits, for a hash by multiplication.
+#: An odd number of random bits, for a multiplicative hash.
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 def in_order_of_content(matrix: AccountMatrix) -> AccountMatrix:
-    """Return the same accounts in an order that doesn't depend on that of the table's rows.
+    """Return the same accounts in an order that doesn't depend on the order of the table's rows.
 
-    So that a draw by row number depends on no order either. Rows stay in the order of their codes;
-    within one, a hash of all that is known of an account decides.
+    So draws by row number don't depend on it either. Rows stay in the order of their movement and
+    activation codes; within a code, they are sorted by a hash of all other columns.
     """
     money = (matrix.start, matrix.end, matrix.ltv, matrix.day_codes)
     segments = (each.codes for each in matrix.segments)
@@ -58,7 +58,7 @@ def in_order_of_content(matrix: AccountMatrix) -> AccountMatrix:
 def shuffled(
     matrix: AccountMatrix, *, seed: int, number: int, scores: NDArray[np.int64] | None = None
 ) -> AccountMatrix:
-    """Give every account the whole outcome of another: what is left between them is chance.
+    """Permute outcomes among accounts, so that features and outcomes are related by chance alone.
 
     Parameters
     ----------
@@ -67,22 +67,23 @@ def shuffled(
     seed, number
         Key the generator; the n-th shuffle of a seed is always the same.
     scores
-        Shape (N,): shuffle among accounts of like score only, some `ALIKE` at a time, so that the
-        scores know what they knew, and features nothing beyond. None to shuffle among all.
+        Shape (N,): shuffle only among some `ALIKE` accounts of similar score, so that the scores
+        keep their relation to outcomes, and features have none beyond it. None to shuffle among
+        all.
 
     Notes
     -----
-    Features move, outcomes stay: MRR, end MRR and flags of an account keep together. A segment is
-    what an account is, so it moves with the features. Labelled, unlabelled and former accounts
-    exchange outcomes among themselves, since what an objective counts isn't what it asks about.
+    Features move between rows and outcomes stay, so MRR, end MRR and label of an account stay
+    together. Segments and rule flags move with the features. Labelled, unlabelled and former
+    accounts exchange only among themselves, so the accounts that an objective counts stay the same.
 
-    Where accounts have several rows, all features of one account go to one other, and on each date
-    the receiver has what the giver had on that date, or on its date nearest to it: so both sides
-    keep their histories, and what links them is chance. Accounts of the same dates alone would be
-    no null: who left has no dates after that, so it would go on saying who leaves. Like score is
-    then like mean score.
+    Where accounts have several rows, all features of one account go to one other account. On each
+    date, the receiver has the features that the giver had on that date or on the nearest one. So
+    both sides keep their histories. Exchanging only among accounts with the same dates would be no
+    null: an account that left has no later dates, so its dates would still tell who leaves. Similar
+    score means similar mean score then.
     """
-    # Another stream for each of the two, by the counter's last word.
+    # The last word of the counter gives each of the two kinds a stream of its own.
     counter = [0, 0, 0, 0 if scores is None else 1]
     generator = np.random.Generator(np.random.Philox(key=[seed, number], counter=counter))
     order = np.arange(matrix.accounts)
@@ -109,10 +110,10 @@ def shuffled(
 def _givers(
     size: int, scores: NDArray[np.float64] | None, generator: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Say of each of so many who gives its features to it; of like score where scores are given."""
+    """Return which of `size` accounts gives its features to each; of similar score, if given."""
     if scores is None:
         return generator.permutation(size)
-    # Ties lie by chance, apart for those who give and those who take.
+    # Ties are in random order, a different one for givers and takers.
     givers, takers = (np.lexsort((generator.random(size), scores)) for _ in range(2))
     strata = np.arange(size) * max(1, size // ALIKE) // max(1, size)
     found = np.empty(size, dtype=np.intp)
@@ -123,9 +124,9 @@ def _givers(
 def _nearest(
     whose: NDArray[np.intp], dates: NDArray[np.int16], givers: NDArray[np.intp]
 ) -> NDArray[np.intp]:
-    """Return for each row that of its account's giver of the date nearest to its own."""
+    """Return for each row its giver's row of the nearest date."""
     far = np.intp(3 * (int(dates.max(initial=0)) + 1))
-    # In one line, account after account, so far apart that none is near another.
+    # All accounts on one line, so far apart that the nearest date is always of the same account.
     line = whose * far + dates
     order = np.argsort(line)
     there, wanted = line[order], givers[whose] * far + dates
@@ -136,11 +137,11 @@ def _nearest(
 
 
 def halved(matrix: AccountMatrix, *, seed: int, number: int) -> AccountMatrix:
-    """Draw half the accounts; draws 1 and 2, 3 and 4, ... of a seed are two halves of a whole.
+    """Draw half the accounts; draws 1 and 2, 3 and 4, ... of a seed are complementary halves.
 
-    Unlike two bootstrap resamples, the two know nothing of each other's outcomes; and each varies
-    about the whole as a bootstrap resample does. Shah and Samworth, Variable selection with
-    error control: another look at stability selection, 2013.
+    Unlike two bootstrap resamples, the two halves share no outcomes, while each varies about the
+    whole as a resample does. Shah and Samworth, Variable selection with error control: another look
+    at stability selection, 2013.
     """
     generator = np.random.Generator(np.random.Philox(key=[seed, (number + 1) // 2]))
     count = matrix.distinct
@@ -153,7 +154,7 @@ def halved(matrix: AccountMatrix, *, seed: int, number: int) -> AccountMatrix:
 
 
 def repeated(matrix: AccountMatrix, times: NDArray[np.intp]) -> AccountMatrix:
-    """Return the matrix with each row as often as said, shape (N,), 0 leaving it out."""
+    """Return the matrix with each row repeated `times`, shape (N,); 0 leaves it out."""
     return matrix.take(np.repeat(np.arange(matrix.accounts), times))
 
 
