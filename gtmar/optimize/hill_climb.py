@@ -80,7 +80,7 @@ class Memory:
     #: Ids of the runs, and names of the F weights.
     runs: tuple[str, ...]
     names: tuple[str, ...]
-    #: Results by vector, the best first.
+    #: Results by vector, the best first, null values last.
     known: dict[Vector, Known] = field(repr=False)
     #: The best vectors that no guardrail blocked, at most `MOST_GIVEN`.
     best: tuple[Vector, ...]
@@ -245,6 +245,7 @@ class Climb:
     def _take_in(
         self, proposal: int, weights: tuple[int, ...], value: float | None, outcome: Outcome
     ) -> None:
+        """Update the state by one judged step, and let the proposer learn from it."""
         self.number += 1
         # All proposals since the last fresh one were known or repeated.
         known = outcome is _KNOWN

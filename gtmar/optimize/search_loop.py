@@ -211,6 +211,7 @@ class SearchLoop:
         batch: Batch,
         record: Callable[[list[Step], NDArray[np.int64], int], None] | None,
     ) -> None:
+        """Evaluate and judge a batch, record its steps, and move the evaluator after a win."""
         began = self._mark
         # A batch without fresh candidates still uses up proposals, so it is told too.
         sums = self.start_sums[:0]

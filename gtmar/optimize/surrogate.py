@@ -233,6 +233,7 @@ def options(
 def _options(
     code: _Code, known: Knowledge, raw: Raw, here: Integers, bounds: Bounds, ranked: Integers
 ) -> Options:
+    """Compute `options` by numpy or by machine code."""
     width, results, fenced = len(here), known.results, known.fenced
     moves, used = code.moves(raw, here, bounds)
     vectors = np.concatenate((known.vectors[:, :results], moves[: TUNING.ranked].T), axis=1)

@@ -111,6 +111,7 @@ class LearnedProposer:
         self._plan: list[Vector] = []
 
     def _freed(self, weights: Sequence[int]) -> Vector:
+        """Return the free ones of all weights."""
         return tuple(weights) if self._whole else tuple([weights[i] for i in self._free])
 
     def learn(self, result: Result) -> None:
@@ -133,6 +134,7 @@ class LearnedProposer:
         return {self._free[index]: vector[index] for index in changed}
 
     def _absorb(self, result: Result) -> None:
+        """Add a result to what is known, and adapt the radius to it."""
         _, before, after, old, new, won = result
         if not self._whole:
             before, after = self._freed(before), self._freed(after)
@@ -180,6 +182,7 @@ class LearnedProposer:
         return plan
 
     def _knowledge(self) -> Knowledge:
+        """Return the results so far, in the form that the surrogate needs."""
         vectors, values, results = self._results.arrays
         better, kept, fenced = self._fenced.arrays
         return Knowledge(

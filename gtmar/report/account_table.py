@@ -463,6 +463,7 @@ def encoder_pictures(
 
 
 def _without_interval(band: Band) -> Band:
+    """Drop the interval, which is invalid if accounts have several rows."""
     return replace(band, retention_low=None, retention_high=None)
 
 
@@ -491,6 +492,7 @@ def _values(
 def _picture(
     name: str, earned: str, values: pl.Series, points: pl.Series, kept: pl.Series
 ) -> EncoderPicture:
+    """Return the picture of one feature; the three series have one entry per account."""
     frame = pl.DataFrame({"value": values, "points": points, "kept": kept})
     known = frame.drop_nulls("value")
     if not values.dtype.is_numeric() or known.is_empty():
@@ -553,6 +555,7 @@ def _picture(
 def _band(
     name: str, low: float | None, high: float | None, rows: pl.DataFrame, accounts: int
 ) -> Band:
+    """Return a band of `rows`, a part of all `accounts`."""
     kept = rows["kept"].drop_nulls().drop_nans()
     points = float(rows["points"].mean())  # type: ignore[arg-type] # there is an account
     staying, known = int(kept.sum()), kept.len()

@@ -200,10 +200,12 @@ def _bounds(opened: RawHistory) -> list[date]:
 
 
 def _in_cents(amount: str) -> str:
+    """Write SQL that rounds an amount to whole cents, as an integer."""
     return f"cast(round({amount} * 100) as bigint)"
 
 
 def _revenue(recipe: SnapshotRecipe, *, one_off: bool = False) -> str:
+    """Return a SELECT of all recurring rows of revenue, or of all one-off ones."""
     source = recipe.revenue.shape.source
     return f"({recurring(recipe, f'({all_rows(recipe, source)})', one_off=one_off)})"
 
@@ -345,6 +347,7 @@ def _own_totals(opened: RawHistory, until: date) -> list[tuple[date, int]]:
 
 
 def _against_own(opened: RawHistory, months: pl.DataFrame, bounds: list[date]) -> list[Mismatch]:
+    """Compare the bridge's MRR at each month's end with `_own_totals`."""
     changes, total, at, found = _own_totals(opened, bounds[-1]), 0, 0, []
     ends = [0, *months["end"].to_list()]
     starts = [*months["start"].to_list(), ends[-1]]

@@ -129,6 +129,7 @@ def conflicts(opened: RawHistory) -> list[Conflict]:
 
 
 def _of_revenue(opened: RawHistory, look: _Look) -> None:
+    """Record contradictions of the revenue, with other sources and with flags."""
     recipe = opened.recipe
     shape, rules = recipe.revenue.shape, recipe.rules
     source = recipe.sources[shape.source]
@@ -206,6 +207,7 @@ def _of_revenue(opened: RawHistory, look: _Look) -> None:
 
 
 def _of_rates(opened: RawHistory, rows: str, look: _Look) -> None:
+    """Record faults in the table of rates, and amounts in currencies without a rate."""
     recipe, shape = opened.recipe, opened.recipe.revenue.shape
     account = account_of(recipe.sources[shape.source])
     if isinstance(shape.rates, RateTable):
@@ -269,6 +271,7 @@ def _of_months(opened: RawHistory, rows: str, look: _Look) -> None:
 
 
 def _of_subscriptions(opened: RawHistory, shape: Subscriptions, rows: str, look: _Look) -> None:
+    """Record invalid amounts and overlaps of subscriptions, and events outside of all of them."""
     recipe, rules = opened.recipe, opened.recipe.rules
     account = account_of(recipe.sources[shape.source])
     amount = quoted(shape.amount)

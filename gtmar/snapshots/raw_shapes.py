@@ -89,11 +89,13 @@ def _ids(table: RawColumns) -> list[str]:
 
 
 def _number(table: RawColumns, names: tuple[str, ...]) -> list[str]:
+    """Return the original names of those of the columns that exist and are numeric."""
     there = (table.columns[name] for name in names if name in table.columns)
     return [own for own in there if table.is_number(own)]
 
 
 def _times(table: RawColumns, names: tuple[str, ...]) -> list[str]:
+    """Return the original names of those of the columns that hold times or are empty."""
     there = (table.columns[name] for name in names if name in table.columns)
     return [own for own in there if table.is_time(own) or _empty(table, own)]
 
@@ -179,6 +181,7 @@ def generic_source(table: RawColumns) -> DraftedSource | None:
 
 
 def _monthly(table: RawColumns, shape: _Shape) -> DraftedSource | None:
+    """Recognise MRR by month: an amount and a month."""
     amounts = _number(table, _MRR) or _number(table, _PAID)
     months = [own for name, own in table.columns.items() if re.search(r"month", name)]
     for own in months:
@@ -209,6 +212,7 @@ def _monthly(table: RawColumns, shape: _Shape) -> DraftedSource | None:
 
 
 def _periods(table: RawColumns, shape: _Shape) -> DraftedSource | None:
+    """Recognise subscription periods: a start, an end and an amount."""
     begins, ends = _times(table, _STARTS), _times(table, _ENDS)
     if not begins:
         begins = _times(table, ("created_at", "created", "created_date")) if ends else []
@@ -285,6 +289,7 @@ def _attributes(table: RawColumns, shape: _Shape, taken: set[str], *, most: int)
 
 
 def _states(table: RawColumns, shape: _Shape) -> DraftedSource | None:
+    """Recognise versions of accounts: several rows each, with a day since when they hold."""
     since = _times(table, _STATES)
     if not since or table.is_unique(shape.account):
         return None
@@ -302,6 +307,7 @@ def _states(table: RawColumns, shape: _Shape) -> DraftedSource | None:
 
 
 def _today(table: RawColumns, shape: _Shape) -> DraftedSource | None:
+    """Recognise a table of accounts as they are today, such as a CRM's: one row each."""
     if not table.is_unique(shape.account) or not (
         _ACCOUNTS.search(table.name) or not _number(table, (*_MRR, *_PAID))
     ):
@@ -330,6 +336,7 @@ def _today(table: RawColumns, shape: _Shape) -> DraftedSource | None:
 
 
 def _payments(table: RawColumns, shape: _Shape) -> DraftedSource | None:
+    """Recognise payments, orders or order lines: a time and an amount, or price and quantity."""
     times = _times(table, _MOMENTS)
     amounts = [] if _TICKETS.search(table.name) else _number(table, _PAID)
     unit = _number(table, ("unit_price", "item_price", "price"))
@@ -393,6 +400,7 @@ def _others(table: RawColumns, taken: set[str]) -> list[str]:
 
 
 def _other_times(table: RawColumns, shape: _Shape, at: str) -> None:
+    """Add a doubt if other columns could be the date instead of `at`."""
     others = [
         own
         for name, own in table.columns.items()
@@ -406,6 +414,7 @@ def _other_times(table: RawColumns, shape: _Shape, at: str) -> None:
 
 
 def _events(table: RawColumns, shape: _Shape) -> DraftedSource | None:
+    """Recognise any other table with a time as events, among them tickets and cancellations."""
     times = _times(table, _MOMENTS) or [
         own
         for name, own in table.columns.items()

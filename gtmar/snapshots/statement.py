@@ -239,6 +239,7 @@ def interval(span: Span) -> str:
 
 
 def _months(shape: Transactions) -> str:
+    """Write the number of months that a payment covers as a SQL interval."""
     months = shape.months
     return f"interval {f'({quoted(months)})' if isinstance(months, str) else months} month"
 
