@@ -1,1 +1,1 @@
-"""What leaves for other systems: a score as SQL, and tables in a lakehouse."""
+"""Exchange with other systems: SQL, dbt, MLflow, lakehouse tables, and JSONL experiments."""

@@ -1,4 +1,4 @@
-"""A spec or a recipe as dbt models: a SELECT over `ref` and `source`, and tests of its columns."""
+"""Export a spec or a recipe as dbt models: a SELECT over `ref` or `source`, and column tests."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 __all__ = ["DbtModel", "dbt_model", "snapshot_models"]
 
-#: Stands for the table until the statement is written, since dbt's reference is no SQL.
+#: Placeholder for the table while sqlglot writes the statement, since dbt's reference is no SQL.
 _TABLE = "gtmar_dbt_relation_6f1c"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
 class DbtModel:
-    """A model's two files, which bear its name."""
+    """The two files of a dbt model."""
 
     name: str
-    #: What ``<name>.sql`` holds: Jinja around one SELECT.
+    #: Content of ``<name>.sql``: one SELECT with Jinja references.
     sql: str
-    #: What ``<name>.yml`` holds: descriptions and tests.
+    #: Content of ``<name>.yml``: descriptions and tests.
     yml: str
 
 
@@ -47,11 +47,24 @@ def dbt_model(
     as_of: str | None = None,
     kinds: Mapping[str, str] | None = None,
 ) -> DbtModel:
-    """Return a dbt model, called as the spec's unless it has a name, that scores a relation.
+    """Return a dbt model that scores a relation.
 
-    That is a model, ``accounts``, taken by ``ref``; or ``crm.accounts``, taken by ``source``. Other
-    parameters are as for `sql.select`. Raises `UsageError` if a name is none that dbt takes, or the
-    spec can't be written in the dialect.
+    Parameters
+    ----------
+    spec
+        The spec.
+    relation
+        A dbt model such as ``accounts``, referenced by ``ref``, or a table of a source such as
+        ``crm.accounts``, referenced by ``source``.
+    name
+        Name of the new model; None for the spec's model name.
+    dialect, as_of, kinds
+        As for `sql.select`.
+
+    Raises
+    ------
+    UsageError
+        If dbt doesn't allow a name, or the spec can't be written in the dialect.
     """
     name = name or spec.model
     call = _reference(relation)
@@ -70,20 +83,20 @@ def dbt_model(
 
 
 def _properties(name: str, about: str, columns: Iterable[Mapping[str, Any]]) -> str:
-    """Write a model's description, and a column a line: as JSON, which YAML reads too."""
+    """Write a model's properties as YAML, one line of JSON a column (JSON is valid YAML)."""
     lines = ["version: 2", "models:", f"  - name: {name}", f"    description: {json.dumps(about)}"]
     return "\n".join([*lines, "    columns:", *(f"      - {json.dumps(c)}" for c in columns), ""])
 
 
 def _accepted(values: Sequence[object], **how: object) -> dict[str, Any]:
-    """Return the test of a column that has some values alone."""
+    """Return dbt's test that a column contains only these values."""
     return {"accepted_values": {"arguments": {"values": list(values), **how}}}
 
 
 def _columns_of(spec: ScoringSpec) -> Iterator[dict[str, Any]]:
-    """Give what is said of a score's columns, and asked of them.
+    """Yield description and tests of each column of a score.
 
-    Tiers are escaped as what dbt puts into a SQL literal and Jinja as it stands.
+    dbt inserts the names of tiers unescaped into SQL literals, so quotes and Jinja are escaped.
     """
     tests: list[Any] = ["unique", "not_null"]
     yield {"name": spec.id, "description": "The account.", "quote": True, "data_tests": tests}
@@ -99,12 +112,12 @@ def _columns_of(spec: ScoringSpec) -> Iterator[dict[str, Any]]:
 
 
 def _no_jinja(text: str) -> str:
-    """Escape what looks like Jinja in a name or a text, and is none."""
+    """Escape names and texts that contain Jinja's opening marks."""
     return re.sub(r"\{[{%#]", lambda found: f'{{{{ "{found[0]}" }}}}', text)
 
 
 def _reference(relation: str) -> str | None:
-    """Return dbt's call for a model or a source's table; None for what is no name of one."""
+    """Return dbt's call for a model or a source's table; None if the name isn't valid in dbt."""
     parts = relation.split(".")
     if len(parts) > 2 or not all(_NAME.fullmatch(part) for part in parts):
         return None
@@ -120,19 +133,20 @@ def snapshot_models(
     dialect: str = "duckdb",
     **options: Any,
 ) -> list[DbtModel]:
-    """Return a dbt model for each date of a recipe, called as the recipe and the date.
+    """Return a dbt model for each date of a recipe, named after the recipe and the date.
 
     Parameters
     ----------
     tables
-        By source a model, ``subs``, taken by ``ref``, or ``crm.subs``, taken by ``source``.
+        By source, a dbt model such as ``subs``, referenced by ``ref``, or a table of a dbt source
+        such as ``crm.subs``, referenced by ``source``.
     recipe, days, dialect, options
         As for `warehouse_selects`.
 
     Raises
     ------
     UsageError
-        If a name is none that dbt takes.
+        If dbt doesn't allow a name.
     GtmarError
         As for `warehouse_selects`.
     """
@@ -160,13 +174,13 @@ def snapshot_models(
 
 
 def _snapshot_columns(recipe: SnapshotRecipe, days: SnapshotDays) -> Iterator[dict[str, Any]]:
-    """Give the columns that every table has, with their tests: account, days, outcomes."""
+    """Yield the columns common to all account tables, with tests: id, days, outcomes."""
     tests: dict[str, list[Any]] = {recipe.id: ["unique", "not_null"]}
     windows = {"features_asof": days.day, "features_until": Span(0, 1).after(days.cut, -1)}
     if days.over:
         windows |= {"outcome_start": days.day, "outcome_end": Span(0, 1).after(days.end, -1)}
     tests |= {column: ["not_null", _accepted([str(day)])] for column, day in windows.items()}
-    # Of former accounts it is known whether they were won back, and nothing else.
+    # Former accounts only have the outcome `won_back`; the others are null.
     former = recipe.population == "paying and former"
     if not former or not days.over:
         tests["mrr"] = ["not_null"]

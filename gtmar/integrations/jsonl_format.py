@@ -1,6 +1,6 @@
-"""Experiments as JSONL of other tools: what an object says and lacks, and how a journal writes it.
+"""The JSONL format in which other tools log experiments: parse its objects, export a journal to it.
 
-A fault is collected and not raised, so that all faults of a file are said at once.
+Faults are collected and not raised, so that one error reports all faults of a file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
     "objects",
 ]
 
-#: An object's keys, in order. The last three are not in every file.
+#: An object's keys, in order. The last three are optional.
 _KEYS = (
     "experiment_id",
     "metric",
@@ -56,22 +56,22 @@ _KEYS = (
     "duration_ms",
 )
 _REQUIRED = _KEYS[:8]
-#: Keys that some tools add, and that say which rows are of one run.
+#: Optional keys by which the objects of one run are told from those of others.
 _OF_A_RUN = ("seed", "evaluation_version", "basis")
-#: A metric of earlier tools that is no column of ours: NRR on the binary basis, of all accounts or
-#: by tier. It is kept as the reason why it is none, and given back from there.
+#: A metric of earlier tools without a column in the journal: NRR on the binary basis, of all
+#: accounts or by tier. An import stores it in the row's null reasons; an export restores it.
 REVENUE_WEIGHTED = "revenue_weighted_retention"
-#: How that reason reads, the value being JSON.
+#: Text of that reason; the group is the value as JSON.
 KEPT_REASON = r"no column has it; the file says (.*)"
-#: Under this name the reasons of a row keep the object that it was imported from, as JSON: its
-#: unknown keys, and its way of putting the known ones, are given back by an export.
+#: Key of a row's null reasons for the JSON of the object that the row was imported from. An export
+#: returns it, and so keeps unknown keys and the original notation.
 ORIGINAL = "imported from"
-#: What tells objects apart in text: strings as wholes, ends of objects and lists.
+#: Tokens by which objects are found in text: whole strings, braces and brackets.
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|[][{}]')
-#: What follows the bracket that a list of experiments begins with; what parts them, and lines.
+#: Text after the opening bracket of a list of experiments; separators in a list and outside one.
 _LIST = re.compile(r"\s*(?:[{\]]|$)")
 _COMMA, _BLANK = re.compile(r"\s*,?\s*"), re.compile(r"\s*")
-#: Our names of metrics that the format calls otherwise.
+#: Our names of metrics that have other names in the format.
 _OTHER_NAMES = {"n_scored": "scored", "score_std": "score_deviation"}
 _TIER_SHARE = re.compile(r"pct_(.+)_tier")
 _WHOLE = r"[-+]?\d+(?:\.0+)?"
@@ -81,49 +81,50 @@ _ENDS = (("from", "to"), ("before", "after"), ("old", "new"))
 _FORMS = 'changes are a list like ["nps: 5 -> 12"], or an object from name to {"from": 5, "to": 12}'
 
 _NOTHING = object()
-#: Values by metric or tier, None where there is none.
+#: Values by metric or tier; None for null.
 _Values = dict[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One experiment, as a line tells it."""
+    """One experiment as parsed from its object."""
 
+    #: Line on which the object begins, from 1.
     line: int
     experiment_id: str
     metric: str
-    #: Objective of the incumbent, and of the experiment; the latter None where it has none.
+    #: Objective of the incumbent, and of the experiment; None if null.
     before: float
     after: float | None
     won: bool
-    #: Weight before and after, by name; before is None where the file doesn't say.
+    #: Weight before and after, by name; before is None where the file lacks it.
     changes: dict[str, tuple[int | None, int]]
     weights: dict[str, int]
-    #: Metrics that we know, by our names; by-tier ones by tier.
+    #: Metrics of the journal, by their names there; those by tier are nested by tier.
     scalars: _Values
     by_tier: dict[str, _Values]
-    #: Keys and metrics that we have no place for.
+    #: Keys and metrics for which the journal has no column.
     ignored: tuple[str, ...]
     at: datetime | None
     hypothesis: str | None
     duration_us: int | None
     seed: int | None
     evaluation: str | None
-    #: `observed` or `binary`; None where the file doesn't say.
+    #: Basis of revenue retention, `observed` or `binary`; None where the file lacks it.
     basis: str | None = None
-    #: `REVENUE_WEIGHTED` as JSON; None where the line has none.
+    #: `REVENUE_WEIGHTED` as JSON; None where the object lacks it.
     revenue_weighted: str | None = None
-    #: The whole object as JSON, without NaN and infinity.
+    #: The whole object as JSON, with null for NaN and infinity.
     original: str = "{}"
 
     @property
     def origin(self) -> tuple[str, int | None, str | None, str]:
-        """What all lines of a run share: metric, seed, evaluation, and an id's ``RUN/``."""
+        """Metric, seed, evaluation version and the id's ``RUN`` prefix: equal within a run."""
         return self.metric, self.seed, self.evaluation, self.experiment_id.rpartition("/")[0]
 
 
 class Problems:
-    """What is wrong with a file: each kind of fault once, with the lines that have it."""
+    """The faults of a file: each kind once, with its lines."""
 
     def __init__(self) -> None:
         self._lines: dict[str, list[int]] = {}
@@ -133,7 +134,7 @@ class Problems:
         return bool(self._lines)
 
     def add(self, line: int, problem: str, got: object = _NOTHING) -> None:
-        """Take in a fault; `got` is what stands there, shown for the first line that has it."""
+        """Record a fault; `got` is the faulty value, shown for the first line with the fault."""
         self._lines.setdefault(problem, []).append(line)
         if got is not _NOTHING:
             shown = json.dumps(got, ensure_ascii=False, default=str)
@@ -141,7 +142,7 @@ class Problems:
             self._got.setdefault(problem, f", got {short}")
 
     def error(self, source: str) -> JournalError:
-        """Word all that was found."""
+        """Return one error that lists all faults."""
         texts = []
         for problem, lines in self._lines.items():
             where = f"line{'s' if len(lines) > 1 else ''} {culprits(lines)}: " if lines[0] else ""
@@ -154,7 +155,7 @@ class Problems:
 
 
 class _Reader:
-    """Reads one line's object, and notes what can't be."""
+    """Parses one object, and records its faults."""
 
     def __init__(self, line: int, data: dict[str, Any], problems: Problems) -> None:
         self.line, self.data, self.problems = line, data, problems
@@ -174,7 +175,7 @@ class _Reader:
         return str(value)
 
     def number(self, value: object, what: str) -> float | None:
-        """Read a number; NaN and infinity stand for null, as Python writes them."""
+        """Parse a number; NaN and infinity, which Python writes as JSON, are read as null."""
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -193,7 +194,7 @@ class _Reader:
         return None if number is None else int(number)
 
     def whole(self, value: object, what: str) -> int:
-        """Read a weight: a whole number, which 5.0 is too."""
+        """Parse a weight: a whole number, also written as 5.0 or as text."""
         if isinstance(value, str) and re.fullmatch(_WHOLE, value):
             value = float(value)
         if (
@@ -230,7 +231,7 @@ class _Reader:
         return changes
 
     def metrics(self) -> tuple[_Values, dict[str, _Values], list[str]]:
-        """Read the metrics that we know: scalars, by-tier ones, and names of the others."""
+        """Parse the journal's metrics: scalars, those by tier, and the names of unknown ones."""
         given = self.data["metrics"]
         scalars: _Values = {}
         by_tier: dict[str, _Values] = {}
@@ -258,13 +259,13 @@ class _Reader:
                 self.fault(f"{what} must be an object from tier to value", value)
         tiers = (given or {}).get(REVENUE_WEIGHTED)
         if isinstance(tiers, dict) and not by_tier.get("nrr_by_tier") and self.basis != "observed":
-            # By tier it is what NRR on the binary basis is: that column has it, marked so.
+            # By tier, this metric equals NRR on the binary basis, so it fills that column.
             by_tier["nrr_by_tier"] = {t: self.number(v, REVENUE_WEIGHTED) for t, v in tiers.items()}
             self.basis = "binary"
         return scalars, by_tier, ignored
 
     def kept(self, value: object, what: str) -> str | None:
-        """Return a metric that no column has as JSON: a number, or an object of them by tier."""
+        """Return the JSON of a metric without a column: a number, or numbers by tier."""
         if isinstance(value, dict):
             return json.dumps({tier: self.number(v, what) for tier, v in value.items()})
         number = self.number(value, what)
@@ -276,7 +277,7 @@ class _Reader:
             return None
         try:
             moment = datetime.fromisoformat(value)
-            # Who leaves the zone out means UTC, as the format does.
+            # Without a zone, times are in UTC, as the format defines.
             return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
         except (TypeError, ValueError, OverflowError):
             self.fault("timestamp must be a time as ISO 8601 writes it", value)
@@ -291,7 +292,7 @@ class _Reader:
 
 
 def _pairs(given: object) -> Iterable[tuple[str | None, tuple[object, object] | None]]:
-    """Give each change's name and ends, of any form; None where it can't be told."""
+    """Yield name and weights (before, after) of each change, in any notation; None if invalid."""
     if isinstance(given, list):
         for item in given:
             found = _CHANGE.fullmatch(item) if isinstance(item, str) else None
@@ -304,7 +305,7 @@ def _pairs(given: object) -> Iterable[tuple[str | None, tuple[object, object] | 
 
 
 def _ends(value: object) -> tuple[object, object] | None:
-    """Return a weight before and after; before is None where only the new one stands there."""
+    """Return a weight before and after; before is None where only the new weight is given."""
     if isinstance(value, dict):
         for before, after in _ENDS:
             if value.keys() == {before, after}:
@@ -320,11 +321,18 @@ def _ends(value: object) -> tuple[object, object] | None:
 def objects(  # noqa: PLR0912 - one pass over marks, each of which ends or begins something
     lines: Iterable[tuple[int, str]], problems: Problems
 ) -> Iterator[tuple[int, str]]:
-    """Give the text of each object of a file, and the line that it begins on.
+    """Yield each object of a file: the line on which it begins, and its text.
 
-    An object may stand on one line or on several, be followed by others on its line, and stand in a
-    list. A line that begins with ``{`` begins an object, whatever the ones before lack, so that one
-    that was cut off doesn't take those after it along. `lines` are numbers and texts.
+    An object may span several lines, share a line with others, and be part of a list. A line that
+    starts with ``{`` always begins a new object, so that a truncated object doesn't swallow those
+    after it.
+
+    Parameters
+    ----------
+    lines
+        Line numbers and texts.
+    problems
+        Records an object that is too large, and a list without an end.
     """
     begun, size = 0, 0
     parts: list[str] = []
@@ -371,7 +379,7 @@ def _finite(value: Any) -> Any:
 
 
 def entry_of(text: str, line: int, problems: Problems) -> Entry | None:
-    """Read one object, which begins on a line; None where anything is wrong."""
+    """Parse one object that begins on `line`; None, with its faults recorded, if it is invalid."""
     if len(text) > LARGEST_TEXT:
         problems.add(line, f"an object larger than {LARGEST_TEXT:,} characters")
         return None
@@ -426,9 +434,9 @@ def entry_of(text: str, line: int, problems: Problems) -> Entry | None:
     return entry if reader.sound else None
 
 
-# ---- a journal in this form ----------------------------------------------------------------------
+# ---- exporting a journal -------------------------------------------------------------------------
 
-#: What the format knows as a win or a lost experiment.
+#: Outcomes that are exported, with the format's name for each.
 _EXPORTED = {"win": "win", "lose": "lose", "blocked": "lose"}
 _RUNS = """
     select
@@ -442,18 +450,30 @@ _RUNS = """
 """
 #: Rows in memory at once.
 _BATCH = 2048
-#: How often a run's parts are looked for.
+#: Attempts to read a run's parts while compaction replaces them.
 _TRIES = 3
 
 
 def export_jsonl(journal: Journal, run: str | None = None) -> Iterator[str]:
-    """Give a journal's experiments as lines of JSON, each without its end, read as it is asked for.
+    """Yield a journal's experiments lazily as lines of JSON, without line ends.
 
-    Those of one run are named ``exp_00034``; of all, in the order of their starts,
-    ``RUN/exp_00034``. An imported one is given as it came in, with the id that it had. `blocked`
-    counts as ``lose``; baselines and experiments taken over from earlier runs are left out.
-    Raises `RunNotFoundError` if there is no such run and, on the way, `JournalError` if a part is
-    damaged.
+    Ids are ``exp_00034`` for one run; for all runs, which are ordered by start,
+    ``RUN/exp_00034``. Imported experiments keep their original object and id. `blocked` is exported
+    as ``lose``; baselines and experiments taken over from earlier runs are left out.
+
+    Parameters
+    ----------
+    journal
+        The journal.
+    run
+        A run's name; None for all runs.
+
+    Raises
+    ------
+    RunNotFoundError
+        If there is no such run; raised before the first line.
+    JournalError
+        If a part is damaged; raised when that part is reached.
     """
     runs = journal.query(_RUNS).to_dicts()
     if run is not None:
@@ -463,7 +483,7 @@ def export_jsonl(journal: Journal, run: str | None = None) -> Iterator[str]:
 
 
 def encoded_in(journal: Journal, run: str | None = None) -> list[str]:
-    """Name the features that specs of a journal, or of one run, encode; see `encoded_features`."""
+    """Return the `encoded_features` of the specs of a journal, or of one run."""
     query = "select distinct run_id, spec from runs where spec is not null order by run_id"
     rows = journal.query(query).rows()
     run_id = None if run is None else journal.run_id(run)
@@ -485,7 +505,7 @@ def _lines(folder: Path, runs: list[dict[str, Any]], *, prefixed: bool) -> Itera
 
 
 def _rows_of(files: RunFiles) -> Iterator[dict[str, Any]]:
-    """Give a run's rows in order, a few at a time; go on where its parts are packed meanwhile."""
+    """Yield a run's rows in order, read in batches; resume if compaction replaces its parts."""
     last = -1
     for attempt in range(_TRIES):
         try:
@@ -505,9 +525,9 @@ def _rows_of(files: RunFiles) -> Iterator[dict[str, Any]]:
 
 
 def _line(row: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
-    """Put a row, its maps being lists of pairs, into the format; what is null is left out.
+    """Convert a row, whose maps are lists of pairs, to an object of the format, without nulls.
 
-    The run's note stands in for one of its own.
+    The hypothesis is the row's note, else the run's, else a sentence made from the changes.
     """
     changes = {weight: (step["before"], step["after"]) for weight, step in row["changes"]}
     duration = row["duration_us"]
@@ -536,12 +556,12 @@ def _line(row: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
     )
     line = dict(zip(_KEYS, values, strict=True))
     line |= {key: run[key] for key in ("seed", "evaluation_version")} | {"basis": row["basis"]}
-    # A lost experiment without a value has the key all the same.
+    # `variant_value` is required by the format, so it is kept even if null.
     return {k: v for k, v in line.items() if v is not None or k == "variant_value"}
 
 
 def _sentence(changes: Mapping[str, tuple[int, int]]) -> str:
-    """Say what an experiment tries.
+    """Describe the changes of an experiment in words.
 
     Examples
     --------

@@ -1,8 +1,9 @@
-"""Experiments of other tools brought in: which lines of a file are one run, and where it is put.
+"""Import experiments of other tools from JSONL: split a file into runs and add them to a journal.
 
-Such a file is appended to by run after run, and doesn't say where one begins: that follows from
-what each line starts from. It is checked whole before anything is written. What it doesn't say,
-such as the table and the spec, stays null, so that an imported run compares with no other.
+Several runs append to such a file without a mark between them, so a run's begin is inferred from
+the weights and the value that each line starts from. The whole file is validated before anything is
+written. Fields that it lacks, such as the table and the spec, stay null, so an imported run can't
+be compared with others.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Imported", "Undone", "import_jsonl", "undo_import"]
 
-#: Values of a file are rounded; the chain of its incumbents is not broken by that.
+#: Tolerance within which a value equals the incumbent's, since files contain rounded values.
 _ROUNDING = 1e-6
-#: A list of all experiments may stand on one line; without an end it is no such file.
+#: Most bytes of a line, which may hold a list of all experiments.
 _LONGEST_LINE = 256 * 1024 * 1024
 _NOT_THERE = "imported: not in the file"
-#: How the file begins that says which runs an import is about to write.
+#: Prefix of the mark: a file with the ids of the runs that an import is about to write.
 _MARK = "import-"
 #: Rows in memory at once.
 _BATCH = 2048
@@ -63,11 +64,11 @@ _BATCH = 2048
 
 @dataclass(frozen=True)
 class _Placed:
-    """A line in its place."""
+    """An experiment assigned to a run."""
 
-    #: Place of its run in the file, from 0.
+    #: Index of its run in the file, from 0.
     run: int
-    #: Number of the experiment in its run, from 1, and of the incumbent that it changed.
+    #: Number of the experiment in its run, from 1, and of its incumbent (0: the baseline).
     number: int
     parent: int
     #: Weight before and after, by name.
@@ -76,31 +77,31 @@ class _Placed:
 
 
 class _ForeignRun:
-    """One run of a file: its incumbent while lines are read, and what they add up to.
+    """One run of a file: its incumbent while lines are read, and totals over its lines.
 
-    `start` has the weights that its `first` line changed.
+    `start` has the weights before the change of its `first` line: those of the baseline.
     """
 
     def __init__(self, first: Entry, start: dict[str, int]) -> None:
         self.first, self.start = first, start
         #: Weights and objective of the incumbent, and its number, 0 for the baseline.
         self.weights, self.value, self.incumbent = start, first.before, 0
-        #: Whether more of the objective is better.
+        #: Whether a higher objective is better.
         self.higher_is_better = True
         self.experiments = 0
         self.wins = 0
         self.last_line = first.line
-        #: Microseconds of all lines; None where none says.
+        #: Sum of durations in microseconds; None if no line has one.
         self.duration_us: int | None = None
-        #: Tiers in the order of the longest list of them.
+        #: Tiers, in the order of the longest list of tiers.
         self.tiers: tuple[str, ...] = ()
-        #: What the lines say of revenue retention's basis, None where one doesn't.
+        #: Bases of revenue retention in the lines; None for a line without one.
         self.bases: set[str | None] = set()
-        #: By-tier metrics that the file has.
+        #: Metrics by tier that occur in the run.
         self.by_tier: set[str] = set()
 
     def goes_on_with(self, entry: Entry) -> bool:
-        """Whether a line starts from this run's incumbent."""
+        """Whether a line starts from the weights and the value of this run's incumbent."""
         start = {name: before for name, (before, _) in entry.changes.items()}
         start = {**entry.weights, **start}
         return (
@@ -110,12 +111,12 @@ class _ForeignRun:
         )
 
     def keeps(self, entry: Entry) -> bool:
-        """Whether a line is of the same origin, and starts from this run's incumbent's value."""
+        """Whether a line has this run's origin, and starts from its incumbent's value."""
         near = math.isclose(entry.before, self.value, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
         return entry.origin == self.first.origin and near
 
     def take(self, entry: Entry, run: int) -> _Placed:
-        """Take in the next line."""
+        """Add the next line to the run."""
         self.experiments += 1
         changes = {
             name: (self.weights[name] if before is None else before, after)
@@ -138,7 +139,7 @@ class _ForeignRun:
 
 
 class _ForeignFile:
-    """One pass over a file, which gives each sound line in its place."""
+    """One pass over a file, which yields each valid experiment assigned to its run."""
 
     def __init__(self, path: Path, problems: Problems) -> None:
         self.path, self.problems = path, problems
@@ -161,7 +162,7 @@ class _ForeignFile:
             yield run.take(entry, len(self.runs) - 1)
 
     def hexdigest(self) -> str:
-        """Return the SHA-256 of what was read."""
+        """Return the SHA-256 of the bytes read so far."""
         return self._hash.hexdigest()
 
     def _entries(self) -> Iterator[Entry]:
@@ -188,7 +189,7 @@ class _ForeignFile:
             yield number, text
 
     def _run_of(self, entry: Entry) -> _ForeignRun | None:
-        """Return the run that a line belongs to, a new one where it must be; None for no run."""
+        """Return the run that a line belongs to, starting one if needed; None if it is faulty."""
         if self.runs:
             run = self.runs[-1]
             if run.goes_on_with(entry):
@@ -213,7 +214,7 @@ class _ForeignFile:
 
 
 def _higher_is_better(win: Entry) -> bool:
-    """Which way is better: as the metric has it; for one that we don't know, as its win went."""
+    """Whether higher is better: by the metric; for an unknown one, by the direction of its win."""
     metric = all_metrics().get(win.metric.partition(".")[0])
     if metric is not None:
         return metric.better != "lower"
@@ -221,7 +222,7 @@ def _higher_is_better(win: Entry) -> bool:
 
 
 def _rows(run: _ForeignRun, run_id: str, placed: Sequence[_Placed]) -> pa.Table:
-    """Return some lines of a run that was read to its end as rows of the journal."""
+    """Return lines of a run, which must have been read to its end, as rows of the journal."""
     rows = []
     for each in placed:
         entry = each.entry
@@ -239,7 +240,7 @@ def _rows(run: _ForeignRun, run_id: str, placed: Sequence[_Placed]) -> pa.Table:
             "value_after": entry.after,
             "outcome": "win" if entry.won else "lose",
             "changes": [(n, {"before": b, "after": a}) for n, (b, a) in each.changes.items()],
-            # In one order, since JSON's doesn't mean anything.
+            # In the order of the first line, since the order of keys in JSON has no meaning.
             "weights": [(name, entry.weights[name]) for name in run.start],
             "null_reasons": [*reasons, (ORIGINAL, entry.original)],
             "basis": entry.basis,
@@ -258,7 +259,7 @@ def _rows(run: _ForeignRun, run_id: str, placed: Sequence[_Placed]) -> pa.Table:
 
 
 def _baseline(run: _ForeignRun, run_id: str) -> pa.Table:
-    """Return what a run's first line started from as a row of the journal."""
+    """Return the journal row of a run's baseline, from which its first line started."""
     row = {
         "run_id": run_id,
         "experiment_id": experiment_id(0),
@@ -278,12 +279,12 @@ def _baseline(run: _ForeignRun, run_id: str) -> pa.Table:
     return pa.Table.from_pylist([row], schema=first_format(experiment_schema()))
 
 
-# ---- their way into a journal --------------------------------------------------------------------
+# ---- writing to a journal ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Imported(PlainData):
-    """What was brought in."""
+    """The result of an import."""
 
     source: str
     #: Ids of the new runs, in the order of the file.
@@ -301,15 +302,26 @@ def import_jsonl(
     author: str | None = None,
     note: str | None = None,
 ) -> Imported:
-    """Bring a file of experiments in: a run of kind `import` for each run that it holds.
+    """Import a file of experiments: each run in it becomes a run of kind `import`.
 
-    A run begins where the metric, the seed, the evaluation version or the ``RUN/`` of an id
-    changes, or where a line doesn't start from the incumbent that the lines before lead to. Each
-    line becomes an experiment; what it doesn't say stays null. The journal's folder is made where
-    it isn't there; `author` and `note` say who brings the file in, and why.
+    A new run begins where the metric, the seed, the evaluation version or the ``RUN/`` prefix of
+    the id changes, or where a line doesn't start from the current incumbent. Each object becomes
+    an experiment; missing fields stay null.
 
-    Raises `JournalError` if the file can't be read or a line of it is wrong: every fault is in the
-    message, and nothing is written; or if the journal has this file already, or can't be written.
+    Parameters
+    ----------
+    path
+        The file.
+    journal
+        The journal's folder, created if it doesn't exist.
+    author, note
+        Who imports the file, and why; recorded with the runs and the event.
+
+    Raises
+    ------
+    JournalError
+        If the file can't be read or has faults, which the message lists (nothing is written then);
+        if the journal contains this file already, or can't be written.
     """
     path, folder = Path(path), Path(journal)
     problems = Problems()
@@ -326,7 +338,7 @@ def import_jsonl(
     try:
         with work_folder(folder) as room:
             _tidy(folder, room)
-            # Another process may have brought it in before the lock was to be had.
+            # Another process may have imported it while this one waited for the lock.
             _refuse_twice(folder, path, digest)
             return _place(folder, room, file, digest, ignored, {"author": author, "note": note})
     except OSError as err:
@@ -341,14 +353,14 @@ def _place(
     ignored: Mapping[str, int],
     by: dict[str, str | None],
 ) -> Imported:
-    """Write the runs of a file that is sound, each whole or not at all, and put them on record.
+    """Write the runs of a valid file, each atomically, and an event that records the import.
 
-    Their ids stand in a mark before the first is written, so that an import that was killed goes on
-    when it comes again: runs that are there stay, the others are written.
+    The runs' ids are written to a mark first. If the import is killed, the next attempt reads them
+    there, keeps the runs that exist and writes the others.
     """
     now = datetime.now(UTC)
     mark = room / f"{_MARK}{digest}"
-    # Where the file doesn't say when, its runs keep their order all the same.
+    # Runs without a time get the current one plus some microseconds, so that they keep their order.
     starts = [run.first.at or now + timedelta(microseconds=n) for n, run in enumerate(file.runs)]
     if mark.is_file():
         ids = mark.read_text(encoding="ascii").split()
@@ -365,7 +377,7 @@ def _place(
             _write(writer, run, start, of_run)
         make_folder(there.experiments.parent, exist_ok=True)
         make_folder(there.records.parent, exist_ok=True)
-        # The records last: a run that has none is none.
+        # The records are moved last, since a run exists only once it has records.
         for new, path in ((staged.experiments, there.experiments), (staged.records, there.records)):
             new.rename(path)
             sync_folder(path.parent)
@@ -390,7 +402,7 @@ def _place(
 
 
 def _tidy(folder: Path, room: Path) -> None:
-    """Take away what an import that was killed left half done, and the marks of those at an end."""
+    """Delete the partial files of killed imports, and the marks of completed ones."""
     _clear(room)
     on_record = {details["file_sha256"] for details in _imports(folder)}
     for half in room.glob(f"{_MARK}*.partial"):
@@ -414,7 +426,7 @@ def _event(path: Path) -> dict[str, Any]:
 
 
 def _imports(folder: Path) -> list[dict[str, Any]]:
-    """Return the details of imports on record that were not taken back."""
+    """Return the details of all recorded imports that were not undone."""
     found: dict[str, dict[str, Any]] = {}
     undone: set[str] = set()
     for path in event_files(folder):
@@ -430,7 +442,7 @@ def _imports(folder: Path) -> list[dict[str, Any]]:
 
 
 def _refuse_twice(folder: Path, path: Path, digest: str) -> None:
-    """Refuse a file that an import event of the journal names by its hash."""
+    """Raise `JournalError` if the journal records an import of a file with this hash."""
     for details in _imports(folder):
         if details.get("file_sha256") == digest:
             runs = details["runs"]
@@ -444,7 +456,7 @@ def _refuse_twice(folder: Path, path: Path, digest: str) -> None:
 
 @dataclass(frozen=True)
 class Undone(PlainData):
-    """What was taken back."""
+    """The result of undoing an import."""
 
     #: The import's event, and the one that says that it was taken back.
     event: str
@@ -461,15 +473,26 @@ def undo_import(
     author: str | None = None,
     note: str | None = None,
 ) -> Undone:
-    """Take an import back: its runs are deleted, and an event says so.
+    """Undo an import: delete its runs, and record that in an event.
 
-    The event comes first and holds what the journal's digest covered of these runs, so that an
-    older digest still holds. The import's own event, named by how alone it begins or ends, stays.
-    Done again after it was cut off, it goes on; the same file can be brought in again afterwards.
-    `author` and `note` say who takes it back, and why.
+    The event is written first. It contains the entries of these runs that the journal's digest
+    covered, so that older digests can still be verified. The import's own event stays. An undo that
+    was interrupted is completed by the next call. Afterwards the same file can be imported again.
 
-    Raises `JournalError` if there is no such import, a run of it isn't as it was written, or
-    something else in the journal depends on one of its runs.
+    Parameters
+    ----------
+    event
+        Id of the import's event, or a unique beginning or end of it.
+    journal
+        The journal's folder.
+    author, note
+        Who undoes the import, and why.
+
+    Raises
+    ------
+    JournalError
+        If there is no such import, it was undone already, one of its runs was changed since, or
+        something else in the journal depends on one of its runs.
     """
     folder = Path(journal)
     try:
@@ -493,7 +516,8 @@ def undo_import(
             begun = undone.get(found[0])
             files = [RunFiles(folder, run) for run in details["runs"]]
             there = [each.run_id for each in files if each.records.exists()]
-            # Of an import killed after its event: brought in again, the file gets ids of its own.
+            # An import killed after its event left its mark. Without the mark, a later import of
+            # the file gets new ids.
             (room / f"{_MARK}{details['file_sha256']}").unlink(missing_ok=True)
             if begun is None:
                 _refuse_needed(folder, set(details["runs"]), found[0], events)
@@ -514,9 +538,9 @@ def undo_import(
             for old in (path for run in files for path in (run.records, run.experiments)):
                 aside = room / old.name
                 if aside.is_dir() and not aside.is_symlink():
-                    shutil.rmtree(aside)  # Of an undo that was cut off here.
+                    shutil.rmtree(aside)  # Left by an undo that was interrupted here.
                 if old.exists():
-                    # Out of the readers' sight in one step, then deleted.
+                    # Renaming hides the folder from readers in one step; then it is deleted.
                     old.rename(aside)
                     sync_folder(old.parent)
                     shutil.rmtree(aside)
@@ -532,7 +556,7 @@ def undo_import(
 
 
 def _refuse_needed(folder: Path, runs: set[str], event: str, events: list[dict[str, Any]]) -> None:
-    """Refuse where something outside an import points to one of its runs."""
+    """Raise `JournalError` if an event or a run outside the import refers to one of its runs."""
     needing = [
         each["event_id"]
         for each in events
@@ -554,7 +578,7 @@ def _refuse_needed(folder: Path, runs: set[str], event: str, events: list[dict[s
 
 
 def _start(run: _ForeignRun, path: Path, digest: str) -> dict[str, Any]:
-    """Return the start record, as far as the file tells."""
+    """Return a run's start record, with the fields that the file provides."""
     first = run.first
     parameters = {
         "format": "jsonl",
@@ -580,7 +604,7 @@ def _start(run: _ForeignRun, path: Path, digest: str) -> dict[str, Any]:
 def _write(
     writer: RunWriter, run: _ForeignRun, start: dict[str, Any], lines: Iterator[_Placed]
 ) -> None:
-    """Write a run: the baseline that its first line started from, its lines, how it ended."""
+    """Write a run: its baseline, start record, experiments and end record."""
     writer.append(_baseline(run, writer.run_id))
     writer.record("start", start)
     while batch := list(islice(lines, _BATCH)):
@@ -589,7 +613,7 @@ def _write(
     writer.record(
         "end",
         {
-            # When it was brought in, so that a journal's digest from before still holds.
+            # The time of the import, so that a digest taken before it still verifies.
             "ended_at": datetime.now(UTC),
             "state": "imported",
             "experiments": run.experiments,

@@ -1,7 +1,7 @@
-"""SQL of a recipe's own that means the same in every warehouse, and the types of a statement.
+"""Check that a recipe's own SQL means the same in every warehouse, and infer a statement's types.
 
-A condition or a SELECT is taken if it consists of what is known to be alike; all else is refused by
-name, with its place in the recipe.
+A condition or a SELECT is accepted if it consists only of constructs known to behave alike. All
+others are refused by name, with their path in the recipe.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ __all__ = [
     "typed",
 ]
 
-#: By source and column the type that it is cast to; None for one that not every dialect has.
+#: By source and column, the type that the column is cast to; None if not every dialect has one.
 Schemas: TypeAlias = "Mapping[str, Mapping[str, exp.DataType | None]]"
 
 
 def deepest_first(tree: exp.Expr, *kinds: type[exp.Expr]) -> list[Any]:
-    """Return all nodes of some kinds; each after those that it holds."""
+    """Return all nodes of some kinds, children before their parents."""
     return list(tree.find_all(*kinds))[::-1]
 
 
 COMPARED = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE)
 _PREDICATES = (*COMPARED, exp.Is, exp.In, exp.Between)
-#: What a recipe's SQL may consist of, where it isn't DuckDB's: the same in all dialects, or made so
-#: by `_alike`.
+#: Nodes allowed in a recipe's SQL for other dialects than DuckDB: they behave alike in all of them,
+#: or `snapshot_sql` rewrites them so that they do.
 _KNOWN = (
     *(exp.Select, exp.From, exp.Join, exp.Where, exp.Group, exp.Having, exp.Order, exp.Ordered),
     *(exp.Subquery, exp.With, exp.CTE, exp.Union, exp.Table, exp.TableAlias, exp.Alias),
@@ -59,7 +59,7 @@ _KNOWN = (
     *(exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max, exp.Distinct, exp.Filter),
     *(exp.Window, exp.RowNumber, exp.Star),
 )
-#: Parts of those that not every dialect has, or that mean other things elsewhere.
+#: Arguments of those nodes that some dialects lack or interpret differently.
 _UNKNOWN_PARTS = {
     exp.Select: ("kind", "hint", "limit", "operation_modifiers"),
     exp.Join: ("method", "match_condition"),
@@ -73,7 +73,7 @@ _UNKNOWN_PARTS = {
     exp.Case: ("this",),
 }
 _REAL, _WHOLE = ("DOUBLE", "FLOAT"), ("TINYINT", "SMALLINT", "INT", "BIGINT", "INT128")
-#: By a type's name what its values are, as far as operators ask.
+#: By a type's name, the kind of its values as operators distinguish them.
 _KINDS = {
     **dict.fromkeys((*_REAL, *_WHOLE, "DECIMAL", "UTINYINT", "UINT", "UBIGINT"), "number"),
     **dict.fromkeys(("VARCHAR", "TEXT"), "text"),
@@ -97,17 +97,17 @@ def _type(node: exp.Expr) -> str:
 
 
 def kind_of(node: exp.Expr) -> str:
-    """Return what an expression's values are, as far as operators ask; else `unknown`."""
+    """Return the kind of an expression's values, one of `_KINDS`, or `unknown`."""
     return _KINDS.get(_type(node), "unknown")
 
 
 def is_text(node: exp.Expr) -> bool:
-    """Whether an expression is a text that stands there."""
+    """Whether an expression is a string literal."""
     return isinstance(node, exp.Literal) and bool(node.is_string)
 
 
 def typed(tree: exp.Expr, schemas: Schemas) -> Any:
-    """Resolve all names of a statement and tell the types of its expressions."""
+    """Resolve all names of a statement and annotate the types of its expressions."""
     types: dict[str, object] = {
         name: {c: "UNKNOWN" if kind is None else str(kind) for c, kind in each.items()}
         for name, each in schemas.items()
@@ -119,7 +119,7 @@ def typed(tree: exp.Expr, schemas: Schemas) -> Any:
 
     found = annotated(qualify(tree, dialect="duckdb", schema=schema))
     for node in deepest_first(found, exp.Sub):
-        # Days between two dates, which are an interval in some engines.
+        # A difference of dates is a number of days in DuckDB, an interval in some engines.
         if kind_of(node.this) == kind_of(node.expression) == "day":
             left, right = node.this.copy(), node.expression.copy()
             node.replace(exp.DateDiff(this=left, expression=right, unit=exp.var("DAY")))
@@ -128,7 +128,7 @@ def typed(tree: exp.Expr, schemas: Schemas) -> Any:
 
 
 def refuse_unknown(recipe: SnapshotRecipe, schemas: Schemas, dialect: str) -> None:
-    """Refuse SQL of the recipe that isn't known to mean the same in a dialect, place by place."""
+    """Raise `RecipeError` for all of the recipe's SQL not known to mean the same in a dialect."""
     wrong = list[str]()
     fragments = [
         (place, f"select 1 from {quoted(source)} where ({text}\n)", {source: schemas[source]})
@@ -152,7 +152,7 @@ def refuse_unknown(recipe: SnapshotRecipe, schemas: Schemas, dialect: str) -> No
 
 
 def _oddities(text: str, schemas: Schemas) -> Iterator[str]:
-    """Say what in a text isn't known to mean the same in another dialect."""
+    """Yield messages on the parts of a text that aren't known to mean the same elsewhere."""
     try:
         tree = sqlglot.parse_one(text, read="duckdb")
     except SqlglotError:
@@ -188,7 +188,7 @@ def _shown(node: exp.Expr) -> str:
 
 
 def _fits(node: exp.Expr) -> bool:
-    """Whether an operator's values are of kinds for which engines agree."""
+    """Whether engines agree on an operator, given the kinds of its operands."""
     kind = kind_of(node.this) if isinstance(node.this, exp.Expr) else ""
     other = kind_of(node.expression) if isinstance(node.args.get("expression"), exp.Expr) else ""
     for kinds, fits in (
@@ -202,7 +202,7 @@ def _fits(node: exp.Expr) -> bool:
         if isinstance(node, kinds) and not fits:
             return False
     if isinstance(node, exp.Div):
-        # In DuckDB a division by 0 is infinite, elsewhere an error.
+        # DuckDB divides by 0 without an error, other engines raise one.
         divisor = node.expression.unnest()
         return isinstance(divisor, exp.Nullif) or (divisor.is_number and float(divisor.name) != 0)
     if isinstance(node, exp.Add | exp.Sub):
@@ -215,7 +215,7 @@ def _fits(node: exp.Expr) -> bool:
 
 
 def compared_with(node: exp.Expr) -> list[exp.Expr]:
-    """Return what a value is compared with."""
+    """Return the operands that the first one of a comparison, BETWEEN or IN is compared with."""
     if isinstance(node, exp.Between):
         return [node.args["low"], node.args["high"]]
     if isinstance(node, exp.In):
@@ -225,9 +225,9 @@ def compared_with(node: exp.Expr) -> list[exp.Expr]:
 
 
 def _one_kind(node: exp.Expr) -> bool:
-    """Whether the values that are compared, or one of which comes out, are of one kind.
+    """Whether the operands of a comparison, or the possible values of an expression, are alike.
 
-    Days may be compared with moments, and either with a text that stands for one.
+    Dates may be compared with timestamps, and both with string literals.
     """
     if isinstance(node, (*COMPARED, exp.Between, exp.In)):
         values = [node.this, *compared_with(node)]
@@ -249,6 +249,7 @@ def _one_kind(node: exp.Expr) -> bool:
 
 
 def _casts(node: exp.Cast) -> bool:
+    """Whether engines agree on a cast."""
     to, value = _KINDS.get(str(node.to.this.value), "unknown"), node.this
     if is_text(value) and to in ("day", "moment"):
         return True

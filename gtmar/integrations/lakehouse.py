@@ -1,6 +1,6 @@
-"""Tables into a lakehouse: a frame to a Delta or DuckDB table, whole or appended.
+"""Write frames to Delta or DuckDB tables, replacing the table or appending to it.
 
-Where a table goes is said as where one comes from: ``delta:FOLDER`` or ``delta:s3://...``, and
+Locations have the form that ``--data`` accepts too: ``delta:FOLDER`` or ``delta:s3://...``, and
 ``duckdb:///file.db?table=scores``.
 """
 
@@ -49,12 +49,12 @@ __all__ = [
 
 
 _T = TypeVar("_T")
-#: How often is tried what another process is in the way of, and how long is waited in between.
+#: Attempts when another process holds a lock or commits first, and seconds between them.
 _TRIES = 40
 _PAUSE = 0.25
-#: Whose commits conflict with each other, in Delta's words.
+#: Delta's application id: commits with the same one conflict with each other.
 _APPLICATION = "gtmar"
-#: Connections of one process share a database: its lock keeps other processes out alone.
+#: DuckDB's file lock excludes other processes only, so threads of this one need a lock too.
 _ALONE = Lock()
 
 
@@ -64,10 +64,10 @@ def is_target(location: str) -> bool:
 
 
 def refuse_target(location: str, inputs: Iterable[str | Path] = (), *, force: bool = False) -> None:
-    """Refuse a table that is an input or, unless `force` says so, there already.
+    """Raise `UsageError` if a table is an input, or exists and `force` is false.
 
-    In a DuckDB file that is an input, a new table may be made and none replaced. The error is a
-    `UsageError`, as where the location is malformed, a library is missing, or it can't be opened.
+    In a DuckDB file that is an input, new tables may be created but none replaced. `UsageError` is
+    also raised if the location is malformed, a library is missing, or the table can't be opened.
     """
     if location.startswith("delta:"):
         there = _refuse_delta(location, inputs)
@@ -89,7 +89,7 @@ def refuse_target(location: str, inputs: Iterable[str | Path] = (), *, force: bo
 
 
 def _refuse_delta(location: str, inputs: Iterable[str | Path]) -> bool:
-    """Refuse a folder of something else; say whether the table is there."""
+    """Return whether the table exists; raise `UsageError` if the folder holds something else."""
     local = local_path(location)
     if local is not None and location != "delta:":
         refuse_inputs(local, inputs)
@@ -106,7 +106,7 @@ def _refuse_delta(location: str, inputs: Iterable[str | Path]) -> bool:
 
 
 def _tables(location: str, path: Path) -> set[str]:
-    """Return the tables and views of a DuckDB file in small letters, as its names compare."""
+    """Return the tables and views of a DuckDB file in lower case: its names ignore case."""
     if not os.path.lexists(path):
         Output(path)
         return set()
@@ -120,9 +120,9 @@ def _tables(location: str, path: Path) -> set[str]:
 def replace(
     frame: pl.DataFrame, location: str, inputs: Iterable[str | Path] = (), *, force: bool = False
 ) -> None:
-    """Write a frame to a new table or, with `force`, in place of what a table holds.
+    """Write a frame to a new table or, with `force`, replace the content of an existing one.
 
-    A Delta table keeps the old version. Raises `UsageError` if `refuse_target` refuses it, or it
+    A Delta table keeps its old version. Raises `UsageError` as `refuse_target`, and if the table
     can't be written.
     """
     refuse_target(location, inputs, force=force)
@@ -142,12 +142,16 @@ def replace(
 
 
 def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> int:
-    """Append the rows whose key isn't in a table yet, made where it isn't there; return how many.
+    """Append the rows whose key isn't in a table yet; return their number.
 
-    All rows go in by one commit, which fails where another one of gtmar's came between the look
-    and the commit; then it looks again. So two that run at once, and one that was killed and comes
-    again, leave each row once. Raises `UsageError` if the location is malformed, a library is
-    missing, or it can't be written.
+    The table is created if it doesn't exist. All rows are added in one commit. If another commit of
+    gtmar's came after the keys were read, the commit fails and is tried again. So concurrent
+    appends, and repeated ones after a kill, add each key's rows only once.
+
+    Raises
+    ------
+    UsageError
+        If the location is malformed, a library is missing, or the table can't be written.
     """
     if location.startswith("delta:"):
         with delta_table(location) as (deltalake, target):
@@ -160,7 +164,7 @@ def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> in
         connection.register("gtmar_frame", frame)
         connection.execute("begin")
         connection.execute(f"create table if not exists {table} as from gtmar_frame limit 0")
-        # A version with fewer columns may have made the table.
+        # An older version of gtmar may have created the table with fewer columns.
         there = described(connection, table)
         add_columns(connection, table, there, described(connection, "gtmar_frame"))
         before = rows()
@@ -176,7 +180,10 @@ def append_new(frame: pl.DataFrame, location: str, *, key: str = "run_id") -> in
 
 
 def in_duckdb(location: str, act: Callable[[duckdb.DuckDBPyConnection, str], _T]) -> _T:
-    """Act on a table of a database, again where another process made its file meanwhile."""
+    """Call `act` with a connection and the table's quoted name; return its result.
+
+    `act` is called again if another process created the database file at the same time.
+    """
     for _ in range(_TRIES):
         try:
             with _duckdb(location) as (connection, table):
@@ -188,7 +195,7 @@ def in_duckdb(location: str, act: Callable[[duckdb.DuckDBPyConnection, str], _T]
 
 
 def described(connection: duckdb.DuckDBPyConnection, source: str) -> dict[str, str]:
-    """Return the columns of a table, a view or whatever else a FROM takes, each with its type."""
+    """Return the types of all columns of a table, a view or anything else allowed in a FROM."""
     rows = connection.execute(f"describe from {source}").fetchall()
     return {name: kind for name, kind, *_ in rows}
 
@@ -199,7 +206,7 @@ def add_columns(
     there: Mapping[str, str],
     wanted: Mapping[str, str],
 ) -> None:
-    """Add to a table of DuckDB the columns, each with its type, that it lacks."""
+    """Add the missing ones of the `wanted` columns to a DuckDB table; both map names to types."""
     for name, kind in wanted.items():
         if name not in there:
             connection.execute(f"alter table {table} add column {quoted(name)} {kind}")
@@ -207,7 +214,7 @@ def add_columns(
 
 def _append_to_delta(deltalake: Any, target: str, frame: pl.DataFrame, key: str) -> int:
     if not deltalake.DeltaTable.is_deltatable(target):
-        # Without rows: to make a table with rows doesn't conflict with another who does.
+        # Created without rows: two processes that create it with rows wouldn't conflict.
         deltalake.write_deltalake(target, frame.clear().to_arrow(), mode="ignore")
     table = deltalake.DeltaTable(target)
     keys = pl.scan_delta(table).select(pl.col(key).unique()).collect()
@@ -219,7 +226,7 @@ def _append_to_delta(deltalake: Any, target: str, frame: pl.DataFrame, key: str)
 
 
 def by_turns(act: Callable[[], _T]) -> _T:
-    """Act on a Delta table, again where another's commit came between the look and the commit."""
+    """Call `act`, which reads a Delta table and commits, again while its commits conflict."""
     from deltalake.exceptions import CommitFailedError
 
     for _ in range(_TRIES - 1):
@@ -231,9 +238,9 @@ def by_turns(act: Callable[[], _T]) -> _T:
 
 
 def took_turn(table: Any) -> Any:
-    """Return the properties of a commit that fails where another of gtmar's came before it.
+    """Return commit properties by which a commit fails if another one of gtmar's came first.
 
-    Appends don't conflict by themselves: two commits of one application do.
+    In Delta, appends don't conflict; commits with the same application transaction do.
     """
     import deltalake
 
@@ -243,7 +250,7 @@ def took_turn(table: Any) -> Any:
 
 @contextmanager
 def delta_table(location: str) -> Iterator[tuple[Any, str]]:
-    """Give deltalake and the table's folder or URL; word its errors."""
+    """Yield deltalake and the table's folder or URL; turn their errors into `UsageError`."""
     with needing("delta"):
         import deltalake
     target = location.removeprefix("delta:")
@@ -263,10 +270,10 @@ def delta_table(location: str) -> Iterator[tuple[Any, str]]:
 
 @contextmanager
 def _duckdb(location: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
-    """Give a connection to the file and the table's name, quoted; word DuckDB's errors.
+    """Yield a connection to the file, and the table's quoted name; translate DuckDB's errors.
 
-    A file that isn't there is made beside its place and put there when all is in it: a process
-    killed meanwhile leaves none that is half made.
+    A new file is written under a temporary name and renamed when complete, so that a killed process
+    leaves no partial database.
     """
     path, table = duckdb_place(location)
     with _worded(location, path), _ALONE:
@@ -278,7 +285,7 @@ def _duckdb(location: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
         try:
             with _connected(beside) as connection:
                 yield connection, quoted(table)
-            # Not a rename: that would replace what another process has made meanwhile.
+            # A plain rename would replace a file that another process created meanwhile.
             settle(beside, path, replace=False)
         finally:
             beside.unlink(missing_ok=True)
@@ -286,7 +293,7 @@ def _duckdb(location: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
 
 @contextmanager
 def _worded(location: str, path: Path) -> Iterator[None]:
-    """Word what DuckDB and the disk say of a database file."""
+    """Turn errors of DuckDB and of the disk into `UsageError`."""
     import duckdb
 
     try:
@@ -304,11 +311,11 @@ def _worded(location: str, path: Path) -> Iterator[None]:
 
 
 class _OvertakenError(Exception):
-    """Another process made the database file first."""
+    """Another process created the database file first."""
 
 
 def _connected(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
-    """Connect to a file; wait for a process that holds its lock."""
+    """Connect to a file, waiting up to 10 seconds for another process to release its lock."""
     import duckdb
 
     for _ in range(_TRIES - 1):
@@ -334,7 +341,7 @@ def _unwritable(location: str, err: Exception) -> UsageError:
 
 @dataclass(frozen=True)
 class Published(PlainData):
-    """What was appended, and where."""
+    """The result of publishing a journal: rows appended, and the tables."""
 
     #: Rows appended: one a run, all of its experiments, and one an event.
     runs: int
@@ -353,15 +360,24 @@ _TABLES = ("runs", "experiments", "events")
 
 
 def publish(journal: Journal, target: str) -> Published:
-    """Append to three tables the runs that have ended, and the events, that aren't in them yet.
+    """Append ended runs, their experiments, and events to three tables, each only once.
 
-    Experiments go first, in one commit, then the runs, then events: whoever finds a run in the one
-    table finds its experiments in the other, and a publication that was cut off is finished by the
-    next. A target that an older version published to gets the table of events, all of them in it.
+    Experiments are appended in one commit, then runs, then events. So every run in the table of
+    runs has all its experiments, and an interrupted publication is completed by the next one. A
+    target published to by an older version, without a table of events, gets one with all events.
 
-    The target is ``delta:FOLDER`` or ``delta:URL``, with Delta tables ``runs``, ``experiments`` and
-    ``events`` below it; or ``duckdb:///file.db``, with tables ``gtmar_runs`` and so on. Raises
-    `UsageError` if it is neither, or can't be written.
+    Parameters
+    ----------
+    journal
+        The journal.
+    target
+        ``delta:FOLDER`` or ``delta:URL``, for Delta tables ``runs``, ``experiments`` and ``events``
+        below it; or ``duckdb:///file.db``, for tables ``gtmar_runs`` and so on.
+
+    Raises
+    ------
+    UsageError
+        If the target has another form or can't be written.
     """
     if target.startswith("delta:") and target != "delta:":
         places = [f"{target.rstrip('/')}/{name}" for name in _TABLES]

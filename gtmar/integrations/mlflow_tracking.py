@@ -1,7 +1,7 @@
-"""A run as one MLflow run: parameters, metrics, spec and page, in a store of one's own.
+"""Log a run to a local MLflow store, with its parameters, metrics, specs and page.
 
-MLflow is for looking at runs beside those of other tools. The journal stays what is true: an MLflow
-run says which run and digest it shows, and each is logged once.
+MLflow shows runs beside those of other tools. The journal stays the source of truth: an MLflow run
+carries the run's id and digest as tags, and each run is logged once.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ if TYPE_CHECKING:
 __all__ = ["Logged", "log_run"]
 
 _SQLITE = "sqlite:///"
-#: Entries of one request: MLflow's own limits.
+#: MLflow's limits of entries in one request.
 _METRICS_AT_ONCE, _PARAMETERS_AT_ONCE = 1000, 100
-#: Characters that MLflow doesn't take in names.
+#: Characters that MLflow doesn't allow in names.
 _FOREIGN = re.compile(r"[^\w\-. :/]")
+#: MLflow's limit of characters in a parameter's value.
 _MOST_CHARACTERS = 6000
-#: What of a run's record is a parameter there.
+#: Fields of a run's record that are logged as parameters.
 _PARAMETERS = (
     *("kind", "model", "objective", "orientation", "seed", "spec_id", "source"),
     *("outcomes_fingerprint", "features_fingerprint"),
@@ -48,7 +49,7 @@ _TAGS = ("run_id", "digest", "author", "note")
 
 @dataclass(frozen=True)
 class Logged(PlainData):
-    """Where a run stands in the store."""
+    """The MLflow run that a run was logged as."""
 
     #: The journal's run, and MLflow's.
     run_id: str
@@ -67,25 +68,34 @@ def log_run(
     experiment: str = "gtmar",
     texts: Mapping[str, str] | None = None,
 ) -> Logged:
-    """Log a run that has ended, once; `run` None is the latest.
+    """Log an ended run to MLflow, unless it was logged before.
 
-    Metrics: ``objective`` and ``best_so_far`` with a step an experiment; ``start/``, ``best/``,
-    ``holdout_start/`` and ``holdout_best/`` with every metric that has a value. MLflow has no null.
+    Metrics: ``objective`` and ``best_so_far`` with one step an experiment, and every metric under
+    ``start/``, ``best/``, ``holdout_start/`` and ``holdout_best/``. Null values are left out, since
+    MLflow has no null.
 
     Parameters
     ----------
+    journal
+        The journal.
+    run
+        The run's name; None for the latest.
     store
-        ``sqlite:///mlflow.db``. Files lie beside it, in a folder of its name and ``-artifacts``.
+        ``sqlite:///mlflow.db``. Artifacts are stored beside it, in a folder with the database's
+        name and ``-artifacts``.
     experiment
-        MLflow's experiment; made where there is none.
+        MLflow's experiment, created if it doesn't exist.
     texts
-        Files to keep with it, text by name: specs, the run's page.
+        Artifacts, such as specs and the run's page: text by file name.
 
     Raises
     ------
-    UsageError, JournalError, ResourceError
-        If MLflow isn't installed or the store isn't one of SQLite; if the run has not ended; if the
-        store can't be opened.
+    UsageError
+        If the store isn't one of SQLite, or is the database of another program.
+    JournalError
+        If the run has not ended.
+    ResourceError
+        If the store can't be opened.
     """
     run_id = journal.run_id(run)
     [record] = journal.query(
@@ -96,7 +106,7 @@ def log_run(
             f"run {run_id} has not ended", hint=f"gtmar resume {run_id}, then log it again"
         )
     with warnings.catch_warnings():
-        # MLflow's own, of newer versions of its libraries than it was written with.
+        # MLflow raises these itself, with newer versions of its dependencies.
         warnings.simplefilter("ignore", DeprecationWarning)
         client, experiment_id = _opened(store, experiment, journal.path)
         there = client.search_runs([experiment_id], f"tags.`gtmar.run_id` = '{run_id}'")
@@ -120,14 +130,14 @@ def log_run(
                 client.log_text(target, text, name)
             client.set_terminated(target, end_time=_milliseconds(record["ended_at"]))
         except BaseException:
-            # Half a run would count as logged.
+            # Otherwise the next call would take a partly logged run for a complete one.
             client.delete_run(target)
             raise
         return Logged(run_id, target, experiment, store, new=True)
 
 
 def _refuse_foreign(path: Path, journal: Path) -> None:
-    """Refuse a file in the journal, a link to nowhere, and a database of another program."""
+    """Refuse a file inside the journal, a broken link, and the database of another program."""
     refuse_inputs(path, [journal])
     if not path.exists():
         if path.is_symlink():
@@ -146,14 +156,14 @@ def _refuse_foreign(path: Path, journal: Path) -> None:
 
 
 def _opened(store: str, experiment: str, journal: Path) -> tuple[MlflowClient, str]:
-    """Open a store, and make the experiment where there is none."""
+    """Return a client of the store and the experiment's id, creating the experiment if needed."""
     path = Path(store.removeprefix(_SQLITE)).absolute()
     if not store.startswith(_SQLITE) or store == _SQLITE:
         raise UsageError(
             f'"{store}": expected a store of SQLite',
             hint="sqlite:///mlflow.db; MLflow no longer writes folders of files",
         )
-    # Nothing is sent anywhere, and what MLflow says of its own tables is for nobody here.
+    # No telemetry; and MLflow's log messages about its own tables would only distract.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -179,6 +189,7 @@ def _opened(store: str, experiment: str, journal: Path) -> tuple[MlflowClient, s
 def _log(
     client: MlflowClient, target: str, record: dict[str, Any], rows: list[dict[str, Any]]
 ) -> None:
+    """Log parameters and metrics of a run's record and experiments to the MLflow run `target`."""
     from mlflow.entities import Metric, Param
 
     best = next(row for row in rows if row["experiment_id"] == record["best_experiment"])
@@ -206,7 +217,7 @@ def _log(
 def _path(
     record: dict[str, Any], rows: list[dict[str, Any]]
 ) -> Iterator[tuple[str, float, int, int]]:
-    """Give the objective of each experiment, and of the best so far."""
+    """Yield objective and best so far as (name, value, milliseconds, step) for each experiment."""
     best = record["baseline_value"]
     for row in rows:
         at, value = _milliseconds(row["evaluated_at"]), row["value_after"]

@@ -1,9 +1,9 @@
-"""A snapshot's SELECT for a warehouse: DuckDB's statement, read by sqlglot and said in its dialect.
+"""Translate a snapshot's SELECT from DuckDB to the dialect of a warehouse, with sqlglot.
 
-Below the statement lies one table a source, `gtmar_raw_SOURCE`, that casts each column to the type
-that it has here; so types are known throughout, and whatever engines understand differently is
-written out: divisions, comparisons of days with moments, the text order of PostgreSQL. SQL of a
-recipe's own is taken if it consists of what is known to mean the same everywhere, else refused.
+The statement starts with one CTE per source, `gtmar_raw_SOURCE`, that casts each column to the type
+it has in DuckDB. So all types are known, and constructs that engines interpret differently are
+written out: divisions, comparisons of dates with timestamps, the text order of PostgreSQL. The
+recipe's own SQL is accepted only if it is known to mean the same everywhere (`known_sql`).
 """
 
 from __future__ import annotations
@@ -42,27 +42,27 @@ if TYPE_CHECKING:
 
 __all__ = ["DIALECTS", "WarehouseSelect", "source_tables", "warehouse_selects"]
 
-#: Dialects that a snapshot can be said in.
+#: Dialects that a snapshot's SELECT can be written in.
 DIALECTS = ("duckdb", "postgres", "snowflake", "bigquery", "databricks")
 _OWN = "gtmar_"
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-#: What ``--table`` calls the table of rates by date, and the name that it has in the statement.
+#: The table of rates by date: its name for ``--table``, and its name in the statement.
 _RATES_PLACE, _RATES = "revenue.rates", RATES.removeprefix(RAW)
 
 # ---- which table is a source ---------------------------------------------------------------------
 
 
 def source_tables(recipe: SnapshotRecipe, given: Sequence[str] = ()) -> dict[str, str]:
-    """Return by source the table that a warehouse has it in.
+    """Return the warehouse table of each source, by source.
 
-    That is what `given` says, each as ``SOURCE=TABLE``; else the name of the source's file, folder
-    or table: ``exports/subs.parquet`` is ``subs``.
+    Tables are taken from `given`, texts of the form ``SOURCE=TABLE``. The default is the name of
+    the source's file, folder or table: ``subs`` for ``exports/subs.parquet``.
 
     Raises
     ------
     UsageError
-        If a source that `given` names isn't there, or the table of one can't be told: a name that
-        is no plain one, or a `query`, whose rows the warehouse must bring.
+        If `given` names an unknown source, or a source without a given table has a name that is no
+        plain identifier, or a `query`, whose result must exist as a table in the warehouse.
     """
     said = dict(text.partition("=")[::2] for text in given)
     wrong = [f'"{text}" is no SOURCE=TABLE' for text in given if not text.partition("=")[2]]
@@ -85,13 +85,13 @@ def source_tables(recipe: SnapshotRecipe, given: Sequence[str] = ()) -> dict[str
 
 
 def _beside(recipe: SnapshotRecipe) -> dict[str, RateTable]:
-    """Return the table that is no source, by the place that names it in the recipe."""
+    """Return the recipe's table of rates, if any, by its path in the recipe."""
     rates = recipe.revenue.shape.rates
     return {_RATES_PLACE: rates} if isinstance(rates, RateTable) else {}
 
 
 def _stem(data: str) -> str:
-    """Return the name of a file, a folder or a table, without its kind."""
+    """Return the name of a file, a folder or a table, without its extension."""
     if tables := parse_qs(urlsplit(data).query).get("table"):
         return tables[0]
     parts = [part for part in PurePosixPath(data).parts if not set(part) & set("*?=")]
@@ -103,7 +103,7 @@ def _stem(data: str) -> str:
 
 @dataclass(frozen=True)
 class WarehouseSelect:
-    """The SELECT of one date."""
+    """The SELECT of one date in a dialect."""
 
     sql: str
     days: SnapshotDays
@@ -117,26 +117,28 @@ def warehouse_selects(
     dialect: str = "duckdb",
     **options: Any,
 ) -> dict[date, WarehouseSelect]:
-    """Return by date the SELECT of its account table over a warehouse's tables.
+    """Return the SELECTs that build a recipe's account tables in a warehouse, by date.
 
     Parameters
     ----------
     recipe, days
         The recipe, and the dates.
     tables
-        By source its table, as the dialect writes it; `source_tables` gives them.
+        By source, its table as the dialect writes it; from `source_tables`.
     dialect
         One of `DIALECTS`.
     options
-        Those of `history`. Sources are opened here too: they say which types columns have, whether
-        the history contradicts itself, and until when outcomes are known.
+        Those of `history`. The sources are opened for the types of their columns, to check the
+        history for contradictions, and to find the day until which outcomes are known.
 
     Raises
     ------
     UsageError
-        If there is no such dialect, or it can't hold a name.
+        If the dialect is unknown, or can't represent a name or a column's type.
     RecipeError
-        If SQL of the recipe's own isn't known to mean the same in the dialect.
+        If the recipe's own SQL isn't known to mean the same in the dialect.
+    AccountDataError
+        As for `history`, and if the history has contradictions without a rule.
     """
     refuse_dialect(dialect, DIALECTS, " for snapshots")
     with history(recipe, **options) as opened:
@@ -172,7 +174,7 @@ def _select(
     tables: Mapping[str, str],
     dialect: str,
 ) -> str:
-    """Say one statement of DuckDB's in a dialect."""
+    """Translate one DuckDB statement; `zoned` has sources and columns with a time zone."""
     tree = sqlglot.parse_one(text, read="duckdb")
     assert isinstance(tree, exp.Select)
     written = {each.name.lower() for each in tree.find_all(exp.Identifier)}
@@ -188,9 +190,9 @@ def _select(
         start.replace(_month_start(start.this.copy(), dialect))
     for shift in deepest_first(tree, exp.Add, exp.Sub):
         if isinstance(shift.expression, exp.Interval):
-            # As in DuckDB a day plus some time is a moment.
+            # In DuckDB, a date plus an interval is a timestamp.
             shift.set("this", exp.cast(shift.this, "timestamp"))
-    # Of a source the columns alone that the statement names.
+    # Only the columns that the statement names are read from a source.
     used = {
         name: {column: kind for column, kind in each.items() if column.lower() in written}
         for name, each in schemas.items()
@@ -229,9 +231,9 @@ def _case(condition: exp.Expr, value: exp.Expr) -> exp.Case:
 
 
 def _newest_values(tree: exp.Select) -> None:
-    """Say the value of an account's last row without a struct, which few engines can compare.
+    """Rewrite `latest` features without a struct, which few engines can compare.
 
-    It is the largest value of the rows whose moment is the newest of their account.
+    The value is the largest one among the account's rows with its newest time.
     """
     for number, dot in enumerate(tree.find_all(exp.Dot)):
         struct, filtered, select = dot.find(exp.Struct), dot.find(exp.Filter), dot.parent_select
@@ -252,17 +254,17 @@ def _newest_values(tree: exp.Select) -> None:
 
 
 def _month_start(day: exp.Expr, dialect: str) -> exp.Expr:
-    """Return the first day of a moment's month, as a day."""
+    """Return the first day of a timestamp's month, as a date."""
     start: type[exp.Expr] = exp.DateTrunc
     if dialect == "postgres":
-        # It would give a day a zone.
+        # PostgreSQL's date_trunc would add a time zone to a date.
         start = exp.TimestampTrunc
     of = exp.cast(day, "timestamp" if dialect == "postgres" else "date")
     return exp.cast(start(this=of, unit=exp.var("MONTH")), "date")
 
 
 def _filters_to_cases(tree: exp.Select) -> None:
-    """Say FILTER, which Snowflake and BigQuery don't have, as a CASE inside the aggregate."""
+    """Rewrite FILTER, which Snowflake and BigQuery lack, as a CASE inside the aggregate."""
     for node in deepest_first(tree, exp.Filter):
         aggregate, asked = node.this, node.expression.this
         inner = aggregate.this
@@ -274,13 +276,13 @@ def _filters_to_cases(tree: exp.Select) -> None:
             aggregate.set("this", _case(asked, inner))
         node.replace(aggregate.copy())
     for node in deepest_first(tree, exp.AnyValue):
-        # It is of one row, or there is an error.
+        # `any_value` is taken over one row (several raise an error), so `max` is the same.
         whole = node.parent if isinstance(node.parent, exp.IgnoreNulls) else node
         whole.replace(exp.Max(this=node.this.copy()))
 
 
 def _rename(tree: exp.Select, sources: Mapping[str, object]) -> None:
-    """Give tables names that every dialect takes, and none that a warehouse's table has."""
+    """Rename tables so that every dialect allows the names and none hides a warehouse's table."""
     seen = {name.lower() for name in sources}
     for node in tree.find_all(exp.Table, exp.CTE):
         own = node.this if isinstance(node, exp.Table) else node.args["alias"].this
@@ -292,7 +294,7 @@ def _rename(tree: exp.Select, sources: Mapping[str, object]) -> None:
 
 
 def _refuse_names(tree: exp.Select, names: list[str], dialect: str) -> None:
-    """Refuse names that a dialect cuts short, or doesn't take for a column."""
+    """Refuse names that a dialect truncates, or doesn't allow for a column."""
     longest = LONGEST_NAME.get(dialect, 1 << 30)
     all_names = {each.name for each in tree.find_all(exp.Identifier)}
     if long := sorted(name for name in all_names if len(name.encode()) > longest):
@@ -309,8 +311,8 @@ def _refuse_names(tree: exp.Select, names: list[str], dialect: str) -> None:
 # ---- raw tables ----------------------------------------------------------------------------------
 
 
-#: By how DuckDB calls a column's type the one that each dialect has: whole numbers are wide ones,
-#: and a moment is without a zone; one that has a zone is taken in UTC, as it is here.
+#: By DuckDB's type of a column, a type that every dialect has. Integers become wide ones, and
+#: timestamps lose their zone (in `_cast_type`) after conversion to UTC.
 _CASTS = {
     **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT"), "BIGINT"),
     **dict.fromkeys(("UTINYINT", "USMALLINT", "UINTEGER"), "BIGINT"),
@@ -322,7 +324,7 @@ _CASTS = {
 
 
 def _cast_type(kind: str) -> exp.DataType | None:
-    """Return the type that a column has in every dialect; None where not each of them has it."""
+    """Return the type that a column is cast to in every dialect; None if some dialect lacks it."""
     bare = kind.partition("(")[0]
     to = kind if bare == "DECIMAL" else _CASTS.get(bare)
     if bare.startswith("TIMESTAMP"):
@@ -331,9 +333,9 @@ def _cast_type(kind: str) -> exp.DataType | None:
 
 
 def _folded(name: str, dialect: str) -> exp.Identifier:
-    """Quote a column's name as the dialect holds one that was made without quotes.
+    """Quote a column's name in the case in which the dialect stores unquoted names.
 
-    A name in small and capital letters is taken as it stands.
+    A name in mixed case is kept as it is.
     """
     if name in (name.lower(), name.upper()) and _PLAIN.fullmatch(name):
         name = {"snowflake": name.upper(), "postgres": name.lower()}.get(dialect, name)
@@ -341,7 +343,7 @@ def _folded(name: str, dialect: str) -> exp.Identifier:
 
 
 def _in_utc(moment: exp.Expr, dialect: str) -> exp.Expr:
-    """Return the day and time in UTC of a moment with a zone, whatever a session's own zone is."""
+    """Convert a timestamp with a zone to one in UTC without a zone, whatever the session's zone."""
     utc = exp.Literal.string("UTC")
     if dialect == "snowflake":
         return exp.Anonymous(this="CONVERT_TIMEZONE", expressions=[utc, moment])
@@ -356,11 +358,11 @@ def _in_utc(moment: exp.Expr, dialect: str) -> exp.Expr:
     return exp.AtTimeZone(this=moment, zone=utc)
 
 
-# ---- what engines understand differently ---------------------------------------------------------
+# ---- constructs that engines interpret differently -----------------------------------------------
 
 
 def _alike(tree: exp.Select, dialect: str) -> None:
-    """Write out whatever engines understand differently, by the types that are known."""
+    """Rewrite constructs that engines interpret differently, given the types of expressions."""
     for node in deepest_first(tree, *COMPARED, exp.Between, exp.In):
         _compare_moments([node.this, *compared_with(node)])
     _alike_in_truth(tree)
@@ -369,8 +371,8 @@ def _alike(tree: exp.Select, dialect: str) -> None:
         zero = exp.Nullif(this=exp.Count(this=node.this.copy()), expression=exp.Literal.number(0))
         node.replace(exp.paren(exp.Div(this=total, expression=zero)))
     for node in deepest_first(tree, exp.Div):
-        # DuckDB divides as doubles; elsewhere whole numbers and decimals give their own kind. No
-        # divisor is 0, so that nothing needs to be said of that.
+        # DuckDB divides as doubles; elsewhere integers and decimals give integers and decimals. No
+        # divisor is 0, so division by zero needs no handling.
         if not node.this.is_type("double") and not node.expression.is_type("double"):
             node.set("this", exp.cast(node.this.copy(), "double"))
         node.args |= {"typed": False, "safe": False}
@@ -397,20 +399,20 @@ def _alike(tree: exp.Select, dialect: str) -> None:
 
 
 def _alike_in_truth(tree: exp.Select) -> None:
-    """Say of one kind what a CASE gives, and without IS what a flag is."""
+    """Bring the values of each CASE to one type, and rewrite IS TRUE and IS FALSE without IS."""
     for node in deepest_first(tree, exp.Case):
         given = [*(each.args["true"] for each in node.args["ifs"]), node.args.get("default")]
         _compare_moments([each for each in given if each is not None])
     for node in deepest_first(tree, exp.Is):
         if isinstance(node.expression, exp.Boolean):
-            # Not every dialect has a word for it, and sqlglot would leave it out of Snowflake's.
+            # Not every dialect has IS TRUE, and sqlglot would drop it for Snowflake.
             true = bool(node.expression.this)
             known = exp.Coalesce(this=node.this.copy(), expressions=[exp.Boolean(this=not true)])
             node.replace(known if true else exp.not_(known))
 
 
 def _compare_moments(values: list[exp.Expr]) -> None:
-    """Make days moments where they are compared with some, and texts what they stand for."""
+    """Cast dates to timestamps if they are compared with some, and literals to the same type."""
     kinds = {kind_of(each) for each in values if not is_text(each)}
     if not kinds & {"day", "moment"}:
         return
@@ -421,9 +423,9 @@ def _compare_moments(values: list[exp.Expr]) -> None:
 
 
 def _raise_error(node: exp.Anonymous, dialect: str) -> None:
-    """Raise the error of a CASE in a dialect's own way; without one, by a text that is no number.
+    """Write a call of `error` as the dialect raises errors; else cast a text to a number.
 
-    It holds the account, so that no engine can work it out beforehand.
+    The text contains the account, so that no engine can evaluate the cast while planning.
     """
     if dialect in ("duckdb", "bigquery", "databricks"):
         node.set("this", "RAISE_ERROR" if dialect == "databricks" else "ERROR")
@@ -441,51 +443,51 @@ def _raise_error(node: exp.Anonymous, dialect: str) -> None:
 
 
 def _alike_in_postgres(tree: exp.Select) -> None:
-    """Say decimals of doubles without loss, texts in the order of their bytes, months by column."""
+    """Adapt to PostgreSQL: casts to decimals, byte order of text, intervals of columns."""
     for node in deepest_first(tree, exp.Interval):
         if (number := _of_a_column(node)) is not None:
             month = exp.Interval(this=exp.Literal.string("1"), unit=exp.var("MONTH"))
             node.replace(exp.paren(exp.Mul(this=number, expression=month)))
     for node in deepest_first(tree, exp.Cast):
         if node.to.is_type("decimal") and node.this.unnest().is_type("double"):
-            # By way of text, since a double would lose all but 15 of its digits.
+            # By way of text, since a direct cast would lose all but 15 digits.
             node.set("this", exp.cast(node.this.copy(), "text"))
         elif node.to.is_type("varchar", "text") and node.parent.key != "cast":
-            # The order of its texts is the server's, elsewhere that of their bytes.
+            # PostgreSQL compares text by the server's collation, other engines by bytes.
             binary = exp.to_identifier("C", quoted=True)
             node.replace(exp.Collate(this=node.copy(), expression=binary))
 
 
 def _of_a_column(length: object) -> exp.Expr | None:
-    """Return the column that says how many months a length of time has, as a whole number."""
+    """Return an interval's number of months as an integer if a column holds it, else None."""
     if isinstance(length, exp.Interval) and isinstance(length.this, exp.Paren):
         return exp.cast(length.this.this.copy(), "int")
     return None
 
 
 def _alike_in_databricks(tree: exp.Select) -> None:
-    """Say months of a column by a function, and products of decimals without a loss of digits."""
+    """Adapt to Databricks: intervals of columns by a function, products of decimals exactly."""
     for node in deepest_first(tree, exp.Interval):
         if (number := _of_a_column(node)) is not None:
             months = [exp.Literal.number(0), number]
             node.replace(exp.Anonymous(this="MAKE_YM_INTERVAL", expressions=months))
     for node in deepest_first(tree, exp.Mul):
         if all(each.is_type("decimal(38, 12)") for each in (node.this, node.expression)):
-            # Its own product of such wide ones has six digits: whole numbers are multiplied.
+            # Databricks gives products of such wide decimals six decimals only, so they are
+            # multiplied as integers.
             whole = sqlglot.parse_one(_EXACT_PRODUCT, read="databricks")
             factors = {"a": node.this.copy(), "b": node.expression.copy()}
             node.replace(exp.paren(exp.replace_placeholders(whole, **factors)))
 
 
-#: The product of two numbers with twelve digits behind the point, rounded to as many; of less than
-#: ten trillion.
+#: Product of two decimals with twelve decimals, rounded to twelve; exact below ten trillion.
 _EXACT_PRODUCT = """
     cast(round(cast(:a * 1000000000000 as decimal(38, 0)) * cast(:b * 1000000000000 as
     decimal(38, 0)), -12) / 1000000000000 as decimal(25, 0)) * 0.000000000001"""
 
 
 def _alike_in_snowflake(tree: exp.Select) -> None:
-    """Say a moment and a length of time as DATEADD, whose months end as they do here."""
+    """Adapt to Snowflake: DATEADD, which ends months as DuckDB does, for added intervals."""
     for node in deepest_first(tree, exp.Add, exp.Sub):
         if isinstance(node.expression, exp.Interval):
             length = node.expression
@@ -497,9 +499,9 @@ def _alike_in_snowflake(tree: exp.Select) -> None:
 
 
 def _alike_in_bigquery(tree: exp.Select) -> None:
-    """Say decimals without a scale, since none there is as wide as ours; a function rounds them."""
+    """Adapt to BigQuery: decimals without a scale, rounded by a function, since ours are wider."""
     for node in deepest_first(tree, exp.Interval):
-        # Its lengths of time are of numbers.
+        # BigQuery's intervals need a number, not a text.
         node.set("this", _of_a_column(node) or exp.Literal.number(node.this.name))
     for node in deepest_first(tree, exp.Cast):
         if node.to.is_type("decimal"):

@@ -1,10 +1,10 @@
-"""A score as SQL: one SELECT over an account table, as sqlglot trees.
+"""Write a score as SQL: one SELECT over an account table, built as a sqlglot tree.
 
-The twin of `data.encode`. Whatever can be computed beforehand is, in Python's doubles: bins,
-categories, cuts and flags become integer constants. Doubles remain where a straight line is drawn,
-in the operations and the order that `spec.encoders` states. A value that the data contract refuses
-(an unknown that the spec has no answer to, an infinite one, a category without a place) becomes
-null, and so do the score and the tier of its account.
+This is the SQL counterpart of `data.encode`. Whatever can be computed in advance is computed here,
+in Python's doubles: bins, categories, cuts and flags become integer constants. Only linear
+interpolation uses doubles in SQL, with the operations and the order that `spec.encoders` defines. A
+value that the data contract refuses (an unknown value for which the spec has no rule, an infinite
+one, an unknown category) becomes null, and so do the score and the tier of its account.
 """
 
 from __future__ import annotations
@@ -59,19 +59,20 @@ __all__ = [
 #: A SQL expression.
 Sql: TypeAlias = exp.Expr
 
-#: Largest value that the contract takes, before it is counted in 1/10,000ths.
+#: Largest feature value that the data contract allows: in 1/10,000ths it is still exact.
 _EXACT = 2**53 / VALUE_UNITS
-#: Bound on a group's points times its weights, as `data.matrix.check_reach` has it.
+#: Bound on a group's points times its weights, as in `data.matrix.check_reach`.
 _SHARED = 2**50
-#: The first day that counts, and the last.
+#: The first and the last valid date.
 _YEARS = ("0001-01-01", "9999-12-31")
 _LARGEST = math.nextafter(math.inf, 0)
-#: Straight lines are drawn with numbers of this size, or 0: PostgreSQL raises an error where a
-#: result is too small for a double, so the ones that could come to it are left out.
+#: Allowed magnitudes of nonzero constants in linear interpolation. PostgreSQL raises an error if a
+#: result is too small for a double, and these bounds exclude that.
 _SMALL, _BIG = 1e-100, 1e100
-#: Below this share of a line's length nothing that is added to it can reach the rounding.
+#: A position below this share of a line's length is treated as its beginning: the difference is too
+#: small to affect the rounded value.
 _NOTHING = 1e-200
-#: How engines write a flag that is set, and one that isn't, as text: `2.0` zeros for decimals.
+#: Texts to which engines cast true and false flags, with up to ten zeros for decimals.
 _FRACTIONS = ("", *("." + "0" * digits for digits in range(1, 11)), ".0e0")
 _SET = ("true", "t", *(f"1{rest}" for rest in _FRACTIONS))
 _UNSET = ("false", "f", *(f"{sign}0{rest}" for sign in ("", "-") for rest in _FRACTIONS))
@@ -83,7 +84,7 @@ _COMPARISONS: dict[str, type[exp.Binary]] = {
     "=": exp.EQ,
     "!=": exp.NEQ,
 }
-#: Dialects without a function that tells NaN; there it equals itself.
+#: Dialects without a function for NaN; in these, NaN equals itself.
 _NAN_EQUALS = ("postgres", "redshift", "snowflake")
 
 
@@ -100,7 +101,7 @@ def text(value: str) -> Sql:
 
 
 def double(value: float) -> Sql:
-    """Return a number that every dialect reads as a double."""
+    """Return a literal that every dialect reads as a double."""
     digits = repr(abs(float(value))).upper()
     number = exp.Literal.number(digits if "E" in digits else f"{digits}E0")
     return exp.Neg(this=number) if value < 0 else number
@@ -111,7 +112,10 @@ def integer(value: int) -> Sql:
 
 
 def units(value: float) -> Sql:
-    """Return a value in 1/10,000ths, by the one rounding: ``floor(value * 10000 + 0.5)``."""
+    """Return a constant in 1/10,000ths, rounded by ``floor(value * 10000 + 0.5)``.
+
+    Raises `UsageError` if it is too large to be exact.
+    """
     if not abs(value) <= _EXACT:
         raise UsageError(
             f"{value:g} is too large to be exact as a feature value",
@@ -125,7 +129,7 @@ _ENDLESS = ("duckdb", "postgres")
 
 
 def day(x: Sql, dtype: str | None, zone: str, dialect: str) -> Sql:
-    """Return the day of a date or moment; of one with a time zone in the spec's."""
+    """Return the date of a date or timestamp; one with a time zone is converted to `zone`."""
     if dtype == "zoned" and dialect in _ENDLESS:
         x = exp.AtTimeZone(this=x, zone=text(zone))
     return exp.cast(x, "date")
@@ -134,10 +138,25 @@ def day(x: Sql, dtype: str | None, zone: str, dialect: str) -> Sql:
 def read(
     feature: Feature, name: str, dtype: str | None, as_of: Sql | None, *, zone: str, dialect: str
 ) -> Sql:
-    """Return a feature's column as its encoder reads it: a double, a text, a flag or days.
+    """Return a feature's column as its encoder reads it: a double, a text, or a number of days.
 
-    `dtype` is the column's kind by `column_kinds`, as far as the table is known. Days are counted
-    from `as_of`; in `zone` days count for moments that have a time zone.
+    Parameters
+    ----------
+    feature, name
+        The feature, and its column.
+    dtype
+        The column's kind by `column_kinds`; None if unknown.
+    as_of
+        Date that `days_before` counts from; None if there is none.
+    zone
+        Time zone in which timestamps with a zone are converted to dates.
+    dialect
+        The SQL dialect.
+
+    Raises
+    ------
+    UsageError
+        If the feature is encoded as `days_before` and `as_of` is None.
     """
     x, encoder = column(name), feature.encode
     if isinstance(encoder, DaysBeforeEncoder):
@@ -153,7 +172,7 @@ def read(
         low, high = (exp.cast(text(end), "date") for end in _YEARS)
         known = [then.copy() >= low, then.copy() <= high, as_of.copy() >= low, as_of.copy() <= high]
         unknown = exp.or_(then.copy().is_(exp.null()), as_of.copy().is_(exp.null()))
-        # A count that no encoder takes: the account is refused, as by the data contract.
+        # An infinite number of days, which encoders turn into null: the account is refused.
         no_days = _as_double(text("Infinity"))
         return _case([(unknown, exp.null()), (exp.and_(*known), days)], no_days)
     categories = isinstance(encoder, Bins) and not encoder.intervals
@@ -162,28 +181,28 @@ def read(
 
 
 def _as_text(name: str) -> Sql:
-    # Spaces alone, as everywhere: some engines take other blanks off, too.
+    # Only spaces are trimmed, as elsewhere in gtmar: some engines would trim other blanks too.
     return exp.Trim(this=exp.cast(column(name), "varchar"), expression=text(" "))
 
 
 def _as_number(name: str, dtype: str | None) -> Sql:
     x = column(name)
     if dtype == "boolean":
-        # Some engines have no cast from a boolean to a double.
+        # Some engines can't cast a boolean to a double.
         return _case([(x, double(1)), (exp.not_(x), double(0))])
     return _as_double(x)
 
 
 def _reads_text(feature: Feature, dtype: str | None) -> bool:
-    """Whether a feature that isn't cut into bins is read as text."""
+    """Whether a feature without bins is read as text."""
     encoder = feature.encode
     return isinstance(encoder, OneOfEncoder) or (isinstance(encoder, BoolEncoder) and dtype is None)
 
 
 def encoded(feature: Feature, term: Term, place: str, dtype: str | None, *, dialect: str) -> Sql:
-    """Return a term's feature value in 1/10,000ths, an integer.
+    """Return a term's feature value as an integer in 1/10,000ths.
 
-    `place` is the name that holds what `read` returned.
+    `place` is the name of the column with the result of `read`.
     """
     x, encoder = column(place), feature.encode
     if isinstance(encoder, Bins):
@@ -217,7 +236,7 @@ def encoded(feature: Feature, term: Term, place: str, dtype: str | None, *, dial
 
 
 def _unknown(feature: Feature, x: Sql, dtype: str | None, dialect: str) -> list[Sql]:
-    """Return the conditions under any of which a value that `read` returned is unknown."""
+    """Return conditions, any of which makes a value returned by `read` unknown."""
     encoder, null = feature.encode, x.is_(exp.null())
     if isinstance(encoder, Bins):
         return [null, _is_nan(x, dialect)] if encoder.intervals else [null]
@@ -227,11 +246,11 @@ def _unknown(feature: Feature, x: Sql, dtype: str | None, dialect: str) -> list[
 
 
 def _scaled(encoder: RangeEncoder | CurveEncoder | QuantileEncoder | DecayEncoder, x: Sql) -> Sql:
-    """Apply one of the encoders that take a number, which is finite here."""
+    """Apply a numeric encoder to `x`, which the caller has checked to be finite."""
     if isinstance(encoder, RangeEncoder):
         low, high = encoder.from_, encoder.to
         ends = (VALUE_UNITS, 0) if encoder.invert else (0, VALUE_UNITS)
-        # Where the line begins, its length, and how far along it x is.
+        # Where the line begins, and the distance of x from there.
         begin, along = (high, double(high) - x) if encoder.invert else (low, x - double(low))
         return _case(
             [(x <= double(low), integer(ends[0])), (x >= double(high), integer(ends[1]))],
@@ -241,7 +260,7 @@ def _scaled(encoder: RangeEncoder | CurveEncoder | QuantileEncoder | DecayEncode
         first, last = encoder.points[0], encoder.points[-1]
         pieces: list[tuple[Sql, Sql]] = [(x <= double(first[0]), units(first[1]))]
         for (x0, y0), (x1, y1) in pairwise(encoder.points):
-            units(y1)  # it refuses what no double holds exactly
+            units(y1)  # raises if the height is too large to be exact
             share = _share(x - double(x0), x0, x1 - x0)
             pieces.append((x <= double(x1), _rounded(double(y0) + _line(y1 - y0) * share)))
         return _case(pieces, units(last[1]))
@@ -259,7 +278,7 @@ def _scaled(encoder: RangeEncoder | CurveEncoder | QuantileEncoder | DecayEncode
 
 
 def _membership(encoder: Bins, key: str, x: Sql, dialect: str, *, shared: bool) -> Sql:
-    """10,000 where the account falls into the bin, 0 where into another, null where into none."""
+    """Return 10,000 if the value falls into the bin, 0 if into another one, null if into none."""
     intervals = encoder.intervals
     unknown = exp.or_(x.is_(exp.null()), _is_nan(x, dialect)) if intervals else x.is_(exp.null())
     known = _finite(x) if intervals else exp.not_(x.is_(exp.null()))
@@ -279,7 +298,7 @@ def _membership(encoder: Bins, key: str, x: Sql, dialect: str, *, shared: bool) 
 
 
 def _within(x: Sql, categories: list[str]) -> dict[str, Sql]:
-    """Return by category whether a text is it, or one of the ways in which engines write it."""
+    """Return, by category, the condition that a text is one of the spellings of that category."""
     spelled = {name: list(dict.fromkeys((name.strip(" "), name))) for name in categories}
     for form, name in value_forms(categories).items():
         spelled[name] += [text for text in number_spellings(form) if text != name]
@@ -288,19 +307,19 @@ def _within(x: Sql, categories: list[str]) -> dict[str, Sql]:
 
 
 def _rule_places(rule: Rule, place: str, kinds: Mapping[str, str]) -> dict[tuple[str, bool], str]:
-    """Name what a rule reads, by column and whether as a text: after `place`, numbered."""
+    """Return a numbered name for each (column, read as text) that a rule reads."""
     read = [(c.column, _textual(c, kinds)) for c in rule.conditions]
     return {key: f"{place}_{i}" for i, key in enumerate(dict.fromkeys(read), start=1)}
 
 
 def _textual(condition: Condition, kinds: Mapping[str, str]) -> bool:
-    """Whether a condition reads a text: categories, and what is only asked to be known."""
+    """Whether a condition reads its column as text: categories, and checks for missing values."""
     presence = condition.value is None and kinds.get(condition.column) != "number"
     return presence or bool(condition.categories)
 
 
 def _rule_holds(rule: Rule, place: str, kinds: Mapping[str, str], dialect: str) -> Sql:
-    """10,000 where a rule holds, else 0; an unknown value keeps no condition but that it is so."""
+    """Return 10,000 if a rule holds, else 0; unknown values satisfy `is missing` only."""
     places = _rule_places(rule, place, kinds)
     holds: list[Sql] = []
     for condition in rule.conditions:
@@ -324,15 +343,18 @@ def _rule_holds(rule: Rule, place: str, kinds: Mapping[str, str], dialect: str) 
 
 
 def _share(along: Sql, begin: float, length: float) -> Sql:
-    """Return how far along a straight piece a number is, 0 at its beginning, 1 at its end."""
+    """Return the relative position along a line of some length: 0 at its beginning, 1 at its end.
+
+    `along` is the distance from the beginning, which lies at `begin`.
+    """
     share = along / _line(length)
     if abs(begin) >= _SMALL:
-        return share  # the next double is far enough from it
+        return share  # the double next to `begin` is far enough from it
     return _case([(along < double(length * _NOTHING), double(0))], share)
 
 
 def _line(value: float) -> Sql:
-    """Return a number that a line is drawn with."""
+    """Return a constant of a line; raise `UsageError` if it is too large or too small."""
     if value != 0 and not _SMALL <= abs(value) <= _BIG:
         raise UsageError(
             f"{value:g} is too large or too small for a line in SQL, where engines differ",
@@ -342,7 +364,7 @@ def _line(value: float) -> Sql:
 
 
 def _rounded(value: Sql) -> Sql:
-    """Count a double in 1/10,000ths: ``floor(value * 10000 + 0.5)`` as an integer."""
+    """Convert a double to an integer in 1/10,000ths: ``floor(value * 10000 + 0.5)``."""
     return exp.cast(exp.Floor(this=value * double(VALUE_UNITS) + double(0.5)), "bigint")
 
 
@@ -351,7 +373,7 @@ def _as_double(x: Sql) -> Sql:
 
 
 def _finite(x: Sql) -> Sql:
-    """Neither null, NaN nor infinite, however an engine orders NaN."""
+    """Return the condition that a value is neither null, NaN nor infinite in any engine."""
     return x.between(double(-_LARGEST), double(_LARGEST))
 
 
@@ -371,7 +393,7 @@ def _case(whens: Sequence[tuple[Sql, Sql]], otherwise: Sql | None = None) -> Sql
 
 # ---- the statement -------------------------------------------------------------------------------
 
-#: Dialects of SQL that a score can be written in.
+#: SQL dialects that a score can be written in.
 DIALECTS = (
     "duckdb",
     "postgres",
@@ -382,23 +404,24 @@ DIALECTS = (
     "redshift",
     "trino",
 )
-#: Bytes that a name may have, where an engine cuts it short without a word.
+#: Longest name in bytes, for engines that silently truncate longer ones.
 LONGEST_NAME = {"postgres": 63, "redshift": 127}
 _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
-#: Columns that `gtmar score` gives beside the id and the points.
+#: Columns of `gtmar score` other than the id and points.
 _OWN = ("score", "tier", "probability", "base", "rounding", "clipping")
-#: Steps of the statement, and those that PostgreSQL is to keep.
+#: Steps of the statement, each a CTE, and those that PostgreSQL must materialize.
 _STEPS = (
     *("read", "encoded", "points"),
     *("sums", "shared", "cut", "whole", "held", "raw", "value"),
 )
 _KEPT = ("encoded", "sums", "shared", "cut", "whole", "value")
-#: Digits of a sum of points in 1/10,000ths: over a million terms of the largest value and weight.
+#: Types of a sum of points and of a value in 1/10,000ths. A sum has room for over a million terms
+#: of the largest value and weight.
 _SUM, _VALUE = "decimal(28, 0)", "decimal(18, 0)"
 
 
 def refuse_dialect(dialect: str, known: Sequence[str], what: str = "") -> None:
-    """Refuse a dialect that something, `what` by its name, can't be written in."""
+    """Raise `UsageError` for a dialect not in `known`; `what` follows its name in the message."""
     if dialect not in known:
         raise UsageError(
             f'no dialect "{dialect}"{what}; there are {", ".join(known)}',
@@ -407,7 +430,10 @@ def refuse_dialect(dialect: str, known: Sequence[str], what: str = "") -> None:
 
 
 def column_kinds(schema: pl.Schema) -> dict[str, str]:
-    """Say what the columns of a table are, as far as SQL has to know: by name, in five words."""
+    """Return the kind of each column: `boolean`, `number`, `zoned`, `date` or `text`.
+
+    `zoned` columns hold timestamps with a time zone; `date` includes those without one.
+    """
     import polars as pl
 
     def kind(dtype: pl.DataType) -> str:
@@ -431,33 +457,37 @@ def select(
     identifier: str | None = None,
     kinds: Mapping[str, str] | None = None,
 ) -> str:
-    """Return a SELECT, pretty-printed, that scores a table as `gtmar score` does.
+    """Return a pretty-printed SELECT that scores a table as `gtmar score` does.
 
-    Its columns: the id, ``score`` (decimal, in points), ``tier``, ``probability`` of leaving where
-    the spec is calibrated (decimal), ``base``, ``points.<term>`` for each weight, the lines of
-    groups, redistribution and vetoes, ``rounding`` and ``clipping``; they add up to the score. For
-    an account that the data contract refuses, score, tier and probability are null. In BigQuery,
-    where a name may hold letters, digits and underscores alone, other signs of ``points.<term>``
-    are written as underscores.
+    Its columns: the id, ``score`` (decimal, in points), ``tier``, ``probability`` of leaving if the
+    spec is calibrated (decimal, in [0, 1]), ``base``, ``points.<term>`` for each weight, the lines
+    of groups, redistribution and vetoes, ``rounding`` and ``clipping``. From ``base`` on, they add
+    up to the score. If the data contract refuses an account, its score, tier and probability are
+    null. BigQuery allows only letters, digits and underscores in names: other characters of
+    ``points.<term>`` become underscores there.
 
     Parameters
     ----------
+    spec
+        The spec.
     table
         The table's name as the dialect reads it: ``accounts``, ``crm.accounts``,
         ``"My Schema"."Accounts"``.
+    dialect
+        One of `DIALECTS`.
     as_of
-        ISO date that `days_before` counts from; None takes the spec's column.
+        ISO date that `days_before` counts from; None for the spec's column.
     identifier
-        The account id's column; None takes the spec's.
+        The account id's column; None for the spec's.
     kinds
-        What the columns are, by `column_kinds`, where that is known. Without it, encoders of
-        numbers expect columns of numbers; some engines have no cast from boolean to double.
+        Kinds of the columns by `column_kinds`, if known. Without them, numeric encoders expect
+        numeric columns, since some engines can't cast a boolean to a double.
 
     Raises
     ------
     UsageError
-        If dialect, table, id or date can't be used, the spec has a number or a name that the
-        dialect can't hold, or it reads text in a way that SQL can't repeat.
+        If dialect, table, id or date is invalid, the dialect can't represent a number or a name of
+        the spec, or the spec parses text in a way that SQL can't reproduce.
     """
     return _written(_scored(spec, table, dialect, as_of, identifier, kinds), dialect)
 
@@ -471,16 +501,17 @@ def select_grid(
     as_of: str | None = None,
     kinds: Mapping[str, str] | None = None,
 ) -> str:
-    """Return a SELECT that gives each account's cell in a grid of two scores, as `gtmar grid` does.
+    """Return a SELECT with each account's cell in a grid of two scores, as in `gtmar grid`.
 
-    Its columns: the id, ``<model>_score`` and ``<model>_tier`` of both, and ``cell``, null where a
-    score is. Parameters and errors are those of `select`; the models have different names.
+    Its columns: the id, ``<model>_score`` and ``<model>_tier`` of both specs, and ``cell``, null if
+    either score is. The specs must have different model names. Other parameters and errors are
+    those of `select`.
     """
     trees = {
         side: _scored(spec, table, dialect, as_of, one.id, kinds)
         for side, spec in (("gtmar_one", one), ("gtmar_two", two))
     }
-    # Engines that take steps only at the front of a statement get those of both sides there.
+    # Some engines allow CTEs only at the front of a statement, where both sides' steps would clash.
     steps = {cte.alias for cte in trees["gtmar_two"].find_all(exp.CTE)}
     for name in trees["gtmar_two"].find_all(exp.Identifier):
         if name.name in steps:
@@ -488,7 +519,7 @@ def select_grid(
     sides = {side: tree.subquery(side, copy=False) for side, tree in trees.items()}
 
     def of(side: str, name: str) -> Sql:
-        # The side's own name is bare wherever it stands, so that engines fold it alike.
+        # The side's name is unquoted everywhere, so that engines change its case consistently.
         return exp.Column(this=exp.to_identifier(name, quoted=True), table=exp.to_identifier(side))
 
     identifier = str(one.id)
@@ -512,7 +543,7 @@ def _scored(
     identifier: str | None,
     kinds: Mapping[str, str] | None,
 ) -> exp.Select:
-    """Return the tree of the statement that scores a table; refuse what can't be written."""
+    """Return the statement that scores a table as a tree; raises as `select`."""
     refuse_dialect(dialect, DIALECTS)
     identifier = identifier or spec.id
     if identifier is None:
@@ -541,7 +572,7 @@ def _written(tree: exp.Select, dialect: str) -> str:
 
 
 def _refuse_readings(spec: ScoringSpec, as_of: str | None, kinds: Mapping[str, str]) -> None:
-    """Refuse a spec that reads text as money, percent or dates of its own form: SQL casts can't."""
+    """Refuse a spec that parses text as money, percent or dates in a format: SQL casts can't."""
     columns = spec.columns
     readings: dict[str, str] = {
         name: form
@@ -571,8 +602,8 @@ def _tree(
     as_of: Sql | None,
     kinds: Mapping[str, str],
 ) -> exp.Select:
-    """Put the statement together: read, encode, weigh, add up, round and clip, in this order."""
-    # A name of our own must not hide the table.
+    """Build the statement: read, encode, weight, add up, round and clip, in this order."""
+    # The name of a step must not hide the table.
     own = "_" if source.name.lower().startswith("gtmar_") else ""
     names = {n: f"gtmar_{n}{own}" for n in _STEPS}
     terms = spec.terms
@@ -641,8 +672,8 @@ def _tree(
         "value": stage("raw", raw, *map(column, points), named(half_up - remainder, "rounded")),
     }
     for name, query in steps.items():
-        # PostgreSQL would put each step's text wherever the next one names its columns, and work
-        # them out again there.
+        # PostgreSQL would inline each step, and compute an expression again wherever the next step
+        # uses it.
         kept = True if dialect == "postgres" and name in _KEPT else None
         outer = outer.with_(names[name], as_=query, materialized=kept, copy=False)
     return outer
@@ -655,7 +686,7 @@ def _reading(
     kinds: Mapping[str, str],
     dialect: str,
 ) -> list[Sql]:
-    """Return the columns that features and vetoes read, as they read them."""
+    """Return the columns that features and vetoes read, converted as they read them."""
     reading: list[Sql] = []
     for name, feature in spec.inputs.items():
         if (rule := feature.parsed_rule) is not None:
@@ -674,7 +705,7 @@ def _reading(
 def _flags(
     spec: ScoringSpec, place: Mapping[str, str], kinds: Mapping[str, str], dialect: str
 ) -> list[Sql]:
-    """Return what a `Combination` asks of an account, 1 or 0."""
+    """Return the flags (1 or 0) that a `Combination` needs: unknown values, vetoes that hold."""
     flags = []
     for name, feature in spec.features.items():
         if feature.missing == "redistribute":
@@ -692,9 +723,9 @@ def _flags(
 def _combined(
     spec: ScoringSpec, combination: Combination, points: Sequence[str], place: Mapping[str, str]
 ) -> tuple[dict[str, list[Sql]], dict[str, str]]:
-    """Return the columns of some more steps, the twin of `Combination.parts`; and name the lines'.
+    """Return the new columns of further steps, and the column of each line of the combination.
 
-    Each step has all columns of those before it.
+    The SQL counterpart of `Combination.parts`. Each step also has all columns of those before it.
     """
     weights, lines = [term.weight for term in spec.terms], {}
     steps: dict[str, list[Sql]] = {step: [] for step in ("sums", "shared", "cut")}
@@ -729,7 +760,7 @@ def _combined(
         steps["whole"] = [named(exp.cast(all_points, _SUM), "whole")]
         reached, held = column("whole"), []
         ordered = [(end, f"w{i}") for i, (_, end) in enumerate(combination.vetoes)]
-        # The strictest first, which leaves the others nothing to do.
+        # The strictest veto comes first, since it also satisfies the others.
         for end, flag in sorted(ordered, reverse=combination.risk):
             over = reached < integer(end) if combination.risk else reached > integer(end)
             held.append((exp.and_(column(flag).eq(integer(1)), over), integer(end)))
@@ -740,10 +771,10 @@ def _combined(
 
 
 def _redistributed(points: Sql, known: Sql, whole: int) -> Sql:
-    """Return what points gain where the weights of unknown values are shared out.
+    """Return the points gained by redistributing the weights of unknown values.
 
-    Null where they are more than the contract takes. What is divided in doubles leaves no remainder
-    and is below 2**53, so the quotient is exact.
+    Null if they exceed what the data contract allows. The division in doubles is exact, since the
+    dividend is a multiple of the divisor and below 2**53.
     """
     doubled = exp.cast(known * integer(2), _VALUE)
     upper = exp.paren(exp.cast(points, _VALUE) * integer(2 * whole) + known)
@@ -764,24 +795,24 @@ def _total(terms: Sequence[Sql]) -> Sql:
 
 
 def _modulo(value: Sql, by: Sql) -> Sql:
-    """Return the remainder from 0 up: taken twice, since SQL's has the sign of what is divided."""
+    """Return the nonnegative remainder; SQL's `mod` has the sign of the dividend."""
     return exp.Mod(this=exp.paren(exp.Mod(this=value, expression=by) + by), expression=by)
 
 
 def _in_points(raw: Sql) -> Sql:
-    """Turn 1/10,000ths, of a point or a probability, into a decimal."""
+    """Convert 1/10,000ths, of a point or a probability, to a decimal."""
     per_unit = exp.cast(text("0.0001"), "decimal(4, 4)")
     return exp.cast(raw, _SUM) * per_unit
 
 
 def _tier(spec: ScoringSpec, clipped: Sql) -> Sql:
-    """Return the tier of a score in 1/10,000ths, from the highest down; null where that is."""
+    """Return the tier of a score in 1/10,000ths; null if the score is null."""
     tiers = zip(spec.tier_names, spec.tier_lows, strict=True)
     return _case([(clipped >= integer(low * _RAW_PER_SCORE), text(name)) for name, low in tiers])
 
 
 def _probability(spec: ScoringSpec, clipped: Sql) -> list[Sql]:
-    """Return the probability of leaving at a score in 1/10,000ths; none where the spec has none."""
+    """Return the column of the probability of leaving; none without a calibration."""
     calibration = calibration_of(spec)
     if calibration is None:
         return []
@@ -793,7 +824,7 @@ def _probability(spec: ScoringSpec, clipped: Sql) -> list[Sql]:
 
 
 def _line_names(names: Sequence[str], dialect: str) -> list[str]:
-    """Return the names of the columns of points as the dialect can hold them."""
+    """Return the names of the columns of points, adapted to what the dialect allows."""
     written: list[str] = []
     for name in names:
         bare = name
@@ -815,7 +846,7 @@ def _line_names(names: Sequence[str], dialect: str) -> list[str]:
 def _day(
     spec: ScoringSpec, as_of: str | None, kinds: Mapping[str, str], dialect: str
 ) -> Sql | None:
-    """Return the date that `days_before` counts from."""
+    """Return the date that `days_before` counts from; None if the spec and `as_of` have none."""
     dated = (*spec.date_columns, spec.as_of)
     texts = [name for name in dated if name and kinds.get(name) == "text"]
     if texts and spec.date_format is not None:
@@ -832,7 +863,7 @@ def _day(
 
 
 def table_name(name: str, dialect: str) -> exp.Table:
-    """Read a table's name as the dialect does, and nothing but a name."""
+    """Parse a table's name in the dialect; raise `UsageError` if it is anything but a name."""
     try:
         table = sqlglot.parse_one(name, into=exp.Table, dialect=dialect)
     except (SqlglotError, ValueError):
@@ -851,7 +882,7 @@ def table_name(name: str, dialect: str) -> exp.Table:
 
 
 def refuse_lost(tree: exp.Select, written: str, dialect: str) -> None:
-    """Refuse names and texts that the dialect's own quoting loses: read back, all must be there."""
+    """Raise `UsageError` if a name or a text is lost when the written statement is parsed again."""
 
     def held(statement: exp.Expr) -> Counter[tuple[str, str]]:
         names = Counter(("name", found.name) for found in statement.find_all(exp.Identifier))

@@ -1,9 +1,9 @@
-"""Tables that grow by date in a lakehouse: snapshots, and the scores that specs gave.
+"""Lakehouse tables that grow by date: account snapshots, and kept scores.
 
-Either is a Delta table, a partition a date, or a table of a DuckDB file. What is there stays: a
-date goes in by one commit, which fails where another came between the look and the commit; then it
-looks again. Snapshots follow the rules of a folder: a date gets its outcomes when they come, and is
-refused with other rows.
+Each is a Delta table partitioned by date, or a table of a DuckDB file. Existing dates stay
+unchanged. A date is added in one commit, which is tried again if another commit came after the
+table was read. Snapshots follow the rules of a folder (`snapshots.build`): outcomes can be added to
+an existing date, and other differences are refused.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DeltaSnapshots", "DuckDBSnapshots", "ScoreTable", "snapshots_into"]
 
-#: The column of the date, which a folder has in its name.
+#: The column of the snapshot date; in a folder it is part of the partition's name.
 _DAY = "features_asof"
 
 
@@ -50,12 +50,13 @@ _DAY = "features_asof"
 def snapshots_into(
     location: str, inputs: Iterable[str | Path] = ()
 ) -> DeltaSnapshots | DuckDBSnapshots:
-    """Return where snapshots go, by ``delta:FOLDER`` or ``duckdb:///file.db?table=NAME``.
+    """Return the target of snapshots at ``delta:FOLDER`` or ``duckdb:///file.db?table=NAME``.
 
     Raises
     ------
     UsageError
-        If it is one of the inputs. A DuckDB file may be one: its other tables stay.
+        If a Delta table is one of the inputs. A DuckDB file may be one, since its other tables
+        stay unchanged.
     """
     if location.startswith("delta:"):
         if (local := local_path(location)) is not None:
@@ -65,7 +66,7 @@ def snapshots_into(
 
 
 def _refuse_other_types(location: str, there: dict[str, str], new: dict[str, str]) -> None:
-    """Refuse columns that are of other types than the table's."""
+    """Raise `UsageError` if a column's type differs from the existing table's."""
     unlike = [
         f'"{name}" is {there[name]} there and {kind} now'
         for name, kind in new.items()
@@ -87,14 +88,14 @@ def _no_snapshots(location: str) -> UsageError:
 
 @dataclass(frozen=True)
 class _Snapshots:
-    """A table that snapshots go into."""
+    """A lakehouse table of snapshots; see `SnapshotPlace`."""
 
     location: str
-    #: Whether the file itself says what its sources were.
+    #: Whether the sources are recorded in the Parquet metadata.
     tells_sources: bool = True
 
     def of(self, day: date) -> str:
-        """Return where a date is, as ``--data`` takes it."""
+        """Return the location of a date's rows in the form that ``--data`` accepts."""
         return f"{self.location}/{_DAY}={day.isoformat()}"
 
 
@@ -102,15 +103,15 @@ class _Snapshots:
 
 
 class DeltaSnapshots(_Snapshots):
-    """A Delta table, partitioned by date; each date is one file, with its columns alone."""
+    """A Delta table partitioned by date; each date is one file with only its own columns."""
 
     def put(self, day: date, made: Path, key: str, sources: str) -> str:  # noqa: ARG002 - in the file
-        """Put a date's table in; return what that changed.
+        """Store a date's Parquet file; return `SnapshotTable.change`.
 
         Raises
         ------
         UsageError
-            If the date is there with other rows, or it can't be written.
+            If the date exists with other rows, or the table can't be written.
         """
         with delta_table(self.location) as (deltalake, target):
             return by_turns(lambda: self._committed(deltalake, target, day, made, key))
@@ -121,7 +122,7 @@ class DeltaSnapshots(_Snapshots):
         own = _delta_fields(deltalake, made, self.location)
         if not deltalake.DeltaTable.is_deltatable(target):
             fields = [*own.values(), deltalake.Field(_DAY, deltalake.schema.PrimitiveType("date"))]
-            # Without rows: two that make a table with rows don't conflict.
+            # Created without rows: two processes that create it with rows wouldn't conflict.
             create_table_with_add_actions(
                 target, deltalake.Schema(fields), [], mode="ignore", partition_by=[_DAY]
             )
@@ -167,9 +168,9 @@ class DeltaSnapshots(_Snapshots):
 
 
 def _delta_fields(deltalake: Any, made: Path, location: str) -> dict[str, Any]:
-    """Return a file's columns as Delta's fields."""
+    """Return a Parquet file's columns as Delta fields, by name."""
     frame = pl.scan_parquet(made, hive_partitioning=False).head(0).collect()
-    # Delta would take them for signed ones, and the upper half of their values for negative.
+    # Delta would read them as signed, so that large values would become negative.
     if unsigned := [name for name, dtype in frame.schema.items() if dtype.is_unsigned_integer()]:
         raise UsageError(
             f'"{without_credentials(location)}": Delta has no unsigned integers, which columns '
@@ -181,7 +182,7 @@ def _delta_fields(deltalake: Any, made: Path, location: str) -> dict[str, Any]:
 
 
 def _copy(made: Path, target: str, name: str) -> int:
-    """Copy a file below a Delta table, wherever that is; return its bytes there."""
+    """Copy a file into a Delta table's local folder or URL; return its size there in bytes."""
     if "://" not in target:
         path = Path(target) / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -201,10 +202,10 @@ def _copy(made: Path, target: str, name: str) -> int:
 
 
 class DuckDBSnapshots(_Snapshots):
-    """A table of a DuckDB file with all dates, and a view of each date with its columns alone."""
+    """A DuckDB table with all dates, and a view of each date with only its own columns."""
 
     def put(self, day: date, made: Path, key: str, sources: str) -> str:  # noqa: ARG002 - in the file
-        """Put a date's table in; returns and raises as for Delta."""
+        """Store a date's Parquet file; returns and raises as `DeltaSnapshots.put`."""
 
         def act(connection: duckdb.DuckDBPyConnection, table: str) -> str:
             connection.execute("begin")
@@ -235,7 +236,7 @@ class DuckDBSnapshots(_Snapshots):
         change = "new"
         if count(f"from {table} where {_DAY} = {when}"):
             views = connection.execute("select view_name from duckdb_views()").fetchall()
-            # Rows without a view are somebody else's.
+            # Rows without a view weren't written by gtmar: all columns are compared.
             known = (name,) in views
             old = described(connection, view) if known else there
             shared = [column for column in old if column in new]
@@ -261,7 +262,8 @@ class DuckDBSnapshots(_Snapshots):
 # ---- kept scores ---------------------------------------------------------------------------------
 
 _KEY = "kept_as"
-#: The columns: `kept_as` names what a spec gave on a date, ``DATE/SCORE_ID``; `spec` is its JSON.
+#: The columns; `kept_as` identifies one spec's scores of one date, ``DATE/SCORE_ID``; `spec` is
+#: JSON.
 _COLUMNS = {
     _DAY: pl.Date,
     "role": pl.String,
@@ -283,7 +285,8 @@ _OWN = ("account", "score", "tier", "probability", "model", "spec_id", "scored_o
 class ScoreTable:
     """A table of kept scores: ``delta:FOLDER``, ``delta:URL`` or ``duckdb:///file.db?table=NAME``.
 
-    Every method raises `UsageError` where it can't be read or written, or holds something else.
+    Every method raises `UsageError` if the table can't be read or written, or isn't one of kept
+    scores.
     """
 
     location: str
@@ -293,21 +296,21 @@ class ScoreTable:
         return self.location.startswith("delta:")
 
     def refuse_inputs(self, inputs: Iterable[str | Path]) -> None:
-        """Refuse a Delta table that is an input; of a DuckDB file other tables may be one."""
+        """Refuse a Delta table that is an input; a DuckDB file may be one, for its other tables."""
         if self._in_delta and (local := local_path(self.location)) is not None:
             refuse_inputs(local, inputs)
         self._is_there()
 
     def kept(self) -> pl.DataFrame:
-        """Return what all rows of a date and a spec share, once each, dates ascending."""
+        """Return one row for each date and spec, with the columns they share, dates ascending."""
         return self._read(_SHARED).unique().sort(_DAY, _KEY)
 
     def rows(self, kept_as: str) -> pl.DataFrame:
-        """Return what a spec gave on a date, a row an account, in the order of their ids."""
+        """Return one spec's scores of one date: a row per account, ordered by id."""
         return self._read(_OWN, kept_as).sort("account")
 
     def keep(self, rows: pl.DataFrame) -> bool:
-        """Append the rows of one `kept_as` unless it is there; say whether they are new."""
+        """Append the rows of one `kept_as` unless it exists; return whether they were new."""
         rows = rows.select(pl.col(name).cast(dtype) for name, dtype in _COLUMNS.items())
         if not self._is_there() and self._in_delta:
             with delta_table(self.location) as (deltalake, target):
@@ -316,13 +319,13 @@ class ScoreTable:
                     rows.clear().to_arrow(),
                     mode="ignore",
                     partition_by=[_DAY],
-                    # The log outlives its rows: no account's id may stand there as a least value.
+                    # Statistics in the log outlive deleted rows, and would contain account ids.
                     configuration={"delta.dataSkippingNumIndexedCols": "0"},
                 )
         return append_new(rows, self.location, key=_KEY) > 0
 
     def forget(self, before: date) -> None:
-        """Remove the rows of dates before a day, from older versions of a Delta table as well."""
+        """Delete the rows of dates before a day, also from older versions of a Delta table."""
         if not self._is_there():
             return
         condition = f"{_DAY} < '{before.isoformat()}'"
@@ -330,7 +333,7 @@ class ScoreTable:
             with delta_table(self.location) as (deltalake, target):
                 table = deltalake.DeltaTable(target)
                 table.delete(condition)
-                # Though nothing was left to delete: a process may have been killed in between.
+                # Even if nothing was deleted: an earlier call may have been killed before this.
                 table.vacuum(0, dry_run=False, enforce_retention_duration=False)
             return
 
@@ -341,7 +344,7 @@ class ScoreTable:
         in_duckdb(self.location, act)
 
     def _is_there(self) -> bool:
-        """Whether the table is there; an error where it holds something else."""
+        """Whether the table exists; raise `UsageError` if it isn't one of kept scores."""
         if self._in_delta:
             with delta_table(self.location) as (deltalake, target):
                 if not deltalake.DeltaTable.is_deltatable(target):
@@ -368,7 +371,7 @@ class ScoreTable:
         return True
 
     def _read(self, columns: Sequence[str], kept_as: str | None = None) -> pl.DataFrame:
-        """Read some columns, of one `kept_as` or of all; no row where there is no table."""
+        """Read some columns, of one `kept_as` or of all; without a table, return no rows."""
         if not self._is_there():
             return pl.DataFrame(schema={name: _COLUMNS[name] for name in columns})
         if self._in_delta:

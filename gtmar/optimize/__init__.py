@@ -1,1 +1,1 @@
-"""Proposers and the keep-or-revert loop. No I/O and no clock here, and no Polars."""
+"""Proposers and the keep-or-revert loop. Code here does no I/O and doesn't use Polars."""

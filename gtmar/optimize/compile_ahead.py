@@ -7,18 +7,18 @@ import resource
 
 __all__ = ["main"]
 
-#: Of a core that others want too it gets a quarter at this level; at the lowest, a sixtieth, and a
-#: large table, which gains most, would wait for half an hour.
+#: Nice level of the process. On a contended core it gets a quarter of the time; at the lowest
+#: priority it would get a sixtieth, and large tables, which gain most, would wait half an hour.
 _NICE = 5
-#: Seconds of processor time after which something is wrong.
+#: Limit of processor time in seconds, far above what compilation needs.
 _MOST_SECONDS = 600
 
 
 def main(part: str) -> None:
-    """Compile a part, by its name, and the proposer's, into numba's cache, as far as need be."""
+    """Compile the named part and the proposer's into numba's cache, unless they are cached."""
     os.nice(_NICE)
     resource.setrlimit(resource.RLIMIT_CPU, (_MOST_SECONDS, _MOST_SECONDS))
-    # Whatever is imported has few uses for threads here.
+    # The imported libraries need no thread pools here.
     os.environ |= {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
     from gtmar.engine.numba_table import kernel_part

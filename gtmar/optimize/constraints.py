@@ -1,7 +1,7 @@
-"""What weights must hold together: a fixed total, at most so many that aren't 0, an order.
+"""Joint constraints on weights: a fixed total, a maximal number of nonzero weights, an order.
 
-Any proposer's proposals are brought to it by the same rule, so that a proposer needs to know of
-bounds alone. The rule draws nothing: a proposal stays a function of what it was before.
+Proposals of every proposer are repaired by one rule, so that proposers need to know only bounds.
+The rule is deterministic: a repaired proposal is a function of the same arguments as before.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ __all__ = ["ConstrainedProposer", "WeightConstraints"]
 
 @dataclass(frozen=True)
 class WeightConstraints:
-    """Limits on F weights together."""
+    """Joint constraints on F weights."""
 
-    #: What all weights add up to; None for anything.
+    #: Sum of all weights; None for any.
     total: int | None = None
-    #: How many weights may differ from 0; None for all.
+    #: Largest number of weights that differ from 0; None for any.
     most_nonzero: int | None = None
-    #: Numbers of weights that never fall from one to the next, as bins of a monotone feature.
+    #: Groups of weights, by number, that must not decrease, such as the bins of a monotone feature.
     ordered: tuple[tuple[int, ...], ...] = ()
 
     def __bool__(self) -> bool:
         return self != WeightConstraints()
 
     def hold(self, weights: Sequence[int]) -> bool:
-        """Whether a vector keeps them."""
+        """Whether a vector of F weights satisfies the constraints."""
         nonzero = sum(weight != 0 for weight in weights)
         return (
             (self.total is None or sum(weights) == self.total)
@@ -49,31 +49,31 @@ class WeightConstraints:
     def kept(
         self, before: Sequence[int], changes: dict[int, int], space: SearchSpace, *, first: int
     ) -> dict[int, int]:
-        """Bring a proposal to keep them, at the expense of weights that it leaves alone.
+        """Repair a proposal to satisfy the constraints, preferably by changing other weights.
 
         Parameters
         ----------
         before
-            The incumbent's weights, which keep them.
+            The incumbent's weights, which satisfy the constraints; F of them.
         changes
-            New weight by number.
+            The proposal: new weight by number.
         space
-            Bounds.
+            Bounds of the weights.
         first
-            Where in the round of the weights to begin; any whole number.
+            Number of the weight to start from, modulo F; the weights are visited in a circle.
 
         Returns
         -------
         dict
-            New weight by number, of those that differ from before. Empty where it can't be done.
+            New weight by number, for weights that differ from `before`. Empty if the proposal can't
+            be repaired.
 
         Notes
         -----
-        Out of order: of weights proposed together that contradict each other the mean counts; the
-        neighbours left alone follow as far as they must. Too many weights: the smallest of those
-        left alone go to 0. Another total: what is over or short is taken from, or given to, the
-        weights left alone, a point each in turn, where the order allows it; the proposed
-        weights themselves come last. Cost: of the order of the points moved.
+        Order: proposed weights that contradict it are replaced by their mean, and other weights
+        follow as far as necessary. Nonzero weights: the smallest of the others become 0. Total: the
+        difference is distributed over the other weights, one point each in turn, where bounds and
+        order allow it, and over the proposed weights last. Cost: proportional to the points moved.
         """
         weights = list(before)
         for index, weight in changes.items():
@@ -95,7 +95,7 @@ class WeightConstraints:
     def _thin(
         self, weights: list[int], order: list[int], space: SearchSpace, changes: dict[int, int]
     ) -> None:
-        """Send the smallest weights to 0 until no more than allowed are left."""
+        """Set the smallest weights to 0 until no more than `most_nonzero` are left."""
         if self.most_nonzero is None:
             return
         over = sum(weight != 0 for weight in weights) - self.most_nonzero
@@ -107,7 +107,7 @@ class WeightConstraints:
                 over -= 1
 
     def _in_order(self, weights: Sequence[int], index: int, new: int) -> bool:
-        """Whether another weight keeps the order with its neighbours."""
+        """Whether a new weight at `index` is in order with its neighbours."""
         below, above = self._neighbours
         return (index not in below or weights[below[index]] <= new) and (
             index not in above or new <= weights[above[index]]
@@ -115,12 +115,12 @@ class WeightConstraints:
 
     @cached_property
     def _neighbours(self) -> tuple[dict[int, int], dict[int, int]]:
-        """The weight before each ordered weight, and the one after."""
+        """For each ordered weight, the number of the one before it, and of the one after it."""
         pairs = [pair for group in self.ordered for pair in pairwise(group)]
         return {two: one for one, two in pairs}, dict(pairs)
 
     def _settle(self, weights: list[int], order: Iterable[int], space: SearchSpace) -> None:
-        """Bring the total right, a point each in turn."""
+        """Correct the total by one point per weight in turn, as far as possible."""
         if self.total is None:
             return
         short = self.total - sum(weights)
@@ -141,18 +141,18 @@ class WeightConstraints:
                 weights[index] = new
                 short -= step
                 moved.append(index)
-            # A weight whose neighbour was in its way may move once that one has.
+            # With an order, a blocked weight may be free to move after its neighbour has moved.
             room = room if self.ordered and moved else moved
 
 
 def _put_in_order(
     weights: list[int], group: Sequence[int], changes: Collection[int], space: SearchSpace
 ) -> None:
-    """Bring the weights of a group, which were in order before the changes, into order again."""
+    """Restore the order of a group's weights after changes."""
     changed = [place for place, index in enumerate(group) if index in changes]
     if not changed:
         return
-    # What bounds of neighbours leave to each, given the order.
+    # Each weight's range, given the order and the bounds of its neighbours.
     least = list(accumulate((space.lows[i] for i in group), max))
     most = list(accumulate((space.highs[i] for i in reversed(group)), min))[::-1]
     pools = pooled(
@@ -173,7 +173,7 @@ def _put_in_order(
 
 
 class ConstrainedProposer:
-    """A proposer whose proposals keep constraints."""
+    """Wraps a proposer and repairs its proposals to satisfy constraints."""
 
     def __init__(
         self, proposer: Proposer, constraints: WeightConstraints, space: SearchSpace
@@ -183,10 +183,10 @@ class ConstrainedProposer:
         self.block = proposer.block
 
     def learn(self, result: Result) -> None:
-        """Tell the proposer what became of what was really tried."""
+        """Pass on the result of the candidate that was evaluated, which may be a repaired one."""
         self._proposer.learn(result)
 
     def propose(self, number: int, weights: Sequence[int]) -> dict[int, int]:
-        """Suggest changes; none where the proposal can't be brought to keep the constraints."""
+        """Suggest changes; none if the proposal can't be repaired."""
         changes = self._proposer.propose(number, weights)
         return self._constraints.kept(weights, changes, self._space, first=number)

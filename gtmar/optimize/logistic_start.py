@@ -1,7 +1,8 @@
-"""Where a search may begin besides its spec: weights of a logistic regression of who stays.
+"""Starting vectors for a search from a logistic regression of retention.
 
-A regression's coefficients have any scale; weights are integers within bounds, and guardrails look
-at scores. So there are several vectors to try, each the same order of accounts but for rounding.
+The scale of a regression's coefficients is arbitrary, while weights are integers within bounds and
+guardrails depend on the scores. So several scalings are tried. Each gives the same order of
+accounts, except for rounding and cuts at the bounds.
 """
 
 from __future__ import annotations
@@ -27,35 +28,37 @@ if TYPE_CHECKING:
 
 __all__ = ["Labelled", "logistic_starts"]
 
-#: Rows at a time.
+#: Rows processed at a time.
 _ROWS = 65_536
-#: Each coefficient, per whole range of its feature, is drawn to 0 as if this much information
-#: (accounts x chance x (1 - chance)) said so.
+#: Ridge penalty on the coefficients, per whole range of a feature, as an amount of Fisher
+#: information: accounts x probability x (1 - probability).
 _RIDGE = 1.0
-#: Accounts between these quantiles aren't to be clipped.
+#: Quantiles of the scores between which no account should be clipped.
 _ENDS = (0.005, 0.995)
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Accounts of which it is known whether they stayed: F encoded columns, and who did, (N,)."""
+    """The N accounts with a known outcome."""
 
+    #: F encoded columns, each of shape (N,).
     columns: tuple[NDArray[np.integer], ...]
+    #: Whether each account stayed, shape (N,).
     stayed: NDArray[np.bool_]
 
     def blocks(self, scales: Doubles) -> Iterator[tuple[Doubles, Doubles]]:
-        """Give values divided by `scales`, shape (F,), and who stayed, some rows at a time."""
+        """Yield blocks of rows: values divided by `scales`, shape (F,), and outcomes as 0 or 1."""
         for first in range(0, len(self.stayed), _ROWS):
             some = slice(first, first + _ROWS)
             values = np.stack([column[some] for column in self.columns], axis=1)
             yield values / scales, self.stayed[some].astype(np.float64)
 
     def sums(self, weights: Doubles) -> Doubles:
-        """Return the values' sums, shape (N,), weighted by `weights`, shape (F,)."""
+        """Return the weighted sum of each account's values, shape (N,), for weights (F,)."""
         return np.concatenate([v @ weights for v, _ in self.blocks(np.ones(len(weights)))])
 
     def spread(self, weights: Doubles) -> tuple[float, float]:
-        """Return mean and standard deviation of the sums."""
+        """Return mean and standard deviation of the weighted sums."""
         sums = self.sums(weights)
         return float(sums.mean()), float(sums.std())
 
@@ -70,33 +73,33 @@ def logistic_starts(
     constraints: WeightConstraints | None = None,
     within: tuple[float, float] = (-np.inf, np.inf),
 ) -> tuple[Vector, ...]:
-    """Fit weights, and bring them to integers within bounds.
+    """Fit a logistic regression, and scale its coefficients to integer weights within bounds.
 
     Parameters
     ----------
     labelled
         The accounts searched.
     start
-        The spec's weights, F of them, whose spread of scores the vectors take over.
+        The spec's weights, F of them. Some vectors get the same spread of scores.
     space
-        Bounds.
+        Bounds of the weights.
     groups
-        Numbers of weights of which each account has exactly one, as a scorecard's bins are: all of
-        a group may rise alike, which changes no order.
+        Groups of weights, by number, of which exactly one applies to each account, as with the bins
+        of a scorecard. A constant added to a whole group doesn't change the order of accounts.
     sign
-        1 where high scores mean to stay, -1 where they mean to leave.
+        1 if high scores mean that an account stays, -1 if they mean that it leaves.
     constraints
-        What the weights hold together.
+        Joint constraints that the vectors must satisfy; None for none.
     within
-        Least and largest sum of points, in units of the values, that isn't clipped.
+        Smallest and largest sum of points, in units of the values, that isn't clipped.
 
     Returns
     -------
     tuple of tuples
-        At most four vectors, none of them the start: with the start's spread as far as the bounds
-        allow; with that spread, what is beyond a bound cut at it; as large as the bounds allow; as
-        large as leaves all but one account in a hundred unclipped, where that is less.
-        None where all stayed or all left.
+        At most four different vectors of F weights, none of them the start. They are scaled to the
+        start's spread, or less if the bounds require; to that spread, cut at the bounds; as large
+        as the bounds allow; and as large as possible with at most one account in a hundred clipped,
+        if that is smaller. Empty if all accounts stayed, all left, or all get the same score.
 
     Notes
     -----
@@ -116,7 +119,7 @@ def logistic_starts(
     if own_spread == 0:
         return ()
     same, most = spread / own_spread, _most(slopes, space)
-    # Groups are lifted until the scores' mean is the start's, where bounds allow that.
+    # Groups are shifted so that the mean score equals the start's, if the bounds allow that.
     fixed = [(0.0, 0.0), *([(own_mean, mean)] if groups else [])]
     inside = min(_unclipped(np.quantile(sums, _ENDS), each, within) for each in fixed)
     vectors: list[Vector] = []
@@ -125,7 +128,7 @@ def logistic_starts(
         weights = _fitted(factor * slopes, lift, groups, space, start)
         if constraints:
             pairs = enumerate(zip(start, weights, strict=True))
-            # All of an order are pooled, those that the fit leaves alone as well.
+            # All weights of an ordered group count as changed, so that all of them are pooled.
             whole = {i for group in constraints.ordered for i in group}
             changes = {i: new for i, (old, new) in pairs if new != old or i in whole}
             kept = constraints.kept(start, changes, space, first=0)
@@ -136,7 +139,7 @@ def logistic_starts(
 
 
 def _most(slopes: Doubles, space: SearchSpace) -> float:
-    """Return the largest factor that brings no free weight beyond a bound on its own side of 0."""
+    """Return the largest factor at which no free weight exceeds the bound on its side of 0."""
     room = [
         (space.highs[i] if slopes[i] > 0 else space.lows[i]) / slopes[i]
         for i in space.free
@@ -146,9 +149,9 @@ def _most(slopes: Doubles, space: SearchSpace) -> float:
 
 
 def _unclipped(ends: Doubles, fixed: tuple[float, float], within: tuple[float, float]) -> float:
-    """Return the largest factor that keeps both ends of the sums, (2,), within what isn't clipped.
+    """Return the largest factor at which both `ends` of the sums, shape (2,), aren't clipped.
 
-    Times a factor, a sum equal to the first number of `fixed` becomes the second.
+    Sums are scaled and then shifted so that a sum of ``fixed[0]`` becomes ``fixed[1]``.
     """
     room = [
         (bound - fixed[1]) / (end - fixed[0])
@@ -159,7 +162,7 @@ def _unclipped(ends: Doubles, fixed: tuple[float, float], within: tuple[float, f
 
 
 def _whole(labelled: Labelled, groups: Sequence[Sequence[int]]) -> float:
-    """Return by how much a score's sum rises where all weights of all groups rise by 1."""
+    """Return the increase of the mean sum if all weights of all groups rise by 1, or 1 if none."""
     lifted = np.zeros(len(labelled.columns))
     lifted[[i for group in groups for i in group]] = 1.0
     return labelled.spread(lifted)[0] or 1.0
@@ -172,7 +175,10 @@ def _fitted(
     space: SearchSpace,
     start: Sequence[int],
 ) -> Vector:
-    """Lift groups, as far as bounds allow without cutting, then round and cut all weights."""
+    """Add `lift` to the weights of groups, as far as bounds allow, then round and clip all weights.
+
+    Weights that aren't free keep their start.
+    """
     weights = weights.copy()
     lows, highs = np.array(space.lows), np.array(space.highs)
     for group in groups:

@@ -1,8 +1,8 @@
-"""Who suggests the next change. One small interface; each proposer is a function of its arguments.
+"""The interface of proposers, which suggest the next change of weights, and the random proposer.
 
-A proposal depends on the seed, its own number, the incumbent and, for proposers that learn, on what
-they were told before their present block of proposals. That makes it possible to evaluate proposals
-ahead of their turn and still write the journal of a strictly sequential loop.
+A proposal is a function of the seed, its number, the incumbent and, for proposers that learn, the
+results before the current block of proposals. Therefore proposals can be evaluated ahead of their
+turn, while the journal is the one of a strictly sequential loop.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Proposer", "RandomProposer", "Result", "SearchSpace", "Stream"]
 
-#: A proposal changes one to this many weights.
+#: Most weights that one proposal changes.
 MOST_CHANGES = 3
-#: Largest step, as a share of the weight that it changes.
+#: Largest step, as a share of the changed weight.
 STEP_SHARE = 0.3
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Names and bounds of F weights, ends included; where both ends meet the weight is fixed."""
+    """Names and inclusive bounds of F weights; a weight with equal bounds is fixed."""
 
     names: tuple[str, ...]
     lows: tuple[int, ...]
@@ -35,18 +35,20 @@ class SearchSpace:
 
     @property
     def free(self) -> tuple[int, ...]:
-        """Numbers of the weights that may move."""
+        """Numbers of the weights that aren't fixed."""
         ends = zip(self.lows, self.highs, strict=True)
         return tuple(i for i, (low, high) in enumerate(ends) if low < high)
 
 
 class Result(NamedTuple):
-    """What a proposal came to, as the loop tells it to the proposer."""
+    """The result of one proposal, from which a proposer may learn."""
 
+    #: Number of the proposal.
     proposal: int
     #: The incumbent's weights, and the candidate's; F each.
     before: tuple[int, ...]
     weights: tuple[int, ...]
+    #: The incumbent's objective, and the candidate's; None if null.
     value_before: float | None
     value: float | None
     #: Whether the candidate was kept.
@@ -54,16 +56,16 @@ class Result(NamedTuple):
 
 
 class Proposer(Protocol):
-    """What the loop asks of a proposer."""
+    """The interface of a proposer."""
 
-    #: Journalled with every experiment.
+    #: Recorded in the journal with every experiment.
     name: str
-    #: Proposals made on the same knowledge: those numbered 1 to `block`, and so on. After a win all
-    #: is known up to it. None for a proposer that doesn't learn.
+    #: Proposals in a block: 1 to `block`, and so on. All use the results before the block or, if
+    #: later, up to the last win. None for a proposer that doesn't learn.
     block: int | None
 
     def learn(self, result: Result) -> None:
-        """Take in what a proposal came to. Each is told once, in the order of their numbers."""
+        """Take note of a result. Called once for each, in the order of proposals."""
         ...
 
     def propose(self, number: int, weights: Sequence[int]) -> dict[int, int]:
@@ -79,16 +81,16 @@ class Proposer(Protocol):
         Returns
         -------
         dict
-            New weight by the number of the weight; never empty, each within bounds and different
-            from the incumbent's.
+            New weight by the number of the weight, each within bounds and different from the
+            incumbent's. Empty only if a `ConstrainedProposer` can't repair the proposal.
         """
         ...
 
 
 class Stream:
-    """The pinned stream of a seed: one generator, sent to the start of a sequence for each number.
+    """The random streams of a seed: one independent sequence of numbers for each proposal number.
 
-    A new generator for each would cost three times as much.
+    One generator is reset for each sequence; a new one would cost three times as much.
     """
 
     def __init__(self, seed: int) -> None:
@@ -98,28 +100,31 @@ class Stream:
         self._generator = np.random.Generator(self._philox)
 
     def generator(self, number: int) -> np.random.Generator:
-        """Return the generator, at the start of a sequence."""
+        """Return the generator, reset to the start of sequence `number`.
+
+        The generator is shared: the next call resets it.
+        """
         self._key[1] = number
         self._philox.state = self._start
         return self._generator
 
     def raw(self, number: int, count: int) -> NDArray[np.uint64]:
-        """Return the first numbers of a sequence, 64 bits each."""
+        """Return the first `count` raw numbers of a sequence, uint64, shape (count,)."""
         self.generator(number)
         return self._philox.random_raw(count)
 
 
 class RandomProposer:
-    """Changes one to three weights, each by a uniform step of at least one.
+    """Proposes to change one to three weights, each by a uniform nonzero step.
 
-    The largest step is ``max(1, ceil(0.3 * |w|))``, cut at the bounds.
+    The largest step of a weight w is ``max(1, ceil(0.3 * |w|))``, cut at the bounds.
 
     Parameters
     ----------
     space
-        What may move, and how far.
+        Names and bounds of the weights.
     seed
-        Keys the generator together with the proposal's number.
+        Key of the random numbers, together with the proposal's number.
 
     Examples
     --------
@@ -138,7 +143,7 @@ class RandomProposer:
         self._stream = Stream(seed)
 
     def learn(self, result: Result) -> None:
-        """Learn nothing: chance has no memory."""
+        """Do nothing: random proposals don't depend on results."""
 
     def propose(self, number: int, weights: Sequence[int]) -> dict[int, int]:
         """Suggest changes; see `Proposer`. Cost: about 10 microseconds."""
@@ -149,10 +154,10 @@ class RandomProposer:
         return {index: self._stepped(generator, index, weights[index]) for index in chosen}
 
     def _stepped(self, generator: np.random.Generator, index: int, weight: int) -> int:
-        # Integer arithmetic for ceil(0.3 |w|), so that no rounding of 0.3 can add a step.
+        # Integer arithmetic for ceil(0.3 |w|), since 0.3 is no exact double.
         reach = max(1, -(-3 * abs(weight) // 10))
         down = min(reach, weight - self._space.lows[index])
         up = min(reach, self._space.highs[index] - weight)
         drawn = int(generator.integers(0, down + up))
-        # 0..down-1 lead down by down..1, the rest up by 1..up: never a step of nothing.
+        # 0..down-1 become steps of -down..-1, the rest 1..up: a step is never 0.
         return weight + (drawn - down if drawn < down else drawn - down + 1)

@@ -1,6 +1,6 @@
-"""The loop that drives a search: ask for candidates, evaluate, judge, keep or revert.
+"""The loop that drives every search: ask for candidates, evaluate, judge, keep or revert.
 
-Runs, replays, null searches and stability searches all go through it.
+Runs, replays, null searches and stability searches all use it.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ if TYPE_CHECKING:
 
 __all__ = ["STAGES", "Limits", "SearchLoop"]
 
-#: Candidates evaluated ahead of their turn: half as many as experiments since the last win, since
-#: what follows a win is thrown away, and within these ends.
+#: Bounds of the number of candidates evaluated ahead of their turn. Within them, it is half the
+#: number of experiments since the last win: evaluations after a win in the batch are wasted.
 _SMALLEST_BATCH = 4
 _LARGEST_BATCH = 64
 
-#: What an experiment's time goes to, in the order of the loop.
+#: Stages of an experiment whose time is measured, in the order of the loop.
 STAGES = ("propose", "evaluate", "judge", "journal")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When a search stops.
+    """Limits at which a search stops.
 
     Parameters
     ----------
     experiments
-        Experiments really evaluated, the baseline aside.
+        Number of evaluated experiments, without the baseline and results of earlier runs.
     patience
-        Stop after this many experiments without a win; None for never.
+        Number of consecutive experiments without a win; None for no limit.
     seconds
-        Stop when this time is up; where it stopped is recorded. None for never.
+        Time budget in seconds; None for no limit. The run records how far it came, for replays.
     proposals
-        Stop when so many proposals are used up, as a replay does. None for never.
+        Number of proposals used, which a replay sets; None for no limit.
     """
 
     experiments: int = 2000
@@ -62,18 +62,18 @@ class Limits:
 
 
 class SearchLoop:
-    """What a search over one matrix needs: evaluator, judge and guardrails, set to its start.
+    """Drives searches over one matrix; holds evaluator, judge and guardrails.
 
     Parameters
     ----------
     matrix
         The accounts searched.
     spec
-        Its weights are the start.
+        The spec whose weights are the start.
     judge
         Objective and guardrails.
     evaluator
-        Computes sums over the matrix.
+        Computes sums over the matrix; it is moved to the start.
     """
 
     def __init__(
@@ -83,28 +83,28 @@ class SearchLoop:
         self.start = tuple(term.weight for term in spec.terms)
         self._free = any(not term.fixed for term in spec.terms)
         lows = (tier_sum(TIER_LOW, tier) for tier in spec.tier_names)
-        #: Names of the sums that say where tiers end, where a rule sets that.
+        #: Names of the sums with the tiers' lower ends, if a rule of the spec sets these.
         self._edges = frozenset(lows if spec.has_rule else ())
         evaluator.move(self.start)
         #: Sums of the start, and of the best so far; shape (1, L, S).
         self.start_sums = self.best_sums = evaluator.sums([self.start])
         at_start = evaluator.frame_of(self.start_sums, only=judge.limited) if judge.held else None
         self.guard = Guard(matrix, spec, judge, self.start, at_start)
-        #: Seconds that each stage took.
+        #: Seconds spent in each stage.
         self.spent = dict.fromkeys(STAGES, 0.0)
         self._mark = 0.0
-        # Where a batch's own cost is little beside a candidate's, both ends shrink.
+        # If a batch's fixed cost is small compared with a candidate's, smaller batches waste less.
         growth = math.sqrt(max(1.0, matrix.accounts / evaluator.batch_cost))
         self._batches = [max(1, round(end / growth)) for end in (_SMALLEST_BATCH, _LARGEST_BATCH)]
 
     @cached_property
     def start_value(self) -> float | None:
-        """Objective of the start."""
+        """Objective of the start; None if null."""
         [value] = self.judge.values(self.evaluator.frame_of(self.start_sums))
         return value
 
     def resume(self, climb: Climb) -> None:
-        """Go on from a climb's incumbent."""
+        """Continue from the incumbent of a restored climb."""
         self.evaluator.move(climb.weights)
         self.best_sums = self.evaluator.sums([climb.weights])
 
@@ -119,7 +119,7 @@ class SearchLoop:
         interrupted: Callable[[], bool] | None = None,
         after_batch: Callable[[], None] | None = None,
     ) -> str:
-        """Search until a limit; return which: the state of the run.
+        """Search until a limit.
 
         Parameters
         ----------
@@ -128,15 +128,23 @@ class SearchLoop:
         limits
             When to stop.
         batch
-            Candidates evaluated ahead of their turn. Changes no result; None adapts.
+            Number of candidates evaluated ahead of their turn; it doesn't affect results. None for
+            an adaptive number.
         began
-            When the time budget began, by `time.perf_counter`; None for now.
+            Begin of the time budget, by `time.perf_counter`; None for now.
         record
-            Takes judged steps, sums of those that were evaluated, and microseconds for each.
+            Called with the steps judged, the sums of those that were evaluated, and microseconds
+            per experiment.
         interrupted
-            Whether somebody has asked the search to stop; asked between two batches.
+            Called before each batch; the search stops if it returns true.
         after_batch
             Called after every batch.
+
+        Returns
+        -------
+        str
+            The state of the run: `finished`, `patience`, `time_budget`, `interrupted` or
+            `exhausted`.
         """
         if not self._free:
             return "exhausted"
@@ -160,7 +168,7 @@ class SearchLoop:
         return "finished"
 
     def _ahead(self, climb: Climb, limits: Limits, batch: int | None) -> int:
-        """Return how many candidates to evaluate ahead of their turn."""
+        """Return the number of candidates to evaluate in the next batch."""
         least, most = self._batches
         ahead = batch or min(max(least, climb.since_win // 2), most)
         ahead = min(ahead, limits.experiments - climb.experiments)
@@ -173,9 +181,16 @@ class SearchLoop:
         value: float | None,
         than: float | None,
     ) -> tuple[str, ...]:
-        """Name the guardrails that a candidate breaks; `sums`, shape (1, L, S), are its own.
+        """Return the names of the guardrails that a candidate breaks.
 
-        `value` and `than` are its objective and the incumbent's.
+        Parameters
+        ----------
+        sums
+            The candidate's sums, shape (1, L, S).
+        weights
+            Its weights, F of them.
+        value, than
+            Its objective, and the incumbent's.
         """
         judge = self.judge
         if not (judge.limits or judge.held or judge.comparisons):
@@ -185,7 +200,7 @@ class SearchLoop:
         return self.guard.breaches(frame, weights, value, than)
 
     def lap(self, stage: str, *, since: float | None = None) -> None:
-        """Book the time since the last stage ended, or since a moment, on a stage."""
+        """Add the time since the last lap, or since a `time.perf_counter` value, to a stage."""
         now = time.perf_counter()
         self.spent[stage] += now - (self._mark if since is None else since)
         self._mark = now
@@ -196,8 +211,9 @@ class SearchLoop:
         batch: Batch,
         record: Callable[[list[Step], NDArray[np.int64], int], None] | None,
     ) -> None:
+        """Evaluate and judge a batch, record its steps, and move the evaluator after a win."""
         began = self._mark
-        # A batch of known results alone uses up proposals all the same.
+        # A batch without fresh candidates still uses up proposals, so it is told too.
         sums = self.start_sums[:0]
         values: Sequence[float | None] = []
         if batch.fresh:

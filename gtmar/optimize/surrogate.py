@@ -1,19 +1,20 @@
-"""What a block of proposals is chosen from: random moves, and a surrogate model of the objective.
+"""Surrogate model of the objective, and the steps and random moves that proposals are chosen from.
 
-The surrogate is a quadratic surface through the results nearest to the incumbent, and a fence:
-where guardrails begin, as far as blocked candidates tell. A block gets steps to the tops of samples
-of the surface, and the heights of random moves.
+The surrogate has two parts: a quadratic surface fitted to the results nearest to the incumbent, and
+a fence, the linear boundary of what guardrails allow, fitted to kept and blocked candidates. Each
+block of proposals gets steps to the maxima of samples of the surface, and the values ("heights") of
+random moves by these samples.
 
-Every number comes from additions, multiplications, divisions and square roots of doubles in a
-stated order, element by element. Matrix products of numerical libraries, sums of arrays and
-logarithms differ in their last digits from build to build, and a search would go another way.
+All arithmetic consists of additions, multiplications, divisions and square roots of doubles in a
+fixed order, element by element. Matrix products of numerical libraries, sums of arrays and
+logarithms differ in their last digits between builds, so that searches would diverge.
 
-The mathematics is written once, in the part of numpy that numba compiles too. Where numba is
-loaded, the functions of `_Code` are machine code, in which `total`, `product`, `solved` and a few
-others are the loops at the end of this module: the same operations in the same order, so every bit
-is the same. Compiled functions keep to those few, to arrays of one shape and to rows in one piece:
-an array that numba spreads over another is compiled for every way in which it might be.
-All that numba compiles is in this one module, since it looks for changes in no other.
+The mathematics is written once, in the part of numpy that numba also compiles. If numba is loaded,
+the functions of `_Code` are machine code, in which `total`, `product`, `solved` and a few others
+are replaced by the loops at the end of this module. These do the same operations in the same order,
+so the results are equal bit for bit. Compiled functions use only these primitives, arrays of equal
+shape, and contiguous rows, since numba compiles broadcasting for every case that might occur.
+Everything that numba compiles is in this module, since its cache detects changes in one file only.
 """
 
 from __future__ import annotations
@@ -55,50 +56,53 @@ __all__ = [
 
 
 class Tuning(NamedTuple):
-    """What proposals depend on besides results and chance. Any change makes other searches."""
+    """Constants of the proposer. Changing any of them changes the course of every search."""
 
-    #: Proposals made on the same knowledge, and samples of surface and fence.
+    #: Number of proposals in a block, and of samples of surface and fence.
     block: int = 8
-    #: Random moves drawn: to be ranked, and beside them.
+    #: Number of random moves to be ranked, and of further random moves.
     ranked: int = 200
     spare: int = 32
-    #: How many results, the nearest to the incumbent and itself, a surface is fitted to.
+    #: Number of results that a surface is fitted to: the incumbent and the nearest ones.
     fitted: int = 64
 
-    #: A pivot below this means a matrix that isn't positive definite.
+    #: Elimination takes a matrix with a pivot below this as not positive definite.
     smallest_pivot: float = 1e-9
-    #: How much of a change of all weights by one factor counts: most objectives hardly see it.
+    #: Share by which scaling all weights by one factor counts as distance: it hardly affects most
+    #: objectives.
     scale_share: float = 0.1
-    #: Shortest length that an incumbent is taken to have, in points.
+    #: Lower bound of the length that an incumbent is taken to have, in points.
     shortest: float = 3.0
 
-    # Prior variances of a surface: of slopes, of curvatures of any direction, of those of single
-    # weights on top; and the curvature expected, downwards, all in units of its amplitude.
+    # Prior variances of a surface: of slopes, of curvatures in any direction, and of additional
+    # curvatures along single weights; and the expected downward curvature. In units of the
+    # surface's amplitude.
     slope: float = 1.0
     curvature: float = 0.2
     own_curvature: float = 0.5
     expected: float = 1.0
-    #: What a quadratic surface gets wrong: at no distance, and per cube of the distance.
+    #: Standard error of the quadratic model at distance 0, and per cube of the distance.
     near_error: float = 0.001
     far_error: float = 0.15
-    #: Spread of the samples, as a share of what is really unknown.
+    #: Spread of the samples, as a share of the posterior's.
     boldness: float = 0.3
 
-    # A fence: prior spread of its slope, error of a label, spread of its samples.
+    # The fence: prior spread of its slope, error of a label, and spread of its samples.
     fence_slope: float = 5.0
     fence_error: float = 0.1
     fence_boldness: float = 0.5
-    #: Fits at most, until the candidates near the fence are known.
+    #: Most rounds of fitting, each of which selects the candidates near the fence anew.
     fence_rounds: int = 4
 
-    #: Damping of steps: the first that is enough for the radius, or the last times fours.
+    #: Damping of steps, tried in order until the system is positive definite and a typical step
+    #: short enough. The last one needs only the former, and is multiplied by 4 until that holds.
     damping: tuple[float, float, float] = (0.02, 0.5, 5.0)
-    #: A typical step may be this times the radius before it is shortened.
+    #: Length of a typical step, in radii, up to which damping is sufficient.
     over_radius: float = 1.5
-    #: How far inside a fence steps should end, and how much all weights may grow or shrink by one.
+    #: Value of the fence's function that steps should reach; largest relative change of a length.
     margin: float = 0.2
     most_scaling: float = 0.15
-    #: Least factor by which a step is shortened to fit into bounds, before it is cut at them.
+    #: Smallest factor by which a step is shortened to fit into bounds, before it is cut at them.
     least_fit: float = 0.7
 
 
@@ -106,48 +110,48 @@ TUNING = Tuning()
 
 
 class Knowledge(NamedTuple):
-    """The results so far, as a block needs them."""
+    """The results on which a block of proposals is based."""
 
-    #: Shapes (F, K) and (K,): vectors with their objective, more being better; how many are filled.
+    #: Vectors (F, K) with their objective (K,), higher being better; how many of K are filled.
     vectors: Doubles
     values: Doubles
     results: int
-    #: Whether the incumbent's own objective is known, and what it is.
+    #: Whether the incumbent's objective is known, and its value.
     told: bool
     level: float
-    #: Shapes (F, K) and (K,): vectors that beat an incumbent; 1 where one was kept, -1 where
-    #: guardrails blocked it; how many are filled.
+    #: Vectors (F, K) that beat an incumbent; (K,): 1 if kept, -1 if blocked by guardrails; how many
+    #: of K are filled.
     better: Doubles
     kept: Doubles
     fenced: int
-    #: Length of a step in units of the incumbent's length.
+    #: Limit of a step's length, in units of the incumbent's length.
     radius: float
 
 
 class Bounds(NamedTuple):
-    """Ends of the weights that may move, both included, each int64 of shape (F,)."""
+    """Inclusive bounds of the F free weights, each int64 of shape (F,)."""
 
     lows: Integers
     highs: Integers
 
 
 class Options(NamedTuple):
-    """What the proposals of a block are chosen from."""
+    """The vectors from which the proposals of a block are chosen."""
 
-    #: Random moves, each different from the incumbent, shape (M, F).
+    #: Random moves: weight vectors different from the incumbent, shape (M, F).
     moves: Integers
-    #: Where samples of the surface are highest within the radius, shape (B, F).
+    #: Maxima of the samples of the surface within the radius, rounded, shape (B, F).
     steps: Integers
-    #: Values of the first moves by the samples asked for, more being better, shape (R, M'). Moves
-    #: outside the fence are lower than all others.
+    #: Values of the first M' moves by the R requested samples, shape (R, M'); higher is better.
+    #: Moves outside the fence are lower than all others.
     heights: Doubles
 
 
 class Frame(NamedTuple):
-    """Coordinates round an incumbent of F weights, in units of its own length.
+    """A coordinate system around an incumbent of F weights, in units of its length.
 
-    A vector is first brought to the incumbent's length; what was lost by that comes back in part,
-    along the incumbent's direction. So a change of all weights by one factor is a small step.
+    A vector is scaled to the incumbent's length, and a share of the difference in length is added
+    along the incumbent's direction. So scaling all weights by one factor is a small step.
     """
 
     #: The incumbent, shape (F,); its length, in points; its direction, shape (F,).
@@ -157,11 +161,11 @@ class Frame(NamedTuple):
 
 
 class Surface(NamedTuple):
-    """Quadratic surfaces through the known results: slopes (F, B) of B samples, curvature (F, F).
+    """B samples of a quadratic surface: slopes (F, B), and a common curvature (F, F).
 
-    A Gaussian process with a quadratic kernel: slopes, curvatures and those of single weights have
-    independent priors. Samples come from prior draws corrected by the data, so that they differ
-    where little is known and agree where much is.
+    The model is a Gaussian process with a quadratic kernel: slopes, curvatures and curvatures of
+    single weights have independent priors. Slopes are sampled as prior draws corrected by the data
+    (Matheron's rule), so samples differ where little is known and agree where much is.
     """
 
     slopes: Doubles
@@ -169,9 +173,9 @@ class Surface(NamedTuple):
 
 
 class Fence(NamedTuple):
-    """Where guardrails begin, linear, above 0 inside: levels at the incumbent (B,), slopes (F, B).
+    """B samples of a linear function that is positive where guardrails allow candidates.
 
-    While nothing was blocked there is none: its arrays are of no samples.
+    Levels at the incumbent (B,), and slopes (F, B). If no candidate was blocked, B is 0.
     """
 
     levels: Doubles
@@ -182,16 +186,16 @@ class Fence(NamedTuple):
 
 
 def machine_code() -> _Code | None:
-    """Return the same arithmetic in machine code, if it is there and numba is loaded."""
+    """Return the functions as machine code; None if numba isn't loaded or nothing is compiled."""
     if "numba" not in sys.modules or not MACHINE_CODE.ready(wanted=False):
         return None
     return _compiled()
 
 
 def most_draws(known: Knowledge | None, width: int) -> int:
-    """Return how many raw numbers a block takes at most, with F weights that may move.
+    """Return the largest number of raw random numbers that a block uses, for `width` free weights.
 
-    One that makes no use of what is known takes fewer.
+    With `known` None, for a block of random moves only.
     """
     moves = 7 * (TUNING.ranked + TUNING.spare)
     if known is None:
@@ -204,24 +208,24 @@ def most_draws(known: Knowledge | None, width: int) -> int:
 def options(
     known: Knowledge, raw: Raw, here: Integers, bounds: Bounds, ranked: Integers
 ) -> Options:
-    """Return what a block is chosen from.
+    """Return the moves, steps and heights from which a block of proposals is chosen.
 
     Parameters
     ----------
     known
         The results so far.
     raw
-        Raw numbers, as many as `most_draws` says.
+        Raw random numbers, uint64, as many as `most_draws` returns.
     here
-        The incumbent, shape (F,).
+        The incumbent, int64, shape (F,).
     bounds
-        Of its weights.
+        Bounds of the weights.
     ranked
-        Numbers of the samples by which moves are to be ranked.
+        Numbers of the samples by which moves are ranked, int64, shape (R,).
 
     Notes
     -----
-    Cost: a tenth of a millisecond in machine code, with a dozen weights; ten times that with numpy.
+    Cost with a dozen weights: about 0.1 ms in machine code, and 1 ms with numpy.
     """
     return _options(machine_code() or _NUMPY, known, raw, here, bounds, ranked)
 
@@ -229,6 +233,7 @@ def options(
 def _options(
     code: _Code, known: Knowledge, raw: Raw, here: Integers, bounds: Bounds, ranked: Integers
 ) -> Options:
+    """Compute `options` by numpy or by machine code."""
     width, results, fenced = len(here), known.results, known.fenced
     moves, used = code.moves(raw, here, bounds)
     vectors = np.concatenate((known.vectors[:, :results], moves[: TUNING.ranked].T), axis=1)
@@ -258,43 +263,44 @@ def _options(
 
 
 def chance(raw: Raw, here: Integers, bounds: Bounds) -> Options:
-    """Return random moves alone, for a block that makes no use of what is known."""
+    """Return random moves only, for a block that uses no results; steps and heights are empty."""
     moves, _ = (machine_code() or _NUMPY).moves(raw, here, bounds)
     return Options(moves, np.empty((0, len(here)), dtype=np.int64), np.empty((0, 0)))
 
 
 # ---- random numbers -------------------------------------------------------------------------
 
-#: A move changes one to this many weights.
+#: Most weights that one move changes.
 _MOST_CHANGES = 3
-#: A sum of four uniform 16-bit numbers, less its mean, over this is about standard normal.
+#: Mean and standard deviation of the sum of four uniform 16-bit numbers, which is about normal.
 _NORMAL_MEAN, _NORMAL_DEVIATION = 131_070.0, math.sqrt((65_536**2 - 1) / 3)
-#: The quarters of 64 bits that are left when every other one is shifted away, and the lower half.
+#: Bit masks: the lower 16 bits of each half of 64 bits, and the lower half.
 _QUARTERS, _LOW = np.uint64(0x0000FFFF0000FFFF), np.uint64(2**32 - 1)
 _HALF, _QUARTER, _FRACTION = np.uint64(32), np.uint64(16), np.uint64(11)
 
 
 def _uniform(raw: Raw) -> Doubles:
-    """Return numbers in [0, 1)."""
+    """Return uniform doubles in [0, 1), one for each raw number."""
     return (raw >> _FRACTION).astype(np.float64) * 2.0**-53
 
 
 def _normal(raw: Raw) -> Doubles:
-    """Return about standard normal numbers."""
+    """Return approximately standard normal doubles, one for each raw number."""
     low = (raw & _QUARTERS) + ((raw >> _QUARTER) & _QUARTERS)
     sums = (low & _LOW) + (low >> _HALF)
     return (sums.astype(np.float64) - _NORMAL_MEAN) / _NORMAL_DEVIATION
 
 
 def _below(raw: Raw, ends: Raw) -> Integers:
-    """Return whole numbers in [0, end), an end each, at most 2^32."""
+    """Return an integer in [0, end) for each raw number and its end, which is at most 2^32."""
     return (((raw >> _HALF) * ends) >> _HALF).astype(np.int64)
 
 
 def random_moves(raw: Raw, here: Integers, bounds: Bounds) -> tuple[Integers, int]:
-    """Return moves as `RandomProposer` makes them, (M, F), and how many raw numbers are used."""
+    """Return random moves like those of `RandomProposer`, (M, F), and the raw numbers used."""
     width, count = len(here), TUNING.ranked + TUNING.spare
-    # What each number is drawn below: how many weights change, then which, each of those left.
+    # Exclusive upper ends: of the number of changed weights, then of the choice of each weight
+    # among those left.
     ends = np.empty((4, count), dtype=np.uint64)
     ends[0] = min(_MOST_CHANGES, width)
     for order in range(_MOST_CHANGES):
@@ -322,32 +328,32 @@ def random_moves(raw: Raw, here: Integers, bounds: Bounds) -> tuple[Integers, in
 
 
 def outer(one: Doubles, two: Doubles) -> Doubles:
-    """Return what each of one times each of the other is, shape (A, B)."""
+    """Return the outer product of vectors (A,) and (B,), shape (A, B)."""
     return product(one.reshape(1, -1), two.reshape(1, -1))
 
 
 def by_rows(matrix: Doubles, factors: Doubles) -> Doubles:
-    """Multiply each row by a factor of its own."""
+    """Multiply each row by its factor."""
     return matrix * factors[:, None]
 
 
 def by_columns(matrix: Doubles, factors: Doubles) -> Doubles:
-    """Multiply each column by a factor of its own."""
+    """Multiply each column by its factor."""
     return matrix * factors
 
 
 def raised(matrix: Doubles, more: Doubles) -> Doubles:
-    """Add to each row a number of its own."""
+    """Add to each row its number."""
     return matrix + more[:, None]
 
 
 def put(target: Doubles, values: Doubles) -> None:
-    """Copy an array of two dimensions; where numba assigns slices, it compiles texts of errors."""
+    """Copy a two-dimensional array; numba's own slice assignment would compile error messages."""
     target[:] = values
 
 
 def add_at(values: Integers, index: Integers, more: Integers) -> None:
-    """Add to the values at indices, of which none comes twice."""
+    """Add to the values at indices, all of which must be different."""
     values[index] += more
 
 
@@ -355,7 +361,7 @@ def add_at(values: Integers, index: Integers, more: Integers) -> None:
 
 
 def total(values: Doubles) -> Doubles:
-    """Add along the first axis, by halves: an order that no library or processor changes."""
+    """Sum along the first axis by halves, an order that doesn't depend on library or processor."""
     count = len(values)
     if not count:
         return np.zeros(values.shape[1:])
@@ -369,14 +375,14 @@ def total(values: Doubles) -> Doubles:
 
 
 def product(left: Doubles, right: Doubles) -> Doubles:
-    """Return the product of the left side's transpose and the right, shapes (K, A) and (K, B)."""
+    """Return ``left.T @ right``, shape (A, B), for shapes (K, A) and (K, B)."""
     return total(left[:, :, None] * right[:, None, :])
 
 
 def solved(matrix: Doubles, right: Doubles) -> tuple[bool, Doubles]:
-    """Solve a symmetric positive definite system by elimination, a row of (B, A) a right side.
+    """Solve a symmetric positive definite system (A, A) by elimination, for right sides (B, A).
 
-    Returns whether the matrix is positive definite, and then the solutions, (B, A).
+    Returns whether the matrix is positive definite, and the solutions, (B, A), if it is.
     """
     size = len(matrix)
     work = np.concatenate((matrix, right))
@@ -394,7 +400,7 @@ def solved(matrix: Doubles, right: Doubles) -> tuple[bool, Doubles]:
 
 
 def _length(columns: Doubles) -> Doubles:
-    """Return the Euclidean length of each column, shape (A, B)."""
+    """Return the Euclidean length of each column, shape (B,), for columns (A, B)."""
     return np.sqrt(total(columns * columns))
 
 
@@ -402,14 +408,14 @@ def _length(columns: Doubles) -> Doubles:
 
 
 def frame_at(here: Integers) -> Frame:
-    """Take an incumbent as the origin."""
+    """Return the coordinate system around an incumbent, shape (F,)."""
     # Squares of integers add up exactly, in any order.
     size = max(math.sqrt(here @ here), TUNING.shortest)
     return Frame(here.astype(np.float64), size, here / size)
 
 
 def coordinates(frame: Frame, vectors: Doubles) -> Doubles:
-    """Return where vectors lie, both of shape (F, K)."""
+    """Return the coordinates of vectors, both of shape (F, K)."""
     center, size, unit = frame
     sizes = np.maximum(_length(vectors), 1e-9)
     moved = raised(by_columns(vectors, size / sizes), -center) / size
@@ -417,7 +423,7 @@ def coordinates(frame: Frame, vectors: Doubles) -> Doubles:
 
 
 def _softened(unit: Doubles, slopes: Doubles) -> Doubles:
-    """Turn slopes in coordinates of a frame into slopes per step of weights, shape (F, K)."""
+    """Convert slopes in a frame's coordinates to slopes per step of weights, shape (F, K)."""
     along = product(unit.reshape(-1, 1), slopes)[0]
     return slopes - outer((1 - TUNING.scale_share) * unit, along)
 
@@ -426,7 +432,7 @@ def _softened(unit: Doubles, slopes: Doubles) -> Doubles:
 
 
 def nearest(reach: Doubles, most: int) -> Integers:
-    """Return the indices of the least of (K,), rising; of equal ones the first."""
+    """Return the indices of the `most` smallest of (K,), ascending; ties go to the first."""
     if len(reach) <= most:
         return np.arange(len(reach))
     last = np.partition(reach, most - 1)[most - 1]
@@ -439,9 +445,10 @@ def nearest(reach: Doubles, most: int) -> Integers:
 def _nearby(
     placed: Doubles, results: int, values: Doubles, known: int, level: float
 ) -> tuple[Doubles, Doubles]:
-    """Return the results nearest to the incumbent, itself first: coordinates (F, K), values.
+    """Return coordinates (F, K) and values (K,) of the incumbent and the results nearest to it.
 
-    They are the first of what is placed; `known` is 1 where the incumbent's value is known, else 0.
+    `placed` starts with the coordinates of all results. The incumbent, with value `level`, is
+    included if `known` is 1 and not 0.
     """
     vectors = placed[:, :results]
     near = nearest(total(vectors * vectors), TUNING.fitted - 1)
@@ -453,7 +460,11 @@ def _nearby(
 
 
 def fit_surface(points: Doubles, values: Doubles, slopes: Doubles, noise: Doubles) -> Surface:
-    """Fit to K results at coordinates (F, K), by standard normal numbers (F, B) and (K, B)."""
+    """Fit a surface to K results, and draw B samples of it.
+
+    `points` are coordinates (F, K) and `values` (K,) objectives; `slopes` (F, B) and `noise` (K, B)
+    are standard normal numbers.
+    """
     squares = points * points
     reach = total(squares)
     inner, quartic = product(points, points), product(squares, squares)
@@ -469,7 +480,7 @@ def fit_surface(points: Doubles, values: Doubles, slopes: Doubles, noise: Double
     put(right[:1], goal.reshape(1, -1))
     put(right[1:2], bent.reshape(1, -1))
     put(right[2:], (product(points, slopes) + noise).T)
-    # The errors on the diagonal keep every pivot above zero.
+    # The model's errors on the diagonal keep every pivot positive.
     _, parts = solved(kernel, right)
     mean = parts[0] / _amplitude(right, parts) - parts[1]
     across = np.ascontiguousarray(points.T)
@@ -484,9 +495,11 @@ def fit_surface(points: Doubles, values: Doubles, slopes: Doubles, noise: Double
 
 
 def _amplitude(right: Doubles, parts: Doubles) -> float:
-    """Return the unit in which values are measured: the likeliest, given the prior.
+    """Return the estimated amplitude a, the unit of the surface's values.
 
-    The first of the right sides are the values, the second what is expected.
+    The rows of `right` are the K values y, and their prior mean m in units of a; `parts` are the
+    solutions of the kernel C for these. The estimate satisfies
+    ``K a**2 = (y - a m)' C**-1 (y - a m)``, the expected size of the residuals.
     """
     count = right.shape[1]
     both = product(np.ascontiguousarray(right[:2].T), np.ascontiguousarray(parts[:2].T))
@@ -502,7 +515,7 @@ def _amplitude(right: Doubles, parts: Doubles) -> float:
 
 
 def _labels(known: Knowledge, frame: Frame) -> tuple[Doubles, Doubles]:
-    """Return what a fence is fitted to, the incumbent first, since it is inside."""
+    """Return coordinates and labels for fitting a fence; the incumbent comes first, as inside."""
     count = known.fenced
     points, kept = np.zeros((len(frame.center), 1 + count)), np.ones(1 + count)
     np.subtract(known.better[:, :count], frame.center[:, None], out=points[:, 1:])
@@ -512,17 +525,18 @@ def _labels(known: Knowledge, frame: Frame) -> tuple[Doubles, Doubles]:
 
 
 def fit_fence(points: Doubles, kept: Doubles, slopes: Doubles, noise: Doubles) -> Fence:
-    """Fit to K candidates that were better, by standard normal numbers (1 + F, B) and (K, B).
+    """Fit a fence to K candidates that were better, and draw B samples of it.
 
-    `points`, (F, K), are differences to the incumbent in its units; `kept` is 1 where one was kept,
-    -1 where guardrails blocked it.
+    `points`, (F, K), are differences to the incumbent in units of its length. `kept`, (K,), is 1 if
+    a candidate was kept, -1 if guardrails blocked it. `slopes`, (1 + F, B), and `noise`, (K, B),
+    are standard normal numbers.
     """
     rows = np.ones((len(kept), 1 + len(points)))
     put(rows[:, 1:], points.T)
     prior, goal = np.full(rows.shape[1], 1 / TUNING.fence_slope**2), np.zeros(rows.shape[1])
     prior[0] = goal[0] = 1.0
     error, near = TUNING.fence_error**2, np.ones(len(kept))
-    # Candidates well on their own side say no more about the fence.
+    # Each round leaves out candidates that lie well on their own side: they don't inform the fence.
     across = np.ascontiguousarray(rows.T)
     for _ in range(TUNING.fence_rounds):
         system = product(by_rows(rows, near / error), rows) + np.diag(prior)
@@ -546,7 +560,10 @@ def fit_fence(points: Doubles, kept: Doubles, slopes: Doubles, noise: Doubles) -
 def surface_tops(
     frame: Frame, surface: Surface, fence: Fence, uniform: Doubles, radius: float
 ) -> Doubles:
-    """Return where samples of the surface are highest within the radius, shape (F, B)."""
+    """Return the maxima of the samples of a surface within the radius, as weights, (F, B).
+
+    `uniform`, (B,), are random numbers in [0, 1) that vary the limit of each step's length.
+    """
     size, unit = frame.size, frame.unit
     slopes = _softened(unit, surface.slopes)
     curvature = _softened(unit, np.ascontiguousarray(_softened(unit, surface.curvature).T))
@@ -567,12 +584,12 @@ def surface_tops(
 
 
 def middle(values: Doubles) -> float:
-    """Return the value with half of all, rounded down, before it in order."""
+    """Return the median, the upper one of two."""
     return np.sort(values)[len(values) // 2]  # type: ignore[no-any-return]  # a double
 
 
 def _damped(curvature: Doubles, right: Doubles, radius: float) -> Doubles:
-    """Solve for the tops of samples, rows of F, damped until most are within reach."""
+    """Return the maxima of samples, rows of F, damped until their median length is in reach."""
     trial, damping, most = 0, 0.0, len(TUNING.damping)
     while True:
         damping = TUNING.damping[trial] if trial < most else 4 * damping
@@ -585,7 +602,7 @@ def _damped(curvature: Doubles, right: Doubles, radius: float) -> Doubles:
 
 
 def _within(vectors: Doubles, bounds: Bounds) -> Integers:
-    """Bring vectors, (F, B), within bounds, if possible by one factor, and round."""
+    """Scale vectors, (F, B), to fit into bounds as far as `least_fit` allows; round and clip."""
     factor = np.ones(vectors.shape[1])
     for row in range(len(vectors)):
         low, high = float(bounds.lows[row]), float(bounds.highs[row])
@@ -603,7 +620,10 @@ def _within(vectors: Doubles, bounds: Bounds) -> Integers:
 
 
 def _heights(slopes: Doubles, curvature: Doubles, placed: Doubles, results: int) -> Doubles:
-    """Value what is placed after the results by samples of a surface, (F, R): shape (R, K)."""
+    """Return the values of moves by R samples of a surface, shape (R, K).
+
+    `slopes` are (F, R). The moves' coordinates follow those of the `results` in `placed`.
+    """
     points = np.ascontiguousarray(placed[:, results:])
     bent = 0.5 * total(points * product(np.ascontiguousarray(curvature.T), points))
     return product(slopes, points) + bent
@@ -612,26 +632,29 @@ def _heights(slopes: Doubles, curvature: Doubles, placed: Doubles, results: int)
 def _fenced(
     heights: Doubles, frame: Frame, fence: Fence, vectors: Doubles, results: int
 ) -> Doubles:
-    """Lower the heights, (R, K), of vectors outside the fence below all others."""
+    """Lower the heights, (R, K), of moves outside the fence below all others."""
     apart = raised(np.ascontiguousarray(vectors[:, results:]), -frame.center) / frame.size
     inside = raised(product(fence.slopes, apart), fence.levels) - TUNING.margin
     return lowered(heights, inside, heights.min() - 1)
 
 
 def lowered(heights: Doubles, inside: Doubles, lowest: float) -> Doubles:
-    """Set the heights of what isn't inside below the lowest, the lower the farther outside."""
+    """Set heights outside the fence below `lowest`, the lower the farther outside."""
     return np.where(inside < 0, lowest + inside, heights)
 
 
 # ---- machine code ---------------------------------------------------------------------------
 
 
-#: How numba compiles: dividing by 0 as numpy does, and no operation changed for speed.
+#: Numba's settings: division by 0 as in numpy, and no reordering of floating-point operations.
 SETTINGS: Any = {"error_model": "numpy", "fastmath": False, "nogil": True}
 
 
 class _Code(NamedTuple):
-    """What makes a block: functions of their own, since what one calls is compiled again in it."""
+    """The functions that compute a block, by numpy or as machine code.
+
+    They don't call each other, since numba compiles a function again inside each of its callers.
+    """
 
     moves: Callable[..., tuple[Integers, int]]
     coordinates: Callable[..., Doubles]
@@ -652,16 +675,16 @@ _NUMPY = _Code(
 )
 
 
-#: What machine code alone calls needs no way in from Python.
+#: Numba's settings for functions that only machine code calls: no wrappers for Python.
 _INNER: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 @cache
 def machine_names() -> dict[str, Any]:
-    """Return this module's names, those of its arithmetic standing for machine code.
+    """Return this module's globals, with its arithmetic replaced by machine code.
 
-    Functions are made anew, so that they find machine code under the names that they call. What
-    numba's `overload` puts in a function's place is compiled again for each kind of caller.
+    Functions are copied with these globals, so that the names they call refer to machine code.
+    Numba's `overload` would compile a replacement again for each kind of caller.
     """
     from numba import njit
 
@@ -671,7 +694,7 @@ def machine_names() -> dict[str, Any]:
         own = FunctionType(function.__code__, names)
         names[name] = njit(**SETTINGS, **settings)(own)
 
-    # What numba has for these takes long to compile.
+    # Numba's own versions of these numpy operations take long to compile.
     for name in ("total", "product", "solved", "by_rows", "by_columns", "raised"):
         add(name, names[f"_{name}_loops"], **_INNER)
     for name in ("put", "add_at", "nearest", "middle", "lowered"):
@@ -689,7 +712,7 @@ def _compiled() -> _Code:
 
 
 def _rehearse() -> None:
-    """Make blocks from next to nothing by all that makes larger ones."""
+    """Compute tiny blocks that call every function, so that all of them are compiled."""
     one, width = np.ones((1, 1)), 1
     here = np.ones(width, dtype=np.int64)
     for kept in (-one[0], one[0]):
@@ -780,14 +803,14 @@ def _nearest_loops(reach: Doubles, most: int) -> Integers:
     return chosen[:filled]
 
 
-#: Numbers that lie near enough to be read again at once: half of a small processor's first cache.
+#: Doubles that fit into half of a small processor's first-level cache.
 _NEAR = 4096
-# Indices are unsigned below: of signed ones numba asks at each whether it counts from the end.
+# Indices are unsigned below: numba checks signed ones for negative values at every access.
 _ZERO, _ONE, _TWO = np.uintp(0), np.uintp(1), np.uintp(2)
 
 
 def _halve(work: Doubles, count: Any, width: Any) -> None:
-    """Add `count` rows of `width`, one after the other in (K x M,), by halves into the first."""
+    """Sum `count` rows of `width` numbers, contiguous in `work`, by halves into the first row."""
     while count > _ONE:
         half = count >> _ONE
         size = half * width
@@ -810,7 +833,7 @@ def _total_loops(values: Doubles) -> Doubles:
 
 
 def _product_loops(left: Doubles, right: Doubles) -> Doubles:
-    """See `product`; as many rows at once as stay in the cache, by eights for the processor."""
+    """Compute `product` for as many rows at a time as fit into the cache, a multiple of 8."""
     inner, rows, width = np.uintp(len(right)), np.uintp(left.shape[1]), np.uintp(right.shape[1])
     half, result = inner >> _ONE, np.empty((left.shape[1], right.shape[1]))
     near = _NEAR // max(1, len(right) // 2 * right.shape[1])
@@ -842,9 +865,9 @@ def _product_loops(left: Doubles, right: Doubles) -> Doubles:
 
 
 def _solved_loops(matrix: Doubles, right: Doubles) -> tuple[bool, Doubles]:
-    """See `solved`. Pivots go in pairs, so that each number is read and written once for both."""
+    """Compute `solved` with two pivots at a time, to read and write each number once for both."""
     count, samples = len(matrix), len(right)
-    # An odd pivot gets a partner that changes nothing.
+    # An odd number of pivots is padded by one that has no effect.
     even = count + count % 2
     work = np.zeros((even + samples, even))
     if count % 2:

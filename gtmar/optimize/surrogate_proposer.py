@@ -1,8 +1,9 @@
-"""The proposer that learns: steps to where results say that the objective is better.
+"""The learning proposer: it fits a surrogate model of the objective to the latest results.
 
-It keeps the latest results, fits a quadratic surface round the incumbent, and proposes the tops of
-samples of that surface within a radius, moves drawn by chance and ranked by it, and moves by chance
-alone. A fence, fitted to candidates that guardrails blocked, keeps steps on the side of the kept.
+The model is a quadratic surface around the incumbent (see `surrogate`). Proposals are of three
+kinds: steps to the maxima of samples of the surface within a radius; random moves ranked by the
+samples; and random moves. A fence, fitted to candidates that guardrails kept or blocked, keeps
+steps on the allowed side.
 """
 
 from __future__ import annotations
@@ -31,48 +32,50 @@ if TYPE_CHECKING:
 
 __all__ = ["LearnedProposer"]
 
-#: Proposals made on the same knowledge.
+#: Number of proposals in a block; all depend on the same results.
 _BLOCK = TUNING.block
-#: Latest results kept.
+#: Number of latest results kept.
 _KEPT = 256
-#: Candidates that beat the incumbent, kept or blocked, that a fence is fitted to.
+#: Number of latest candidates that beat the incumbent, kept or blocked, for fitting the fence.
 _FENCED = 64
-#: What a block consists of: steps on the surface, ranked moves, chance; and when it's long ago that
-#: a block won.
+#: Kinds of the proposals in a block: `step` on the surface, `ranked` move, or random by `chance`.
+#: After `_STALE_AFTER` proposals without a win, blocks alternate between `_STALE` and `_CHANCE`.
 _FRESH = ("step", "step", "ranked", "step", "ranked", "step", "ranked", "chance")
 _STALE = ("step", "step", "ranked", "step", "chance", "chance", "chance", "chance")
 _CHANCE = ("chance",) * _BLOCK
 _STALE_AFTER = 4 * _BLOCK
-#: The samples by which moves are ranked: those of their positions.
+#: By kinds of a block, the positions of its ranked moves: each is ranked by that sample.
 _RANKED: dict[tuple[str, ...], Integers] = {
     roles: np.array([index for index, role in enumerate(roles) if role == "ranked"], dtype=np.int64)
     for roles in (_FRESH, _STALE)
 }
 
-#: A radius is the length of a step in units of the incumbent's length: at first, at least, at most.
+#: The radius limits the length of a step, in units of the incumbent's length: initial value, and
+#: bounds.
 _FIRST_RADIUS, _LEAST_RADIUS, _MOST_RADIUS = 0.5, 0.04, 0.8
-#: After a win it is at least this times the step that won; after a loss this times itself.
+#: A win raises the radius to at least `_GROWTH` times its step; a loss multiplies it by `_DECAY`.
 _GROWTH, _DECAY = 1.5, 0.92
 
 
 class LearnedProposer:
-    """Proposes by what results say, those of this run and of earlier ones.
+    """Proposes changes by a surrogate model of results of this run and of earlier ones.
 
     Parameters
     ----------
     space
-        What may move, and how far.
+        Names and bounds of the weights.
     seed
-        Keys the numbers drawn, with the number of the proposal that a block of proposals follows.
+        Key of the random numbers, together with the number of the proposal before a block.
     sign
-        1 where more of the objective is better, -1 where less is.
+        1 if a higher objective is better, -1 if a lower one is.
     remembered
         Weight vectors of earlier runs over the same table with their objective, best first.
 
     Notes
     -----
-    A proposal is a function of seed, number, incumbent and what was told up to the last win or the
-    last full block of eight, whichever is later. Cost: see `surrogate.options`, a block and a win.
+    A proposal is a function of seed, number, incumbent, and the results up to the last win or the
+    last full block of eight proposals, whichever is later. Cost: one call of `surrogate.options`
+    for each block and each win.
     """
 
     name = "learned"
@@ -99,19 +102,20 @@ class LearnedProposer:
         for vector, value in reversed(remembered[:_KEPT]):
             self._results.add(self._freed(vector), sign * value)
         self._seen = {self._freed(vector) for vector, _ in remembered}
-        #: Candidates that were better, and 1 where one was kept, -1 where it was blocked.
+        #: Candidates that beat the incumbent: 1 if kept, -1 if blocked by guardrails.
         self._fenced = _Latest(_FENCED, len(self._free))
         self._radius = _FIRST_RADIUS
-        #: The incumbent's objective, more being better; None before anything was told.
+        #: The incumbent's objective times `sign`; None before the first result.
         self._level: float | None = None
         self._planned: tuple[int, Vector] | None = None
         self._plan: list[Vector] = []
 
     def _freed(self, weights: Sequence[int]) -> Vector:
+        """Return the free ones of all weights."""
         return tuple(weights) if self._whole else tuple([weights[i] for i in self._free])
 
     def learn(self, result: Result) -> None:
-        """Take note of what a proposal came to; it counts from the next block or win on."""
+        """Take note of a result, which counts from the next block or win on."""
         self._waiting.append(result)
         if result.won:
             self._last_win = result.proposal
@@ -130,6 +134,7 @@ class LearnedProposer:
         return {self._free[index]: vector[index] for index in changed}
 
     def _absorb(self, result: Result) -> None:
+        """Add a result to what is known, and adapt the radius to it."""
         _, before, after, old, new, won = result
         if not self._whole:
             before, after = self._freed(before), self._freed(after)
@@ -151,7 +156,7 @@ class LearnedProposer:
             self._fenced.add(after, 1.0 if won else -1.0)
 
     def _block_from(self, since: int, center: Vector) -> list[Vector]:
-        """Return the vectors that proposals `since` + 1 and on stand for."""
+        """Return the vectors of a block, for proposals `since` + 1 to `since` + 8."""
         stale = since - self._last_win >= _STALE_AFTER
         roles = _FRESH if not stale else _STALE if since // _BLOCK % 2 else _CHANCE
         known = None if roles is _CHANCE else self._knowledge()
@@ -177,6 +182,7 @@ class LearnedProposer:
         return plan
 
     def _knowledge(self) -> Knowledge:
+        """Return the results so far, in the form that the surrogate needs."""
         vectors, values, results = self._results.arrays
         better, kept, fenced = self._fenced.arrays
         return Knowledge(
@@ -192,7 +198,7 @@ class LearnedProposer:
         )
 
     def _first_new(self, vectors: Iterable[Vector], taken: set[Vector]) -> Vector | None:
-        """Return the first of some vectors that was neither seen nor taken."""
+        """Return the first vector that is neither seen nor taken; None if there is none."""
         seen = self._seen
         for vector in vectors:
             if vector not in seen and vector not in taken:
@@ -201,20 +207,23 @@ class LearnedProposer:
 
 
 def _turned(before: Vector, after: Vector) -> float:
-    """Return the distance between two directions, 0 to 2; 0 where one has no direction."""
+    """Return the distance between two vectors scaled to length 1, in [0, 2]; 0 if one is zero."""
     own = sum(w * w for w in before) * sum(w * w for w in after)
     inner = sum(a * b for a, b in zip(before, after, strict=True))
     return math.sqrt(max(0.0, 2 - 2 * (inner / math.sqrt(own)))) if own else 0.0
 
 
 def _rows(vectors: Integers) -> Iterator[Vector]:
-    """Give vectors of shape (K, F) as tuples, some at a time, since few are ever asked for."""
+    """Yield vectors of shape (K, F) as tuples, converted in small blocks, since few are used."""
     for start in range(0, len(vectors), _BLOCK):
         yield from map(tuple, vectors[start : start + _BLOCK].tolist())
 
 
 def _falling(vectors: Integers, heights: Doubles) -> Iterator[Vector]:
-    """Give vectors by their heights, the highest first, of equal ones the first; lowers them."""
+    """Yield vectors by descending height, the first one of equal heights first.
+
+    Overwrites the heights of the vectors that it has yielded.
+    """
     for _ in range(len(heights)):
         index = heights.argmax()
         heights[index] = -np.inf
@@ -222,21 +231,21 @@ def _falling(vectors: Integers, heights: Doubles) -> Iterator[Vector]:
 
 
 class _Latest:
-    """The latest so many vectors of F weights, each with a number."""
+    """A ring buffer of the latest vectors of F weights, each with a number."""
 
     def __init__(self, most: int, width: int) -> None:
         self._vectors, self._values = np.zeros((width, most)), np.zeros(most)
         self._filled = self._next = 0
-        #: Those that came since they were last asked for: they go into the arrays together.
+        #: Entries added since the last access to `arrays`, which copies them together.
         self._new: list[tuple[Vector, float]] = []
 
     def add(self, vector: Vector, value: float) -> None:
-        """Take in one more, in the place of the oldest where there is no room."""
+        """Add an entry; it replaces the oldest one if the buffer is full."""
         self._new.append((vector, value))
 
     @property
     def arrays(self) -> tuple[Doubles, Doubles, int]:
-        """Vectors (F, K) and numbers (K,), of which the first so many count."""
+        """Vectors (F, K), numbers (K,), and how many of the K are filled, from the first on."""
         most = len(self._values)
         added, self._new = self._new, []
         for start in range(0, len(added), most):

@@ -1,6 +1,7 @@
-"""Self-contained HTML pages: of a run, a journal's history, MRR's bridge, a walk, a live score.
+"""Self-contained HTML pages on a run, a journal's history, an MRR bridge, a walk, a live score.
 
-Drawn by Altair and filled in by Jinja2, both of the extra ``gtmar[report]``, imported late.
+Charts are drawn by Altair and pages are rendered by Jinja2. Both belong to the extra
+``gtmar[report]`` and are imported late.
 """
 
 from gtmar.report.pages import (

@@ -1,6 +1,7 @@
-"""What a run's account table adds to its report: who moved, capture, segments, revenue, features.
+"""The parts of a run's report that need its account table.
 
-A feature is shown as a picture: value against points, with the accounts beneath and how many stay.
+These are moves between tiers, capture curves, segments, revenue metrics with intervals, and a
+picture of each feature: points by value, with the share of accounts and of those retained.
 """
 
 from __future__ import annotations
@@ -59,32 +60,38 @@ __all__ = [
     "read_table",
 ]
 
-#: Shares of accounts at which a curve is drawn; 0.2, where the metric is read, is one of them.
+#: Shares of accounts at which curves are drawn, including 0.2, at which the metric is defined.
 GRID = np.arange(201) / 200
 
 
 @dataclass(frozen=True)
 class Capture:
-    """Curves over `GRID`, each float64 from 0 to 1: captured share of what counts."""
+    """Capture curves over `GRID`: cumulative shares, float64 in [0, 1]."""
 
-    #: What is captured: ``MRR``, or ``retained accounts`` where the table has no MRR.
+    #: The captured quantity: ``MRR``, or ``retained accounts`` if the table has no MRR.
     of: str
-    #: Accounts in the cohort, or their rows: paying ones, or those with a label.
+    #: Number of rows in the cohort: paying accounts, or those with a label.
     accounts: int
-    #: Shape (201,): accounts in the order of the start's and the best's scores.
+    #: Shape (201,): with accounts ordered by the start's and by the best's scores.
     start: NDArray[np.float64]
     best: NDArray[np.float64]
-    #: The same in the order of what is captured itself: no score can do better.
+    #: Shape (201,): with accounts ordered by the captured quantity, the upper bound for any score.
     perfect: NDArray[np.float64]
 
 
 def capture_of(
     matrix: AccountMatrix, scores: Sequence[NDArray[np.int64]], *, risk: bool
 ) -> Capture | None:
-    """Return the curves of two scores, the start's and the best's; None with nothing to capture.
+    """Return the capture curves of the start's and the best's scores; None if nothing is captured.
 
-    `scores` are of shape (N,) each, in the order of the matrix; `risk` says that a high score is
-    bad, so that the lowest come first.
+    Parameters
+    ----------
+    matrix
+        The accounts searched.
+    scores
+        Scores by the start and by the best weights, shape (N,) each, in the order of the matrix.
+    risk
+        Whether high scores are bad, so that accounts with the lowest scores come first.
     """
     cohorts = cohorts_of(matrix)
     rows, of = cohorts.paying, "MRR"
@@ -100,7 +107,7 @@ def capture_of(
     return Capture(of=of, accounts=len(amounts), start=start, best=best, perfect=perfect)
 
 
-#: Revenue metrics as people call them, and how their values are written.
+#: Labels of revenue metrics, and the format of their values.
 _SHOWN = {
     "revenue_capture_at_20": ("MRR held by the best-scored fifth", "percent"),
     "nrr_at_20": ("NRR of the best-scored fifth", "percent"),
@@ -111,51 +118,54 @@ _SHOWN = {
     "contraction_rate_by_tier": ("Contraction", "percent"),
     "arpa_by_tier": ("ARPA", "money"),
 }
-#: Those shown first; the others are what these are made of.
+#: Metrics shown first; the others are their components.
 _FIRST = tuple(_SHOWN)[:5]
 
 
 @dataclass(frozen=True)
 class RevenueLine:
-    """One metric, of the whole score or of a tier."""
+    """One revenue metric, of the whole score or of a tier."""
 
-    #: Its name in the journal, with its tier: ``nrr_by_tier.A``.
+    #: Its name in the journal, with its tier if it has one: ``nrr_by_tier.A``.
     column: str
-    #: As people call it.
+    #: Its label in the report.
     label: str
     #: `percent` or `money`.
     unit: str
     #: Whether it is shown before the others.
     first: bool
-    #: With their intervals, accounts paired.
+    #: Values with paired intervals.
     start: Interval
     best: Interval
     change: Interval
-    #: Of the change, as `stats.interval.reading_of` has it.
+    #: Reading of the change, by `stats.interval.reading_of`.
     reading: str
 
 
 @dataclass(frozen=True)
 class Revenue:
-    """Revenue metrics on the accounts held out, or on those searched where none are."""
+    """Revenue metrics on the accounts held out, or on those searched if there is no holdout."""
 
+    #: `held out` or `searched`.
     part: str
+    #: Number of distinct accounts.
     accounts: int
+    #: Level of the intervals, in (0, 1).
     level: float
     lines: tuple[RevenueLine, ...]
-    #: What got worse beyond chance, a sentence by headline metric.
+    #: By headline metric that got worse beyond chance, a sentence.
     costs: dict[str, str]
-    #: Of the objective; None where it has no interval.
+    #: Gain of the objective; None without an interval.
     gain: Interval | None
-    #: Of the gain, as `stats.interval.reading_of` has it.
+    #: Reading of the gain, by `stats.interval.reading_of`.
     gain_reading: str
 
     def named(self, reading: str) -> list[str]:
-        """Return the labels of all lines of a reading."""
+        """Return the labels of all lines with a reading."""
         return [line.label for line in self.lines if line.reading == reading]
 
 
-#: Accounts named, those whose score moves most.
+#: Number of accounts listed: those whose scores change most.
 _NAMED = 10
 _SAME = {"outcomes_fingerprint": "ids, outcomes or split", "features_fingerprint": "features"}
 _SAME_HOLDOUT = tuple(f"holdout_{key}" for key in _SAME)
@@ -163,36 +173,36 @@ _SAME_HOLDOUT = tuple(f"holdout_{key}" for key in _SAME)
 
 @dataclass(frozen=True)
 class TableEvidence:
-    """What two scores of a run, the start's and the best's, do to its accounts."""
+    """A run's accounts under two scores, the start's and the best's."""
 
-    #: int64, shape (T, T): accounts searched, by the start's tier and by the best's; their rows
-    #: where they stand on several dates.
+    #: int64, shape (T, T): number of rows searched, by tier at the start and tier at the best.
     moves: NDArray[np.int64]
     capture: Capture | None
-    #: Accounts of the whole table, holdout included, that change tier: account, score_one, tier_one
-    #: at the start, score_two, tier_two at the best; those whose score moves most, at most 10.
+    #: Accounts of the whole table, holdout included, whose tier changes: account, score_one and
+    #: tier_one at the start, score_two and tier_two at the best. The 10 whose score changes most.
     moved: pl.DataFrame
-    #: How many accounts of the whole table change tier.
+    #: Number of accounts of the whole table whose tier changes.
     moved_accounts: int
-    #: Of a table of several dates: the newest on which accounts were searched, of which `moved` is,
-    #: and `moves` of that date alone; None of one date.
+    #: If the table has several dates: the newest date among the accounts searched, which `moved`
+    #: covers, and `moves` of that date; else None.
     newest: date | None
     moves_newest: NDArray[np.int64] | None
-    #: The share of each tier that was kept, by stage and tier at each score's own edges, on the
-    #: accounts searched; empty of one date, where Wilson's interval needs no table.
+    #: Share of accounts retained, by stage and tier at each score's own edges, on the accounts
+    #: searched. Empty for a single date, for which Wilson's interval needs no table.
     kept: dict[tuple[str, str], Interval]
     #: The spec's segments, on the accounts searched and on those held out; empty without segments.
     segments: tuple[SegmentPart, ...]
-    #: On the accounts held out, or those searched; None without revenue or retention.
+    #: None without columns for revenue or retention, or if `revenue_absent` has a reason.
     revenue: Revenue | None
-    #: Why the accounts held out can't be measured: their own table isn't there. None else.
+    #: Why revenue can't be measured on the accounts held out, whose own table is missing; else
+    #: None.
     revenue_absent: str | None = None
-    #: Features whose points differ most between the accounts searched, by the best weights.
+    #: The features whose points vary most between the accounts searched, by the best weights.
     encoders: tuple[EncoderPicture, ...] = ()
 
     @property
     def costs(self) -> dict[str, str] | None:
-        """What got worse beyond chance, by headline metric; None where that isn't known."""
+        """By headline metric that got worse beyond chance, a sentence; None if unknown."""
         return None if self.revenue is None else self.revenue.costs
 
 
@@ -203,15 +213,25 @@ def read_table(
     *,
     level: float = 0.95,
 ) -> TableEvidence:
-    """Load a run's table and score it by its start and by its best weights.
+    """Load a run's table and score it with its start and its best weights.
 
-    `run` is the run's row of the view `runs`, `best` its best spec, `data` its table where it has
-    moved since, and `level` that of intervals on the holdout, by how often it was looked at.
+    Parameters
+    ----------
+    run
+        The run's row of the view `runs`.
+    best
+        Its best spec.
+    data
+        Its account table if that has moved; None for the recorded location.
+    level
+        Level of intervals on the holdout, in (0, 1), given how often it was looked at.
 
     Raises
     ------
-    AccountDataError, NotComparableError
-        If it can't be read, or isn't the table that the run was made on.
+    AccountDataError
+        If the table can't be read.
+    NotComparableError
+        If it isn't the table that the run was made on.
     """
     as_of = run["parameters"].get("as_of")
     start, accounts, absent = _tables(run, data)
@@ -274,7 +294,7 @@ def read_table(
 def _kept(
     matrix: AccountMatrix, start: ScoringSpec, best: ScoringSpec
 ) -> dict[tuple[str, str], Interval]:
-    """Return how many of each tier were kept, at either score's own edges, accounts drawn whole."""
+    """Return `TableEvidence.kept`; the intervals resample whole accounts, with all their rows."""
     before, after = ([term.weight for term in spec.terms] for spec in (start, best))
     key = "logo_retention_by_tier"
     found = uncertainty(panel_of(matrix, start, before, after, own_edges=best), metrics={key})
@@ -289,7 +309,7 @@ def _kept(
 def _tables(
     run: Mapping[str, Any], data: Tabular | None
 ) -> tuple[ScoringSpec, Accounts, str | None]:
-    """Load a run's tables; say why, where the holdout's own isn't there, and go without it."""
+    """Load a run's start spec and tables; if its holdout table is missing, return why as well."""
     try:
         start, accounts = load_tables(run, data)
     except GtmarError as err:
@@ -312,11 +332,10 @@ def _revenue_of(
     level: float,
     objective: str,
 ) -> Revenue | None:
-    """Measure the revenue metrics under two weight vectors; None without any of their columns.
+    """Measure the revenue metrics under two weight vectors; None if the table has none of them.
 
-    Those of a tier are taken at the start's sizes.
-
-    Cost: that of the intervals, about half a second for 1,500 accounts.
+    Metrics by tier are compared with tiers of the start's sizes. Cost: that of the intervals, about
+    half a second for 1,500 accounts.
     """
     metrics, outcomes = all_metrics(), matrix.outcomes
     known = {key for key, each in metrics.items() if outcomes.missing_reason(each.needs) is None}
@@ -337,7 +356,7 @@ def _revenue_of(
             label = word if tier is None else f"{word}, tier {tier}"
             before, after = (side[column] for side in measured)
             three = paired(intervals, column, before, after, none)
-            # Of the tiers only the best one's is good or bad: what it gains, another loses.
+            # Only a change in the best tier is good or bad: what one tier gains, another loses.
             good = tier is None or tier == best_tier(spec)
             reading = reading_of(three[2], metrics[key].better if good else "neither")
             lines.append(RevenueLine(column, label, unit, key in _FIRST, *three, reading))
@@ -355,56 +374,57 @@ def _revenue_of(
 
 # ---- features as pictures ------------------------------------------------------------------------
 
-#: Features that are drawn, those whose points differ most between accounts.
+#: Most features drawn.
 _MOST = 12
-#: Accounts that a picture is made of at most.
+#: Most accounts that pictures are drawn from.
 _MOST_ACCOUNTS = 200_000
-#: Bands of equal width that a number's values are cut into, from the first to the last of these
-#: quantiles; what lies further out is in the outermost. With no more values each is a band.
+#: A numeric feature is cut into this many bands of equal width between these quantiles; values
+#: beyond are in the outermost bands. A feature with no more distinct values has one band for each.
 _BANDS, _ENDS = 12, (0.01, 0.99)
-#: Points of a line, and categories, at most.
+#: Most points of a line, and most categories.
 _MOST_POINTS, _MOST_CATEGORIES = 80, 12
 
 
 @dataclass(frozen=True)
 class Band:
-    """Accounts of like value."""
+    """Accounts with similar values of a feature."""
 
-    #: As text; the ends of a number's band, which may be equal, else None.
+    #: Label; ends of a numeric band, which may be equal, else None.
     name: str
     low: float | None
     high: float | None
     #: Mean points of its accounts.
     points: float
-    #: Of the accounts searched, in [0, 1].
+    #: Share of the accounts searched, in [0, 1].
     share: float
-    #: Share that stayed of those whose outcome is known, in [0, 1]; None of none.
+    #: Share retained of those with a known outcome, in [0, 1]; None if there are none.
     retention: float | None
-    #: Ends of its 95 % interval, by Wilson; None of rows, several of which are an account's.
+    #: Ends of Wilson's 95 % interval; None if accounts have several rows, which aren't independent.
     retention_low: float | None
     retention_high: float | None
 
 
 @dataclass(frozen=True)
 class EncoderPicture:
-    """What a feature's values give under the best weights, and whose values they are."""
+    """A feature's points by value under the best weights, with the accounts that have the value."""
 
     feature: str
-    #: What earns its points, in words; empty of a column's own numbers and of bins.
+    #: What earns its points, in words; empty for a column's own numbers and for bins.
     earned_by: str
     bands: tuple[Band, ...]
-    #: The line of points over a number's values, at most 80 of them; empty for other features.
+    #: Pairs of value and points for a numeric feature, at most 81; empty for other features.
     line: tuple[tuple[float, float], ...] = ()
-    #: Whether the line jumps from one value to the next.
+    #: Whether the points change in steps.
     steps: bool = False
 
 
 def encoder_pictures(
     accounts: Accounts, spec: ScoringSpec, *, as_of: str | None = None
 ) -> tuple[EncoderPicture, ...]:
-    """Draw up the features whose points differ most, on the accounts searched.
+    """Return pictures of the 12 features whose points vary most between the accounts searched.
 
-    Cost: one pass over the features' columns.
+    `as_of` is the date that `days_before` counts from, if the run had one. Cost: one pass over the
+    features' columns.
     """
     table, outcomes = accounts.checked.table, accounts.checked.outcomes
     day = as_of_date(spec, table.schema, as_of, table.dates)
@@ -443,6 +463,7 @@ def encoder_pictures(
 
 
 def _without_interval(band: Band) -> Band:
+    """Drop the interval, which is invalid if accounts have several rows."""
     return replace(band, retention_low=None, retention_high=None)
 
 
@@ -453,7 +474,7 @@ def _values(
     encoded: dict[str, pl.Expr],
     days: pl.DataFrame | None,
 ) -> pl.Series:
-    """Return a feature's values: numbers, days before the date that is counted from, or texts."""
+    """Return a feature's values as numbers, as days before the reference date, or as text."""
     feature = spec.features[name]
     if feature.rule is not None:
         holds = pl.when(encoded[name] > 0).then(pl.lit("holds")).otherwise(pl.lit("doesn't hold"))
@@ -471,10 +492,11 @@ def _values(
 def _picture(
     name: str, earned: str, values: pl.Series, points: pl.Series, kept: pl.Series
 ) -> EncoderPicture:
+    """Return the picture of one feature; the three series have one entry per account."""
     frame = pl.DataFrame({"value": values, "points": points, "kept": kept})
     known = frame.drop_nulls("value")
     if not values.dtype.is_numeric() or known.is_empty():
-        # The most frequent ones, then the unknown.
+        # The most frequent categories, then all others, then unknown values.
         counts = (
             known["value"]
             .value_counts(sort=True)
@@ -533,6 +555,7 @@ def _picture(
 def _band(
     name: str, low: float | None, high: float | None, rows: pl.DataFrame, accounts: int
 ) -> Band:
+    """Return a band of `rows`, a part of all `accounts`."""
     kept = rows["kept"].drop_nulls().drop_nans()
     points = float(rows["points"].mean())  # type: ignore[arg-type] # there is an account
     staying, known = int(kept.sum()), kept.len()

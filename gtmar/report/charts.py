@@ -1,7 +1,7 @@
-"""The charts of a page, as SVG that belongs to it: themed by its CSS, in its font, one image each.
+"""The charts of a run's page as inline SVG, in the page's font and themed by its CSS.
 
-A chart is drawn in the colours of `INK`, each of which then becomes the CSS variable of its name,
-so that light, dark and print are the page's affair.
+A chart is drawn in the placeholder colours of `INK`. Each is then replaced by the CSS variable of
+its name, so that the page's CSS sets the colours for light, dark and print.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ __all__ = [
     "weight_chart",
 ]
 
-#: CSS variables by the colour that stands for them in a drawing; no two alike, none of them seen.
+#: Placeholder colours by the name of the CSS variable that replaces them; all are different.
 INK = {
     "ink": "#010101",
     "quiet": "#020202",
@@ -64,42 +64,43 @@ INK = {
     "good": "#080808",
     "bad": "#090909",
 }
-#: Widths in CSS pixels, of a drawing for a desk and of one for a phone.
+#: Widths in CSS pixels of the drawings for a desktop and for a phone.
 WIDE = 860
 NARROW = 340
 
 _SVG = "http://www.w3.org/2000/svg"
 _VARIABLES = {colour: f"var(--{name})" for name, colour in INK.items()}
-#: What a screen reader needs not hear, the image having a text of its own, and the page's font.
+#: Attributes removed from the SVG: those for screen readers, since the image has its own text, and
+#: the font, which is the page's.
 _INNER = (
     *("role", "aria-roledescription", "aria-label", "aria-hidden", "class", "pointer-events"),
     "font-family",
 )
-#: Stands for a quote while a drawing is written.
+#: Placeholder for quotes while an SVG is serialised.
 _QUOTE = "\uffff"
-#: Attributes that say what holds anyway.
+#: Attributes that only repeat SVG's defaults.
 _DEFAULTS = {"opacity": "1", "stroke-width": "0"}
 
-#: Weights in the chart of weights, those that moved most.
+#: Most weights drawn in the chart of weights: those that changed most.
 MOST_DRAWN = 40
 
 Chart: TypeAlias = (
     "alt.Chart | alt.LayerChart | alt.FacetChart | alt.VConcatChart | alt.HConcatChart"
 )
 _START, _BEST = "start", "best"
-#: Wins that are named in the chart itself, and the least distance between two names, as a share of
-#: the chart's height.
+#: Most wins labelled in the chart, and the smallest distance between two labels as a share of the
+#: chart's height.
 _NAMED, _APART = 5, 0.075
-#: Compromises that are drawn at most.
+#: Most compromises drawn.
 _COMPROMISES = 60
-#: Longest name of a win in the chart, in characters, in a wide and in a narrow drawing.
+#: Longest label of a win, in characters, in the wide and in the narrow drawing.
 _LONGEST, _LONGEST_NARROW = 44, 24
 
 # ---- the charts ---------------------------------------------------------------------------------
 
 
 def objective_chart(evidence: Evidence) -> Markup:
-    """Draw the objective over experiments: best so far, every win, and what else was tried."""
+    """Draw the objective over experiments: best so far, every win, and the range of all values."""
     s = evidence.review.summary
     wins = evidence.review.wins
     last = max([1, s["experiments"], s["last_win"] or 0, *evidence.tried["last"].to_list()])
@@ -160,14 +161,14 @@ def objective_chart(evidence: Evidence) -> Markup:
 def _win_names(
     wins: Sequence[dict[str, Any]], ends: tuple[float, float], last: int, *, rising: bool
 ) -> list[dict[str, Any]]:
-    """Choose the wins to be named in the chart: the largest gains that leave each other room."""
+    """Choose the wins to label: those with the largest gains whose labels don't collide."""
     height = (ends[1] - ends[0]) or 1.0
     chosen: list[dict[str, Any]] = []
     for win in sorted(wins, key=lambda w: -abs(w["gain"])):
-        # Right of a late win there is no room; its name stands in the table.
+        # There is no room for a label right of a late win; the table lists it.
         if win["number"] > 0.3 * last or len(chosen) == _NAMED:
             continue
-        # The name stands on the side of the line that it leaves empty, clear of it.
+        # The label is placed on the empty side of the line, at some distance from it.
         clear = max(0.25 * abs(win["gain"]), 0.05 * height)
         y = win["value_after"] - (1 if rising else -1) * clear
         if all(abs(y - other["y"]) >= _APART * height for other in chosen):
@@ -176,7 +177,7 @@ def _win_names(
 
 
 def _ticks(last: int) -> list[int]:
-    """Return round numbers that keep their distance on a square-root scale of 0 to `last`."""
+    """Return round numbers from 0 to `last` that are far enough apart on a square-root scale."""
     ticks = [0]
     for number in (10**e * m for e in range(12) for m in (1, 2, 5)):
         if number <= last and sqrt(number / last) - sqrt(ticks[-1] / last) >= 0.12:
@@ -189,7 +190,7 @@ def _short(text: str, most: int) -> str:
 
 
 def weight_chart(evidence: Evidence) -> Markup:
-    """Draw each weight at the start and at the best, a line between the two."""
+    """Draw each weight at the start and at the best, connected by a line."""
     rows = [
         {"name": legible(row["feature"]), _START: row["start"], _BEST: row["best"]}
         for group in evidence.weights
@@ -209,7 +210,7 @@ def weight_chart(evidence: Evidence) -> Markup:
 
 
 def stability_chart(record: StabilityRecord) -> Markup:
-    """Draw where each weight lies in the searches on other accounts, and what the run found."""
+    """Draw each weight's range over the searches on resampled accounts, and the run's weight."""
     rows = [{**weight, "name": legible(weight["name"])} for weight in record.weights]
     text = (
         f"Range chart of {len(rows):,} weights over {record.searches:,} searches on resampled "
@@ -228,9 +229,10 @@ def _weights(
     points: dict[str, tuple[str, str]],
     zero: bool = False,
 ) -> Markup:
-    """Draw a rule between two values of each weight, and points with their inks.
+    """Draw, for each weight, a line between two values, and points.
 
-    `look` is the ink and the width of the rule.
+    `ends` are the keys of the line's two values, and `look` is its ink and width. `points` has the
+    inks of outline and filling by the key of the value. `zero` adds a line at 0.
     """
     order = [row["name"] for row in rows]
 
@@ -254,8 +256,11 @@ def _weights(
 def tier_chart(
     tiers: Sequence[Mapping[str, Any]], counted: str = "accounts", level: float = 0.95
 ) -> Markup | None:
-    """Draw logo retention by tier, of accounts or rows, with its intervals; None without any."""
-    # Tiers of one size in both stages are named with it.
+    """Draw logo retention by tier with its intervals; None without any interval.
+
+    `counted` is the unit, accounts or rows; `level` is that of the intervals.
+    """
+    # If a tier has the same size in both stages, its label includes the size.
     sizes = Counter((line["tier"], line["accounts"]) for line in tiers)
     names = {
         line["tier"]: f"{line['tier']} · {line['accounts']:,}"
@@ -278,7 +283,7 @@ def tier_chart(
 
 
 def segment_chart(part: SegmentPart, objective: str) -> Markup | None:
-    """Draw the objective of each segment at the start and at the best; None where none is known."""
+    """Draw each segment's objective at the start and at the best; None without any interval."""
     spans = [
         (line.name, stage, (interval.value, interval.low, interval.high))
         for line in part.lines
@@ -302,9 +307,10 @@ def _spans(
     title: str,
     share: bool = False,
 ) -> Markup | None:
-    """Draw values with their ranges by name, the start's above the best's; None without any.
+    """Draw values with intervals by name, the start's above the best's; None without any.
 
-    A span has a name, a stage, and value, low and high; shares are drawn from 0 to 1.
+    A span is a name, a stage, and (value, low, high). `order` has the names from the top. With
+    `share`, the axis goes from 0 to 1.
     """
     rows = [
         {"name": legible(name), "stage": stage, "value": value, "low": low, "high": high}
@@ -336,7 +342,7 @@ def _spans(
 
 
 def null_charts(null: NullAnswers) -> dict[str, Markup]:
-    """Draw what searches on drawn outcomes found, and the run, by what each mark stands for."""
+    """Draw the results of null searches beside the run's, by a description of their marks."""
     gains = _chance_strip(null.gains, null.found, null.typical, "gain on the accounts searched")
     if null.knows is None:
         return {"a search on shuffled outcomes": gains}
@@ -363,7 +369,7 @@ def _chance_strip(drawn: Sequence[float], found: float, typical: float, title: s
 
 
 def capture_chart(capture: Capture) -> Markup:
-    """Draw what the best-scored share of accounts captures, by start, best and chance."""
+    """Draw the capture curves of start and best, between those of chance and of a perfect score."""
     lines = (
         (capture.perfect, "quiet", [2, 3]),
         (GRID, "quiet", [6, 4]),
@@ -388,7 +394,7 @@ def capture_chart(capture: Capture) -> Markup:
 
 
 def front_chart(front: Front) -> Markup | None:
-    """Draw the best compromises of two metrics, with start and best; None of fewer than two."""
+    """Draw the best compromises of two metrics with start and best; None for fewer than two."""
     if len(front.points) < 2:
         return None
     trade = front.bend
@@ -411,7 +417,7 @@ def front_chart(front: Front) -> Markup | None:
         ("start", "start", "start", 80, "circle"),
         ("best", "best", "best", 80, "circle"),
     )
-    # Between two of them nothing was found.
+    # A step, not a slope: no compromise was found between two neighbours.
     step = "step-before" if front.higher_is_better else "step-after"
     drawn = line([row for row in rows if row["on"]], "quiet", strokeWidth=1, interpolate=step)
     layers = [drawn.encode(x=x, y=y)]
@@ -426,11 +432,11 @@ def front_chart(front: Front) -> Markup | None:
     return both(lambda width: layered(layers, width, 60, (300, 240), most=600), legible(text))
 
 
-# ---- one feature: value against points, with the accounts beneath and how many stay --------------
+# ---- one feature: points by value, with the share of accounts and of those retained --------------
 
 
 def encoder_chart(picture: EncoderPicture) -> Markup:
-    """Draw a feature: points by value, beneath the share of accounts and how many of them stay."""
+    """Draw a feature: points by value, the share of accounts, and the share of these retained."""
     low, high = (end(band.points for band in picture.bands) for end in (min, max))
     text = (
         f"{picture.feature}: points from {low:.1f} to {high:.1f} over {len(picture.bands)} bands "
@@ -450,9 +456,9 @@ def _bars(rows: Sequence[dict[str, Any]], ink: str) -> alt.Chart:
 
 
 def _number_chart(picture: EncoderPicture, width: int) -> alt.VConcatChart:
-    """Stack three charts over one axis of values; each unknown has no place on it."""
+    """Stack three charts over a common axis of values, on which unknown values don't appear."""
     rows = _band_rows([band for band in picture.bands if band.low is not None])
-    # A band of one value is as wide as the distance to the nearest other.
+    # A band with a single value is drawn as wide as 0.8 times the smallest distance of two bands.
     gaps = [b["low"] - a["low"] for a, b in pairwise(rows)] or [1.0]
     for row in rows:
         row["middle"] = (row["low"] + row["high"]) / 2
@@ -490,7 +496,7 @@ def _number_chart(picture: EncoderPicture, width: int) -> alt.VConcatChart:
 
 
 def _category_chart(picture: EncoderPicture, width: int) -> alt.HConcatChart:
-    """Set three charts beside each other, a line a category."""
+    """Draw three charts side by side, with one row per category."""
     rows = _band_rows(picture.bands)
     order = [row["name"] for row in rows]
     side = 150 if width == WIDE else 80
@@ -520,18 +526,18 @@ def _category_chart(picture: EncoderPicture, width: int) -> alt.HConcatChart:
 
 def over(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
     """Begin a chart over rows of data."""
-    # Altair's signature of Data takes anything, and says no type of it.
+    # Altair's `Data` has no usable type annotations.
     make: Any = alt.Data
     return alt.Chart(make(values=list(rows)))
 
 
 def line(rows: Sequence[Mapping[str, Any]], ink: str, **look: Any) -> alt.Chart:
-    """Begin a line in an ink."""
+    """Begin a line chart in an ink of `INK`."""
     return _inked(rows, "line", ink, **{"strokeWidth": 2} | look)
 
 
 def rule(rows: Sequence[Mapping[str, Any]], ink: str, **look: Any) -> alt.Chart:
-    """Begin straight lines in an ink, such as intervals."""
+    """Begin a chart of straight lines in an ink, such as intervals."""
     return _inked(rows, "rule", ink, **look)
 
 
@@ -542,12 +548,12 @@ def dots(
     size: int = 40,
     **look: Any,
 ) -> alt.Chart:
-    """Begin points in an ink, filled with that or another."""
+    """Begin a chart of points in an ink, filled with the ink `fill`, or with their own."""
     return _inked(rows, "point", ink, fill=INK[fill or ink], size=size, opacity=1, **look)
 
 
 def _inked(rows: Sequence[Mapping[str, Any]], mark: str, ink: str, **look: Any) -> alt.Chart:
-    """Begin marks of a kind in an ink; a screen reader needs ``aria=True``."""
+    """Begin a chart of marks of one kind in an ink, hidden from screen readers by default."""
     given = {"color": INK[ink], "aria": False} | look
     chart: alt.Chart = getattr(over(rows), f"mark_{mark}")(**given)
     return chart
@@ -560,13 +566,17 @@ def layered(
     heights: tuple[int, int],
     most: int = WIDE,
 ) -> Chart:
-    """Lay charts over each other; `side` is the room beside, `heights` of a desk and of a phone."""
+    """Layer charts over each other; sizes in CSS pixels.
+
+    `side` is the room beside the plot, `heights` are those for a desktop and for a phone, and
+    `most` is the largest width of the plot.
+    """
     height = heights[width != WIDE]
     return alt.layer(*layers).properties(width=min(width - side, most), height=height)
 
 
 def legible(text: str) -> str:
-    """Replace what XML can't hold, such as control characters, by a mark."""
+    """Replace characters that XML doesn't allow, such as control characters, by U+FFFD."""
     return "".join(
         c if c >= " " and not "\ud800" <= c <= "\udfff" and c not in "\ufffe\uffff" else "\ufffd"
         for c in text
@@ -574,14 +584,14 @@ def legible(text: str) -> str:
 
 
 def _room(names: Sequence[str], most: int) -> int:
-    """Return the pixels that names need at the left, in a wide font, `most` at most."""
+    """Return the width in pixels that names need in a wide font, at most `most`."""
     return min(most, 8 * max(map(len, names), default=0) + 8)
 
 
 def _names_axis(order: Sequence[str], pixels: int) -> alt.Y:
-    """Return an axis of names; they have their room, whatever font the page finds.
+    """Return an axis of names with `pixels` reserved, which suffice in any font of the page.
 
-    A long one loses its middle, since bins of one feature differ at the end.
+    Long names are shortened in the middle, since names of a feature's bins differ at the end.
     """
     limit = int(pixels * 0.85)
     most = max(9, limit // 7)
@@ -598,8 +608,11 @@ def _names_axis(order: Sequence[str], pixels: int) -> alt.Y:
 
 
 def both(draw: Callable[[int], Chart], alt_text: str) -> Markup:
-    """Draw a chart twice, for a desk and for a phone; the page's CSS shows one of them."""
-    # Charts of our own are checked against Vega-Lite's schema by tests: that takes half the time.
+    """Draw a chart for a desktop and for a phone; the page's CSS shows one of them.
+
+    `draw` takes the width in CSS pixels.
+    """
+    # Validation against Vega-Lite's schema takes half the time, so only the tests do it.
     with debug_mode(arg=False):
         return Markup("\n").join(
             _svg(draw(width), alt_text, kind)
@@ -636,15 +649,15 @@ def _svg(chart: Chart, alt_text: str, kind: str) -> Markup:
     root.set("aria-label", alt_text)
     root.set("style", f"max-width:{width}px")
     ET.register_namespace("", _SVG)
-    # ElementTree escapes all text but quotes, which need it in attributes alone. They are escaped
-    # too, by way of a character that `legible` lets nobody use.
+    # ElementTree escapes quotes in attributes only. Quotes in text are escaped too, by way of a
+    # placeholder that `legible` removes from all texts.
     for node in root.iter():
         node.text = node.text and node.text.replace('"', _QUOTE)
     return Markup(ET.tostring(root, encoding="unicode").replace(_QUOTE, "&quot;"))
 
 
 def _adapt(root: ET.Element) -> None:
-    """Turn colours into variables, descriptions into titles; drop what repeats or is not seen."""
+    """Replace colours by CSS variables and descriptions by titles; drop invisible parts."""
     for parent in list(root.iter()):
         for child in list(parent):
             if child.get("display") == "none" or child.get("class") == "background":

@@ -1,4 +1,4 @@
-"""What pages say, gathered from a journal: every number before it is worded."""
+"""Gather the content of pages from a journal: all numbers, before templates format them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ __all__ = [
     "promotions",
 ]
 
-#: Windows by which a report shows what was tried, equally wide on a square-root scale.
+#: Number of windows of experiments in the chart of the objective, equally wide on its square-root
+#: scale.
 _WINDOWS = 24
 _TRIED = """
     select
@@ -78,9 +79,9 @@ _MEASURED = """
         and number in (0, getvariable('best'))
     order by number
 """
-#: Of each part of the accounts, lists with an entry a date.
+#: Keys of a part's lists with one entry per date: rows, start, best, and whether the gain holds.
 _BY_DATE = ("rows_by_date", "before", "after", "gained")
-#: The latest null search or stability of a run.
+#: The latest event of a kind (null search or stability) on a run.
 _LATEST = """
     select details
     from events
@@ -93,16 +94,16 @@ _LATEST = """
 
 @dataclass(frozen=True)
 class StabilityRecord:
-    """The latest stability of a run, as its event has it."""
+    """The latest stability check of a run, as recorded in its event."""
 
     searches: int
-    #: Of each search.
+    #: Experiments of each search.
     experiments: int
-    #: By weight: `name`, `start`, `found`, `low`, `middle`, `high`, `sign_held`, `reading`.
+    #: For each weight: `name`, `start`, `found`, `low`, `middle`, `high`, `sign_held`, `reading`.
     weights: list[dict[str, Any]]
 
     def named(self, reading: str) -> list[str]:
-        """Return the names of all weights of a reading."""
+        """Return the names of all weights with a reading."""
         return [weight["name"] for weight in self.weights if weight["reading"] == reading]
 
 
@@ -110,12 +111,12 @@ _Record = TypeVar("_Record", NullAnswers, StabilityRecord)
 
 
 def _latest(journal: Journal, record: type[_Record], kind: str, run_id: str) -> _Record | None:
-    """Read the latest record of a kind; None where there is none."""
+    """Return the latest record of a kind; None if there is none."""
     rows = journal.query(_LATEST, kind=kind, run=run_id)
     if rows.is_empty():
         return None
     details = json.loads(rows["details"].item())
-    # An earlier version's event may lack what came later.
+    # Events of earlier versions may lack newer fields, which become None.
     return record(**{field.name: details.get(field.name) for field in fields(record)})
 
 
@@ -124,7 +125,7 @@ class Cost:
     """A headline metric that got worse, in words."""
 
     text: str
-    #: Whether by more than chance.
+    #: Whether the change is beyond chance.
     beyond: bool
 
 
@@ -133,45 +134,46 @@ class WeightGroup:
     """The weights of one feature."""
 
     feature: str
-    #: As the review has them, each with its `label` within the feature.
+    #: Rows of the review, each with its `label` within the feature.
     rows: list[dict[str, Any]]
-    #: Whether each is a bin's.
+    #: Whether the weights belong to the feature's bins.
     binned: bool
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the report of one run shows."""
+    """The content of a run's report."""
 
-    #: The run as ``gtmar review`` has it.
+    #: The run as shown by ``gtmar review``.
     review: Review
-    #: Its row of the view `runs`: what was asked, and how it ended.
+    #: Its row of the view `runs`, with its parameters and its end.
     run: dict[str, Any]
-    #: By window of experiments: its number, first, last, and the 10 % and 90 % quantiles of the
-    #: objective over what was evaluated there.
+    #: One row per window of experiments: `bucket`, `first`, `last`, and `low` and `high`, the 10 %
+    #: and 90 % quantiles of the objective in the window.
     tried: pl.DataFrame
-    #: What a person proposed, kept or not: number, changes, value before and after, outcome.
+    #: Experiments proposed by a person: number, changes, value before and after, outcome.
     by_hand: pl.DataFrame
-    #: The review's line per stage and tier, and the 95 % interval of its logo retention: by Wilson,
-    #: or of whole accounts where these have several rows, from the table.
+    #: The review's row per stage and tier, with the 95 % interval of its logo retention: Wilson's,
+    #: or from the table, over whole accounts, if these have several rows.
     tiers: tuple[dict[str, Any], ...]
-    #: Metrics of the whole score, on the accounts searched and on the holdout: metric, start and
-    #: best on each; empty without a holdout.
+    #: Metrics of the whole score: start and best, on the accounts searched and on the holdout.
+    #: Empty without a holdout.
     unseen: tuple[dict[str, Any], ...]
-    #: What the account table adds; None where it isn't there or is another by now, and why.
+    #: The parts from the account table; None if it is missing or has changed, and why.
     table: TableEvidence | None
     absent: str | None
-    #: The latest on record; None where nobody has done one.
+    #: The latest recorded null search and stability check; None if there is none.
     null: NullAnswers | None
     stability: StabilityRecord | None
-    #: Its best compromises of the objective and revenue capture, or tier separation.
+    #: The best compromises between the objective and revenue capture, or tier separation.
     front: Front
 
     @property
     def sentences(self) -> list[str]:
-        """What a lead reads first; what got worse stands under it, as `costs`.
+        """The summary at the top of the report, without `costs`.
 
-        Where the table is there, also whether the gain on accounts never seen is beyond chance.
+        If the table is available, it also states whether the gain on unseen accounts is beyond
+        chance.
         """
         said, seen = self.review.said(costs=False), self.review.seen
         revenue = self.table.revenue if self.table else None
@@ -189,7 +191,7 @@ class Evidence:
 
     @property
     def costs(self) -> list[Cost]:
-        """What got worse: beyond chance where the table tells, else as measured."""
+        """Metrics that got worse; only with the table is it known whether beyond chance."""
         measured, seen = self.review.costs, self.review.seen
         unseen = seen is not None and seen.unseen
         known = self.table.costs if self.table and self.review.improved else None
@@ -211,7 +213,7 @@ class Evidence:
 
     @property
     def weights(self) -> list[WeightGroup]:
-        """The weights by feature, bins under theirs, the features with the largest weight first."""
+        """The weights grouped by feature; features with the largest weights come first."""
         groups: dict[str, list[dict[str, Any]]] = {}
         for row in self.review.weights:
             feature = row["of"] or row["feature"]
@@ -225,9 +227,9 @@ class Evidence:
 
     @property
     def drawn_tiers(self) -> tuple[dict[str, Any], ...]:
-        """The lines of the chart of tiers: at equal sizes where those are known, else by edges.
+        """The rows of the chart of tiers: at equal sizes if these are known, else by edges.
 
-        The start's alone where nothing was kept.
+        Only the start's rows if no experiment was kept.
         """
         if self.review.improved:
             return self.sized_tiers or self.tiers
@@ -235,7 +237,7 @@ class Evidence:
 
     @property
     def sized_tiers(self) -> tuple[dict[str, Any], ...]:
-        """The lines of the chart of tiers, at the start's sizes; empty where that isn't known."""
+        """The rows of the chart of tiers with tiers of the start's sizes; empty if unknown."""
         if self.review.tiers_at_equal_sizes is None or not self.review.improved:
             return ()
         part, rows = self.review.tiers_at_equal_sizes
@@ -260,13 +262,13 @@ class Evidence:
 
     @property
     def tier_level(self) -> float:
-        """The level of the intervals in the chart of tiers."""
+        """The level of the intervals in the chart of tiers, in (0, 1)."""
         revenue = self.table.revenue if self.table else None
         drawn = self.review.by_date is not None and self.sized_tiers
         return revenue.level if drawn and revenue else 0.95
 
     def _kept_of(self, part: str, tier: str, stage: str) -> tuple[float, float] | None:
-        """Return the interval of a tier's share kept, accounts drawn whole; None of no table."""
+        """Return the interval of a tier's share retained, from the table; None if unknown."""
         revenue = self.table.revenue if self.table else None
         if revenue is None or revenue.part != part.replace("_", " "):
             return None
@@ -275,10 +277,10 @@ class Evidence:
 
     @property
     def dates(self) -> list[dict[str, Any]]:
-        """The objective date by date, and of all dates at last; empty of a table of one date.
+        """The objective by date, then for all dates together; empty for a table of one date.
 
-        Each row has its `day` and, by part, `rows`, `start`, `best` and whether the gain holds,
-        `gained`; a part without the date is not in it.
+        Each row has its `day` and, for each part with that date, `rows`, `start`, `best` and
+        `gained`, whether the gain holds.
         """
         by_date, summary = self.review.by_date, self.review.summary
         if by_date is None:
@@ -306,7 +308,10 @@ class Evidence:
 
     @property
     def metrics_by_date(self) -> tuple[str, list[str], dict[str, list[float | None]]] | None:
-        """The best score's own metrics by date: of which part, dates, and values by metric."""
+        """The best score's metrics by date: the part's label, dates, and values by metric.
+
+        None for a table of one date. The part is the holdout if there is one.
+        """
         if self.review.by_date is None:
             return None
         parts = self.review.by_date["parts"]
@@ -319,7 +324,7 @@ class Evidence:
 
     @property
     def commands(self) -> list[str]:
-        """The commands that do the run again; none for an imported one."""
+        """The commands that reproduce the run; none for an imported one."""
         run = self.run
         if run["kind"] == "import":
             return []
@@ -328,7 +333,7 @@ class Evidence:
 
     @property
     def desk(self) -> str | None:
-        """The command that opens its best on the desk; None for an imported run, or a frame's."""
+        """The command that opens the best on the desk; None for a run on a frame or an import."""
         return None if self.run["kind"] == "import" else desk_command(self.run)
 
 
@@ -339,11 +344,11 @@ def _ends(interval: Interval | None) -> tuple[float, float] | None:
 
 
 def gather(journal: Journal, name: str | None = None, *, data: Tabular | None = None) -> Evidence:
-    """Read all that a run's report shows; `name` None is the latest run.
+    """Gather the content of a run's report; `name` None is the latest run.
 
-    `data` is its account table; None looks where it was, and goes without where it isn't the one.
-    Errors are those of `run_page`. Cost: a few queries over the run's own files, and a few passes
-    over the table where it is there.
+    `data` is its account table. None uses the recorded location, and leaves the table out if it is
+    missing or has changed. Errors are those of `run_page`. Cost: a few queries over the run's own
+    files, and a few passes over the table.
     """
     review = reading.review(journal, name)
     run_id = review.summary["run_id"]
@@ -370,10 +375,10 @@ def gather(journal: Journal, name: str | None = None, *, data: Tabular | None = 
 def _table(
     journal: Journal, run: dict[str, Any], review: Review, data: Any
 ) -> tuple[TableEvidence | None, str | None]:
-    """Read the account table; what was named and doesn't fit is an error, what wasn't is absent."""
+    """Return what the account table adds, or why it can't be read; an error if `data` was given."""
     if run["kind"] == "import":
         return None, "The run was imported, so its account table is not known here."
-    # The run's own comparison as it ended is a look.
+    # The comparison at the run's end counts as a look at the holdout.
     comparison = f"{run['run_id']}/{review.summary['best_experiment']}"
     looks = looks_at(Path(journal.path), run["outcomes_fingerprint"], comparison)
     try:
@@ -396,18 +401,18 @@ def _tiers(
         count = (labelled[row["stage"]] or {}).get(row["tier"]) or 0
         share = row["logo_retention"]
         if review.by_date is not None:
-            # Rows of one account go together: only the table knows which are.
+            # The interval needs to know which rows belong to one account: only the table does.
             kept = {} if table is None else table.kept
             interval = _ends(kept.get((row["stage"], row["tier"])))
         else:
-            # A share of whole accounts, so that their number comes back exactly.
+            # The share is a ratio of counts, so rounding recovers the count exactly.
             interval = None if share is None else wilson(round(share * count), count)
         lines.append(row | {"logo_interval": interval})
     return tuple(lines)
 
 
 def _unseen(run: dict[str, Any], review: Review) -> tuple[dict[str, Any], ...]:
-    """Put the score's own metrics on the holdout beside those on the accounts searched."""
+    """Return `Evidence.unseen`: metrics on the holdout beside those on the accounts searched."""
     if run["holdout_best_metrics"] is None:
         return ()
     start, best = (json.loads(run[f"holdout_{x}_metrics"]) for x in ("baseline", "best"))
@@ -469,7 +474,7 @@ _ENTRIES = """
     from decisions
     order by happened_at desc, id desc
 """
-#: What was kept, or a person's, or better and yet not kept: the rest is not listed one by one.
+#: Experiments that the history lists: baselines, wins, blocked ones, and those of a person.
 _EXPERIMENTS = """
     select
         run_id,
@@ -491,16 +496,16 @@ _EXPERIMENTS = """
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One run, one decision, or one spec that went live."""
+    """One entry of the history: a run, a decision, or a spec that went live."""
 
-    #: The row of the view `history`, and the run's number of experiments.
+    #: The row of the view `history` or of `decisions`, with columns of the run.
     row: dict[str, Any]
     #: Its experiments that were kept, blocked, or proposed by a person, baseline first.
     experiments: tuple[dict[str, Any], ...]
 
     @property
     def reference(self) -> str:
-        """Its name to other commands: ``RUN/EXP``, or the event where it has no experiment."""
+        """Its name for other commands: ``RUN/EXP``, or the event's id without an experiment."""
         row = self.row
         if row["run_id"] and row["experiment_id"]:
             return f"{row['run_id']}/{row['experiment_id']}"
@@ -511,19 +516,19 @@ class HistoryEntry:
 class History:
     """A journal's runs and changes, newest first."""
 
-    #: What is live, a row a model, as ``live.sql`` gives it.
+    #: The live specs, a row per model, from ``live.sql``.
     live: tuple[dict[str, Any], ...]
     entries: tuple[HistoryEntry, ...]
-    #: Older entries that are not shown.
+    #: Number of older entries that are not shown.
     older: int
 
     def choices(self, column: str) -> list[str]:
-        """Return the values of a column that there are, in order, to filter by."""
+        """Return the distinct values of a column, sorted, for a filter."""
         return sorted({str(e.row[column]) for e in self.entries if e.row[column] is not None})
 
     @property
     def comparable(self) -> dict[str, dict[str, Any]]:
-        """Weights and value by reference, of all that can be compared."""
+        """Objective, value and weights of everything that can be compared, by reference."""
         sides: dict[str, dict[str, Any]] = {}
         for entry in self.entries:
             row = entry.row
@@ -540,9 +545,9 @@ def _side(row: dict[str, Any], weights: dict[str, int]) -> dict[str, Any]:
 
 
 def gather_history(journal: Journal, *, most: int) -> History:
-    """Read all that the history page shows: the newest entries, `most` of them at most.
+    """Gather the content of the history page: the newest entries, at most `most`.
 
-    Cost: the runs' records, and of the runs shown the experiments that were kept.
+    Cost: reading all runs' records, and the experiments of the runs shown.
     """
     rows = journal.query(_ENTRIES).to_dicts()
     shown = rows[:most]
@@ -559,10 +564,9 @@ def gather_history(journal: Journal, *, most: int) -> History:
 
 
 def promotions(found: Watched) -> list[dict[str, Any]]:
-    """Return what went live, in order, with who expected what, and whether it was so.
+    """Return the promotions in order, each with its expectation and whether that was met.
 
-    `kept` is true or false by the newest measurement of that very score that could tell; None
-    where none could.
+    `kept` is the result of the newest conclusive measurement of that score; None if there is none.
     """
     rows = []
     for each in found.history:

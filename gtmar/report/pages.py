@@ -1,7 +1,7 @@
-"""Evidence into HTML: one file, no script but the history's own, nothing loaded from anywhere.
+"""Render pages to HTML: one file each that loads nothing and, except the history, has no script.
 
-All text is escaped by Jinja2. Besides, the page's own policy forbids every request, and every
-script but the one it came with, so that a text which got through could still do nothing.
+Jinja2 escapes all text. In addition, the page's content security policy forbids every request and
+every script but the page's own, so that unescaped text still couldn't do harm.
 """
 
 from __future__ import annotations
@@ -44,30 +44,37 @@ __all__ = [
     "walk_page",
 ]
 
-#: Templates of pages, their macros, and the style that all pages share.
+#: Folder of the templates of pages, their macros, and the common style sheet.
 TEMPLATES = Path(__file__).parent / "templates"
 _EXTRA = ("altair", "vl_convert", "jinja2")
-#: What stands for null, and for the minus of a negative number.
+#: Characters for null (en dash) and for the minus sign.
 _NONE, _MINUS = "\u2013", "\u2212"
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page, ready to be written."""
+    """A rendered page."""
 
     html: str
     title: str
-    #: The run that it is about; None for a history.
+    #: The run that the page is about; None for pages on other subjects.
     run_id: str | None = None
-    #: Sections left out, and why.
+    #: Sections left out, with the reason.
     left_out: tuple[str, ...] = ()
 
 
 def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None = None) -> Page:
-    """Make the report of one run; None is the latest.
+    """Render the report of one run.
 
-    `data` is its account table, where it has moved since. What needs the table is left out where it
-    isn't there.
+    Parameters
+    ----------
+    journal
+        The journal.
+    run
+        The run's name; None for the latest.
+    data
+        Its account table, if that has moved. None uses the recorded location; without the table,
+        sections that need it are left out.
 
     Raises
     ------
@@ -118,9 +125,9 @@ def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None =
 
 
 def history_page(journal: Journal, *, most: int = 200) -> Page:
-    """Make the history of a journal: runs and changes as a timeline, down to one experiment.
+    """Render the history of a journal: a timeline of runs and changes with their experiments.
 
-    It has the newest entries, `most` of them at most. `UsageError` where ``gtmar[report]`` isn't
+    It has the newest entries, at most `most`. Raises `UsageError` if ``gtmar[report]`` isn't
     installed.
     """
     require_extra()
@@ -135,10 +142,23 @@ def history_page(journal: Journal, *, most: int = 200) -> Page:
 def bridge_page(
     bridge: Bridge, name: str, *, rows: pl.DataFrame | None = None, accounts: tuple[str, ...] = ()
 ) -> Page:
-    """Make the page of a bridge: MRR and what moved it month by month, and what contradicts it.
+    """Render the page of a bridge: MRR, its movements by month, and contradictions.
 
-    `name` is the recipe's; `rows` are those of `accounts` alone, as the bridge has them by account.
-    `UsageError` where ``gtmar[report]`` isn't installed.
+    Parameters
+    ----------
+    bridge
+        The bridge.
+    name
+        The recipe's name.
+    rows
+        Rows of `Bridge.accounts` to show instead of all accounts; None for all.
+    accounts
+        Ids of the accounts that `rows` are of.
+
+    Raises
+    ------
+    UsageError
+        If ``gtmar[report]`` isn't installed.
     """
     require_extra()
     from gtmar.report import time_charts
@@ -152,7 +172,7 @@ def bridge_page(
         )
     months = shown.fill_null(0).to_dicts()
     marked = () if accounts else tuple({each.month for each in bridge.differences})
-    # What never happened needs no column.
+    # Movements that never occur get no column.
     kinds = [kind for kind in MOVEMENTS if any(row[kind] for row in months)]
     title = f"{name}: MRR month by month"
     html = _fill(
@@ -172,10 +192,10 @@ def bridge_page(
 
 
 def live_page(found: Watched, command: str) -> Page:
-    """Make the page of a live score: what it said by date, and what became of the accounts.
+    """Render the page of a live score: its scores by date, and the outcomes of the accounts.
 
-    `command` makes it again. No account is named. `UsageError` where ``gtmar[report]`` isn't
-    installed.
+    `command` is shown as the one that renders the page again. The page contains no account ids.
+    Raises `UsageError` if ``gtmar[report]`` isn't installed.
     """
     require_extra()
     from gtmar.report import time_charts
@@ -201,9 +221,10 @@ def live_page(found: Watched, command: str) -> Page:
 
 
 def walk_page(found: Walked, command: str) -> Page:
-    """Make the page of a walk forward: whether re-tuning would have paid, date by date.
+    """Render the page of a walk forward: whether re-tuning would have paid, date by date.
 
-    `command` does the walk again. `UsageError` where ``gtmar[report]`` isn't installed.
+    `command` is shown as the one that repeats the walk. Raises `UsageError` if ``gtmar[report]``
+    isn't installed.
     """
     require_extra()
     from gtmar.report import time_charts
@@ -223,7 +244,7 @@ def walk_page(found: Walked, command: str) -> Page:
 
 
 def require_extra() -> None:
-    """Raise `UsageError` where ``gtmar[report]`` isn't installed, before work for a page."""
+    """Raise `UsageError` if ``gtmar[report]`` isn't installed, before any work for a page."""
     missing = [name for name in _EXTRA if find_spec(name) is None]
     if missing:
         raise UsageError(
@@ -233,9 +254,9 @@ def require_extra() -> None:
 
 
 def environment(*folders: Path) -> Environment:
-    """Return what fills in templates of folders: text escaped, numbers as pages have them.
+    """Return a Jinja2 environment that escapes text and has the filters of pages.
 
-    The first folder that has a template gives it.
+    Templates are loaded from the first of the folders that has them.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -261,7 +282,7 @@ def environment(*folders: Path) -> Environment:
 
 
 def _fill(template: str, *, script: str = "", **values: Any) -> str:
-    """Fill in a template; all of its text is escaped, but for this package's style and script."""
+    """Render a template. All text is escaped except the package's own style and script."""
     from markupsafe import Markup
 
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -281,7 +302,7 @@ def _fill(template: str, *, script: str = "", **values: Any) -> str:
     )
 
 
-# ---- values as words: templates give the exact value beside each --------------------------------
+# ---- formatted values: templates also give the exact value of each ------------------------------
 
 
 def _percent(value: float | None) -> str:
@@ -290,7 +311,7 @@ def _percent(value: float | None) -> str:
 
 
 def _formatted(value: float | None, *, form: str) -> str:
-    """Write a number in a form, with a true minus; a dash for null.
+    """Format a number by a format specification, with a true minus sign; a dash for null.
 
     Examples
     --------
@@ -304,7 +325,7 @@ def _formatted(value: float | None, *, form: str) -> str:
 
 
 def _signed(value: float | None) -> str:
-    """Write a change of a metric, with its sign.
+    """Format a change of a metric with its sign.
 
     Examples
     --------
@@ -318,7 +339,7 @@ def _signed(value: float | None) -> str:
 
 
 def _moment(at: datetime | None) -> str:
-    """Write a time to the minute, in UTC; a date alone where it is midnight."""
+    """Format a time to the minute in UTC; only its date if it is midnight."""
     if at is None:
         return _NONE
     at = at.astimezone(UTC)
@@ -326,7 +347,7 @@ def _moment(at: datetime | None) -> str:
 
 
 def _json(value: object) -> Any:
-    """Write data for a script element, where only `<` could end it."""
+    """Serialise data as JSON for a script element, which only ``<`` could close."""
     from markupsafe import Markup
 
     text = json.dumps(value, ensure_ascii=True, default=str, sort_keys=True)

@@ -1,4 +1,4 @@
-"""The charts of what goes on in time: metrics and tiers by date, walks, who leaves when, MRR."""
+"""Charts over time: metrics and tiers by date, walks, time to leaving, and MRR by month."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
     "walk_chart",
 ]
 
-#: Sides of a walk: its name, the ink and dashes of its line, and the class of its key.
+#: Sides of a walk: label, ink and dashes of the line, and CSS class of the legend's entry.
 SIDES: dict[str, tuple[str, str, list[int], str]] = {
     "retuned": ("re-tuned", "best", [1, 0], "best"),
     "alone": ("left alone", "start", [1, 0], "start"),
@@ -43,8 +43,8 @@ SIDES: dict[str, tuple[str, str, list[int], str]] = {
     "logistic": ("logistic regression", "quiet", [1, 0], "quiet"),
     "column": ("your score", "quiet", [2, 3], "quiet dotted"),
 }
-#: Ink of a movement's bar, and whether it is filled; what comes stands above the line, what goes
-#: below it, and a pause and its resumption are hollow.
+#: Ink of a movement's bar, and whether the bar is filled. Gains are drawn above the axis, losses
+#: below it.
 MARKS = {
     "new": ("best", True),
     "expansion": ("good", True),
@@ -55,11 +55,11 @@ MARKS = {
     "resumption": ("good", False),
 }
 _SOLID, _DASHED = [1, 0], [6, 4]
-#: Of a desk and of a phone.
+#: Heights in CSS pixels for a desktop and for a phone.
 _HEIGHTS = (240, 200)
-#: What has an interval.
+#: Vega expression: the row has an interval.
 _KNOWN = "datum.low != null"
-#: Ink, dashes and the class of the key of up to three shadows.
+#: Ink, dashes and CSS class of the legend's entry for up to three shadows.
 _SHADOWS = (
     ("best", _SOLID, "best"),
     ("start", _DASHED, "start dashed"),
@@ -68,7 +68,10 @@ _SHADOWS = (
 
 
 def metric_chart(measured: Sequence[Measurement], since: Sequence[date]) -> Markup | None:
-    """Draw the objective by date with its interval; a dashed line is a promotion. None of none."""
+    """Draw the objective by date with its interval; None without any value.
+
+    Dashed lines mark the promotions, on the days in `since`.
+    """
     points: list[dict[str, Any]] = [
         {"x": str(each.day), "verdict": each.verdict, **_ends(each.metrics[each.objective])}
         for each in measured
@@ -104,9 +107,10 @@ def metric_chart(measured: Sequence[Measurement], since: Sequence[date]) -> Mark
 
 
 def shadows_chart(measured: Sequence[Measurement]) -> tuple[Markup, dict[str, str]] | None:
-    """Draw by how much the newest three shadows beat the live score, by date, and their keys.
+    """Draw the gains of the newest three shadows over the live score, by date.
 
-    None where no shadow was measured. The keys are classes by the shadow's name.
+    Returns the chart, and the CSS class of each shadow's legend entry by the shadow's name. None if
+    no shadow was measured.
     """
     rows: dict[str, list[dict[str, Any]]] = {}
     for each in measured:
@@ -138,7 +142,7 @@ def shadows_chart(measured: Sequence[Measurement]) -> tuple[Markup, dict[str, st
 
 
 def tiers_chart(measured: Sequence[Measurement]) -> Markup | None:
-    """Draw the share of each tier that was retained, by date; None where none is known."""
+    """Draw the share of each tier that was retained, by date; None if no share is known."""
     rows = [
         {"x": str(each.day), "name": row["tier"], "value": row["retained"]}
         for each in measured
@@ -151,7 +155,7 @@ def tiers_chart(measured: Sequence[Measurement]) -> Markup | None:
 
 
 def leaving_chart(found: TimeToLeaving) -> Markup | None:
-    """Draw the share of each tier that is gone, by days after its score; None of none."""
+    """Draw the share of each tier that has left, by days after the score; None without any."""
     rows = [
         {"x": days, "name": tier, **_ends(each.gone)}
         for tier, by_days in found.of("tier").items()
@@ -162,7 +166,7 @@ def leaving_chart(found: TimeToLeaving) -> Markup | None:
 
 
 def _by_tier(rows: Sequence[Mapping[str, Any]], text: str) -> Markup | None:
-    """Draw a line a tier, named at its end; its marks have intervals where there are any."""
+    """Draw a line per tier, labelled at its end, with intervals if the rows have them."""
     if not rows:
         return None
     names = list(dict.fromkeys(row["name"] for row in rows))
@@ -196,7 +200,7 @@ def _by_tier(rows: Sequence[Mapping[str, Any]], text: str) -> Markup | None:
 
 
 def probability_chart(measured: Sequence[Measurement]) -> Markup | None:
-    """Draw the share that leaves by the probabilities, and the one that left; None without any."""
+    """Draw the predicted and the actual share that leaves, by date; None without any."""
     both_known = [(str(each.day), *each.probability) for each in measured if each.probability]
     if not both_known:
         return None
@@ -210,7 +214,7 @@ def probability_chart(measured: Sequence[Measurement]) -> Markup | None:
 
 
 def walk_chart(found: Walked) -> Markup | None:
-    """Draw the objective of each side of a walk, by date; None where none has a value."""
+    """Draw the objective of each side of a walk, by date; None without any value."""
     lines = []
     for name, (_, ink, dashes, _) in SIDES.items():
         rows = [
@@ -230,9 +234,9 @@ def walk_chart(found: Walked) -> Markup | None:
 
 
 def dates_chart(rows: Sequence[Mapping[str, Any]], objective: str) -> Markup | None:
-    """Draw start and best by date, rows as `Evidence.dates` has them; None where none is known.
+    """Draw the objective at the start and at the best by date; None without any value.
 
-    They are of the accounts held out, where there are any.
+    `rows` are those of `Evidence.dates`. The values are of the accounts held out, if there are any.
     """
     part = "held_out" if any("held_out" in row for row in rows) else "searched"
     lines = []
@@ -274,7 +278,7 @@ def _lines(
 
 
 def gains_chart(found: Walked) -> Markup | None:
-    """Draw the mean gain of re-tuning over each other side, with its interval; None of none."""
+    """Draw the mean gain of re-tuning over each other side with its interval; None without any."""
     rows = [
         {"name": SIDES[name][0], **_ends(gain)}
         for name, gain in found.gains.items()
@@ -309,13 +313,13 @@ def _ends(interval: Any) -> dict[str, float | None]:
 
 
 def _intervals(rows: Sequence[Mapping[str, Any]], ink: str, x: alt.X) -> alt.Chart:
-    """Draw the intervals of values, from low to high, where they have one."""
+    """Draw the intervals of the values that have one."""
     ends = rule(rows, ink, strokeWidth=2).transform_filter(_KNOWN)
     return ends.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q")
 
 
 def _dates(days: Iterable[Any]) -> alt.X:
-    """Return an axis of dates, at most as many labels as have room."""
+    """Return an axis of dates, with as many labels as fit."""
     every = sorted({str(day) for day in days})
     ticks: Any = [
         {"year": int(day[:4]), "month": int(day[5:7]), "date": int(day[8:]), "utc": True}
@@ -335,7 +339,7 @@ def _dates(days: Iterable[Any]) -> alt.X:
     return alt.X("x:T", title=None, scale=scale, axis=axis)
 
 
-# ---- MRR at each month's end, and what moved it --------------------------------------------------
+# ---- MRR at each month's end, and its movements --------------------------------------------------
 
 
 def _month(row: Mapping[str, Any]) -> str:
@@ -343,21 +347,21 @@ def _month(row: Mapping[str, Any]) -> str:
 
 
 def _months(months: Sequence[Mapping[str, Any]]) -> alt.X:
-    """Return an axis of all months; labels that would touch each other are left out."""
+    """Return an axis of all months; labels that would overlap are left out."""
     axis = alt.Axis(grid=False, labelAngle=0, labelOverlap="greedy", labelSeparation=8)
-    # A month in which nothing moved has its place too.
+    # The domain includes months without any movement.
     scale = alt.Scale(domain=[_month(row) for row in months])
     return alt.X("month:O", title=None, scale=scale, axis=axis)
 
 
 def _money_axis(values: Sequence[float]) -> alt.Axis:
-    """Return an axis of money: short where the numbers are long."""
+    """Return an axis of money, which abbreviates amounts from 10,000 on."""
     long = max((abs(value) for value in values), default=0) >= 10_000
     return alt.Axis(tickCount=5, format="~s" if long else ",.2~f")
 
 
 def level_chart(months: Sequence[Mapping[str, Any]], marked: Sequence[date]) -> Markup:
-    """Draw MRR at each month's end; a month in which sums differ has a mark of its own."""
+    """Draw MRR at each month's end; `marked` months, whose sums differ, get a cross."""
     ends = [{"month": _month(row), "value": row["end"] / 100} for row in months]
     wrong = [point for row, point in zip(months, ends, strict=True) if row["month"] in marked]
     axis = _money_axis([point["value"] for point in ends])
@@ -378,7 +382,7 @@ def level_chart(months: Sequence[Mapping[str, Any]], marked: Sequence[date]) -> 
 
 
 def moves_chart(months: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> Markup:
-    """Draw what moved MRR in each month: what came above the line, what went below it."""
+    """Draw the movements of MRR in each month as stacked bars, gains above and losses below 0."""
     bars = []
     for row in months:
         tops = {True: 0.0, False: 0.0}

@@ -1,1 +1,1 @@
-"""Account tables from raw history: features as they were on a date, outcomes as they came."""
+"""Build account tables from raw history: features as of a date, and the outcomes that followed."""

@@ -1,4 +1,8 @@
-"""MRR month by month: start, what came and went, end; held against sums made another way."""
+"""The MRR bridge: MRR at each month's start and end, and the movements in between.
+
+The bridge is reconciled with two independent sums: the same source added up without accounts, and
+the totals of the recipe, if there are any.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +39,14 @@ if TYPE_CHECKING:
 
 __all__ = ["MOVEMENTS", "Bridge", "Mismatch", "bridge", "money"]
 
-#: What moves MRR from a month's start to its end; contraction, churn and pause are below 0.
+#: The movements of MRR from a month's start to its end; contraction, churn and pause are negative.
 MOVEMENTS = (
     *("new", "expansion", "contraction", "churn", "reactivation"),
     *("pause", "resumption"),
 )
-#: The first day of a month, where rows of a source stand beside it.
+#: SQL name of a month's first day in statements that join it to the rows of a source.
 _BOUND = '"gtmar:bound"'
-#: Two centuries of months: more come of a date that is a slip.
+#: Two centuries of months. A longer history contains a mistyped date.
 _MOST_MONTHS = 2_400
 
 
@@ -50,7 +54,7 @@ _AGAINST = {"own": "the source added up another way", "books": "the totals of th
 
 
 def money(cents: int) -> str:
-    """Write cents as people do.
+    """Format cents as an amount with two decimals and thousands separators.
 
     Examples
     --------
@@ -63,17 +67,17 @@ def money(cents: int) -> str:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A month in which two sums of one thing differ."""
+    """A month for which the bridge and an independent sum disagree."""
 
     month: date
-    #: `own`: the source added up another way; `books`: what the recipe's totals say.
+    #: The other sum. `own`: the source added up without accounts; `books`: the recipe's totals.
     against: str
     bridge_cents: int
     other_cents: int
 
     @property
     def cents(self) -> int:
-        """How much more the bridge has."""
+        """The bridge's amount minus the other sum, in cents."""
         return self.bridge_cents - self.other_cents
 
     def __str__(self) -> str:
@@ -86,27 +90,29 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Bridge:
-    """The movements of MRR, in cents."""
+    """The movements of MRR by month and account; amounts in cents."""
 
-    #: A row a month: `month`, `start`, the movements, `end`, and `one_off`, what was paid in it for
-    #: what doesn't recur, which is in no MRR.
+    #: One row a month: `month`, `start`, the movements, `end`, and `one_off`: payments that don't
+    #: recur and are part of no MRR.
     months: pl.DataFrame
-    #: The same by account, of those with MRR at a month's start or end, or with `one_off` in it.
+    #: The same columns and `account`, one row a month and account. Accounts without MRR at the
+    #: month's start and end and without `one_off` payments have no row.
     accounts: pl.DataFrame
     differences: tuple[Mismatch, ...]
     conflicts: tuple[Conflict, ...]
     notes: tuple[str, ...]
-    #: How a shape of revenue is counted, by the names of the recipe's options.
+    #: The shape of the revenue, and the values of the recipe's options that decide how it is
+    #: counted.
     conventions: dict[str, Any]
 
     @property
     def unsettled(self) -> tuple[Conflict, ...]:
-        """The contradictions that no rule of the recipe settles."""
+        """The contradictions for which the recipe has no rule."""
         return tuple(each for each in self.conflicts if each.rule is None)
 
     @property
     def headline(self) -> str:
-        """What a lead reads first: whether it closes, and whether it can be believed."""
+        """One sentence: whether the bridge closes, and whether contradictions remain."""
         count, kinds = len(self.differences), len(self.unsettled)
         end = f"{money(self.months['end'][-1])} MRR at the end of {self.months['month'][-1]:%Y-%m}"
         months = f"{self.months.height:,} month{'' if self.months.height == 1 else 's'}"
@@ -123,25 +129,34 @@ class Bridge:
 
     @property
     def sound(self) -> bool:
-        """Whether all sums agree, and each contradiction has a rule."""
+        """Whether all sums agree and every contradiction has a rule."""
         return not self.differences and not self.unsettled
 
 
 def bridge(recipe: SnapshotRecipe, **options: Any) -> Bridge:
-    """Follow the MRR of all accounts from month to month, over the whole months of a history.
+    """Compute the MRR movements of all accounts for every whole month of a history.
 
     Parameters
     ----------
     recipe
-        The recipe; `options` and errors are those of `history`. Contradictions without a rule are
-        listed, not refused.
+        The recipe.
+    options
+        Keyword arguments of `history`.
+
+    Raises
+    ------
+    RecipeError, AccountDataError
+        As for `history`; also if the history has no whole month or spans more than two centuries.
+        Contradictions without a rule are listed in the result and raise no error.
 
     Notes
     -----
-    A month starts with the MRR just before its first day, and ends with that just before the next
-    one's. The monthly amount of each row is rounded to the cent, and all sums are of whole cents.
-    Who comes from 0 is new the first time, and a reactivation later; who goes to 0 is churn. Within
-    the recipe's `gap` the two are a pause and its resumption; after `new_again` who comes is new.
+    A month's start is the MRR just before its first day; its end is the MRR just before the first
+    day of the next month. The monthly amount of each row is rounded to the cent before it is added,
+    so all sums are of whole cents. MRR that rises from 0 counts as `new` the first time and as
+    `reactivation` later; MRR that falls to 0 counts as `churn`. If the account returns within the
+    recipe's `gap`, the two movements are `pause` and `resumption` instead. An account that returns
+    later than `new_again` counts as `new`.
     """
     with history(recipe, **options) as opened:
         found = conflicts(opened)
@@ -166,7 +181,7 @@ def bridge(recipe: SnapshotRecipe, **options: Any) -> Bridge:
 
 
 def _bounds(opened: RawHistory) -> list[date]:
-    """Return the first days of the history's months, and of the one after the last whole one."""
+    """Return the first day of each whole month, and of the month after the last of them."""
     source = opened.recipe.sources[opened.recipe.revenue.shape.source]
     rows = all_rows(opened.recipe, opened.recipe.revenue.shape.source)
     [[first]] = opened.ask(f"select cast(min({quoted(str(source.time))}) as date) from ({rows})")
@@ -185,16 +200,18 @@ def _bounds(opened: RawHistory) -> list[date]:
 
 
 def _in_cents(amount: str) -> str:
+    """Write SQL that rounds an amount to whole cents, as an integer."""
     return f"cast(round({amount} * 100) as bigint)"
 
 
 def _revenue(recipe: SnapshotRecipe, *, one_off: bool = False) -> str:
+    """Return a SELECT of all recurring rows of revenue, or of all one-off ones."""
     source = recipe.revenue.shape.source
     return f"({recurring(recipe, f'({all_rows(recipe, source)})', one_off=one_off)})"
 
 
 def _by_account(opened: RawHistory, bounds: list[date]) -> pl.DataFrame:
-    """Return what each account paid and how it moved, a row an account and month."""
+    """Return MRR, movements and one-off payments, one row a month and account."""
     recipe = opened.recipe
     shape = recipe.revenue.shape
     account = account_of(recipe.sources[shape.source])
@@ -282,7 +299,7 @@ def _by_account(opened: RawHistory, bounds: list[date]) -> pl.DataFrame:
 
 
 def _one_offs(opened: RawHistory, bounds: list[date]) -> pl.DataFrame:
-    """Return by month and account what was paid for what doesn't recur."""
+    """Return the payments that don't recur, in cents, by month and account."""
     recipe = opened.recipe
     source = recipe.sources[recipe.revenue.shape.source]
     month = f"cast(date_trunc('month', {quoted(str(source.time))}) as date)"
@@ -295,11 +312,11 @@ def _one_offs(opened: RawHistory, bounds: list[date]) -> pl.DataFrame:
 
 
 def _own_totals(opened: RawHistory, until: date) -> list[tuple[date, int]]:
-    """Return by day what is added to the MRR of all accounts from that day on, without accounts.
+    """Return the changes of total MRR by day, up to `until`, without grouping by account.
 
-    It is worked out from each row's two ends alone: the first of a month from which on the row is
-    in MRR, and the first from which on it isn't any more. Until a last day: an open end may be
-    written as one that Python has no date for.
+    Each row contributes two changes: its amount on the first day from which month starts count it,
+    and the negative amount on the first day from which they no longer do. Later days are left out,
+    since an open end may be stored as a date that Python can't represent.
     """
     recipe = opened.recipe
     shape = recipe.revenue.shape
@@ -308,10 +325,10 @@ def _own_totals(opened: RawHistory, until: date) -> list[tuple[date, int]]:
     if isinstance(shape, Monthly):
         first, last = after, f"cast({after} + interval 1 month as date)"
     elif isinstance(shape, Transactions) and shape.paid_until is None:
-        # It counts at the first days of so many months after the one that it is of.
+        # The payment counts at the next `months` month starts.
         last = f"cast(date_trunc('month', {after}) + interval 1 month as date)"
     elif isinstance(shape, Subscriptions) and shape.deciding_day != "last day":
-        # The first month of which it doesn't see the first day any more.
+        # The subscription counts last at the end of the month that holds its last day.
         last = f"cast(date_trunc('month', {after} - 1) + interval 2 month as date)"
         if shape.deciding_day == "first day":
             first = f"cast(date_trunc('month', {begin} - 1) + interval 2 month as date)"
@@ -330,6 +347,7 @@ def _own_totals(opened: RawHistory, until: date) -> list[tuple[date, int]]:
 
 
 def _against_own(opened: RawHistory, months: pl.DataFrame, bounds: list[date]) -> list[Mismatch]:
+    """Compare the bridge's MRR at each month's end with `_own_totals`."""
     changes, total, at, found = _own_totals(opened, bounds[-1]), 0, 0, []
     ends = [0, *months["end"].to_list()]
     starts = [*months["start"].to_list(), ends[-1]]
@@ -343,7 +361,7 @@ def _against_own(opened: RawHistory, months: pl.DataFrame, bounds: list[date]) -
 
 
 def _against_books(opened: RawHistory, months: pl.DataFrame) -> list[Mismatch]:
-    """Compare with the recipe's totals: MRR at a month's end, or what was paid in it."""
+    """Compare with the recipe's totals: MRR at month's end, or for payments the amount paid."""
     recipe = opened.recipe
     if recipe.totals is None:
         return []
@@ -367,7 +385,7 @@ def _against_books(opened: RawHistory, months: pl.DataFrame) -> list[Mismatch]:
             )
         )
         ours = {day: paid.get(day, 0) for day in ours}
-    # A month whose rows are all gone may be none of the bridge's.
+    # If the source has lost all rows of early months, the bridge begins later: they count as 0.
     ours |= {day: 0 for day in books if day < min(ours)}
     for few, what in (
         (sorted(ours.keys() - books.keys()), "The totals have no row for"),

@@ -1,4 +1,4 @@
-"""Account tables of a recipe's dates, each by one SELECT, and where they go: a folder a date."""
+"""Build the account table of each date by one SELECT, and write it to a folder or a lakehouse."""
 
 from __future__ import annotations
 
@@ -47,52 +47,60 @@ class SnapshotTable:
 
     day: date
     accounts: int
-    #: Whether it has outcomes: the window is over.
+    #: Whether the table has outcomes, because its outcome window is over.
     outcomes: bool
-    #: Where it is, as ``--data`` takes it.
+    #: Location in the form that ``--data`` accepts.
     data: str
-    #: `new`, `same` as was there, or `outcomes`: those came to features that are as they were.
+    #: `new`; `same`: an equal table existed; `outcomes`: outcomes were added to equal features.
     change: str
 
 
 class SnapshotPlace(Protocol):
-    """Where tables of dates go: a folder here, or a table of a lakehouse."""
+    """A target that stores one account table per date: a local folder, or a lakehouse table."""
 
     @property
     def tells_sources(self) -> bool:
-        """Whether the table's file is to say what its sources were: nothing lies beside it."""
+        """Whether the sources are recorded in the Parquet metadata rather than in a file beside."""
         ...
 
     def of(self, day: date) -> str:
-        """Return where a date is, as ``--data`` takes it."""
+        """Return the location of a date's table in the form that ``--data`` accepts."""
         ...
 
     def put(self, day: date, made: Path, key: str, sources: str) -> str:
-        """Put a date's Parquet file in; return `SnapshotTable.change`."""
+        """Store a date's Parquet file; return `SnapshotTable.change`.
+
+        `key` is the id column; `sources` is JSON that describes the sources.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Built:
-    """What was written."""
+    """The result of a build."""
 
     recipe_id: str
-    #: What each source was: its place, rows, and hash, version or time of reading.
+    #: By source: its location, number of rows, and hash, table version or time of reading.
     sources: dict[str, dict[str, Any]]
     tables: tuple[SnapshotTable, ...]
-    #: What is worth knowing of the sources: leak risks, rows without an account or a date.
+    #: Notes on the sources: leakage risks, rows left out for want of an account or a date.
     notes: tuple[str, ...]
     conflicts: tuple[Conflict, ...]
 
 
 def _checked(opened: RawHistory) -> list[Conflict]:
+    """Return the settled contradictions; raise `AccountDataError` if one has no rule."""
     found = conflicts(opened)
     refuse_unsettled(found)
     return found
 
 
 def snapshot_table(recipe: SnapshotRecipe, day: date, **options: Any) -> pl.DataFrame:
-    """Return the account table of one date as a frame; options are those of `history`."""
+    """Return the account table of one date as a frame.
+
+    `options` are those of `history`. Errors are those of `history`, and `AccountDataError` if the
+    history has contradictions without a rule or DuckDB can't run the SELECT.
+    """
     with history(recipe, **options) as opened:
         _checked(opened)
         text, _ = opened.statement(day)
@@ -103,7 +111,10 @@ def snapshot_table(recipe: SnapshotRecipe, day: date, **options: Any) -> pl.Data
 
 
 def snapshot_sql(recipe: SnapshotRecipe, day: date, **options: Any) -> str:
-    """Return DuckDB's SELECT of one date, over raw tables that are called ``raw:SOURCE``."""
+    """Return the DuckDB SELECT of one date, over raw tables named ``raw:SOURCE``.
+
+    `options` and errors are those of `snapshot_table`.
+    """
     with history(recipe, **options) as opened:
         _checked(opened)
         return opened.statement(day)[0]
@@ -122,36 +133,42 @@ def build(
     days: list[date] | None = None,
     watch: Callable[[str, int, int], None] | None = None,
 ) -> Built:
-    """Write an account table for each date, as ``features_asof=DATE/accounts.parquet`` in a folder.
+    """Write an account table for each date, in a folder as ``features_asof=DATE/accounts.parquet``.
 
     Parameters
     ----------
     recipe, base, memory
         As for `history`.
     target
-        Where they go: a folder, or what `integrations.tables_by_date` gives. A date that is there
-        stays as it is where its rows are the same; where only outcomes have come to it, it gets
-        them; with other rows it is an error: a table that was scored is not changed silently.
+        A folder, or a lakehouse table from `integrations.tables_by_date`. An existing table with
+        the same rows is left as it is. If the new table only adds outcomes, the existing one gets
+        them. Any other difference is an error, so that a table that was scored never changes
+        silently.
     days
-        The dates; None for the recipe's.
+        The dates; None for those of the recipe.
     watch
-        Told what is being done, and how many of how many dates are there.
+        Called with the current step, the number of dates done, and the number of all dates.
+
+    Returns
+    -------
+    Built
+        The tables, and the sources they were built from.
 
     Raises
     ------
     UsageError
-        If a date's table is there with other rows, or the folder can't be written.
+        If a date's table exists with other rows, or the target can't be written.
     RecipeError, AccountDataError
-        As for `history`, and if the history contradicts itself without a rule; nothing is written
+        As for `history`, and if the history has contradictions without a rule. Nothing is written
         then.
 
     Notes
     -----
-    DuckDB streams the sources once a date. Sums are of decimals, so neither the order of rows nor
-    the number of threads changes a byte.
+    DuckDB streams the sources once a date. Sums are of decimals, so the bytes of a table depend on
+    neither the order of rows nor the number of threads.
     """
     if days is not None:
-        # What has to hold of the recipe's dates has to of these.
+        # Parsing validates these dates like those of the recipe.
         said = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
         recipe = parse(json.dumps({**said, "dates": sorted({day.isoformat() for day in days})}))
     wanted = recipe.days
@@ -179,7 +196,7 @@ def build(
 
 
 def _sources(opened: RawHistory) -> dict[str, dict[str, Any]]:
-    """Return what each source was: where, how many rows, and what is known of its version."""
+    """Return location, number of rows and version of each source."""
     return {
         name: {
             "data": ", ".join(map(without_credentials, source.places.values())),
@@ -193,7 +210,7 @@ def _sources(opened: RawHistory) -> dict[str, dict[str, Any]]:
 def _metadata(
     recipe: SnapshotRecipe, found: list[Conflict], sources: dict[str, dict[str, Any]]
 ) -> dict[str, str]:
-    """Return what a table's file says of how it was made."""
+    """Return the Parquet metadata that records the recipe, its conventions and the sources."""
     rows = {name: source["rows"] for name, source in sources.items()}
     counted = {each.kind: each.count for each in found}
     return {
@@ -204,7 +221,7 @@ def _metadata(
 
 
 def _note_stale(opened: RawHistory, day: date) -> None:
-    """Note what breaks off before the newest date: events by more than a month, or all of it."""
+    """Note event sources that end over a month before the newest date, and an old `data_until`."""
     recipe = opened.recipe
     if recipe.data_until is not None and day > recipe.data_until:
         opened.notes.append(
@@ -230,10 +247,10 @@ def _written(
     metadata: dict[str, str],
     sources: str,
 ) -> SnapshotTable:
-    """Write one date's table aside and put it in its place."""
+    """Write one date's table to the scratch folder, then store it at its target."""
     aside = opened.scratch / "accounts.parquet"
     keys = ", ".join(f"{name}: {literal(value)}" for name, value in metadata.items())
-    # The date stands in the folder's name, as in any hive table.
+    # As in any hive table, the date is part of the folder's name and no column of the file.
     body = f"select * exclude (features_asof) from ({text})"
     try:
         opened.connection.execute(
@@ -250,10 +267,10 @@ def _written(
 
 @dataclass(frozen=True)
 class _Folder:
-    """A folder of hive partitions, with a file beside each table that says what its sources were.
+    """A folder of hive partitions, with a file beside each table that describes its sources.
 
-    Not within the table: a source whose rows come in another order is another file, and gives the
-    same bytes.
+    The description is kept outside the table, so that a source whose rows were only reordered
+    still gives a byte-identical table.
     """
 
     path: Path
@@ -273,7 +290,7 @@ class _Folder:
             new = pl.read_parquet(made, hive_partitioning=False)
             change = change_of_frames(old, new, str(place))
         if change != "same":
-            # What lies beside a table that isn't there, of a build that was killed, says nothing.
+            # A killed build may have left a sources file without a table: it is overwritten.
             beside = place.with_name(SOURCES_FILE)
             with made.open("rb") as file:
                 write_together(
@@ -288,24 +305,36 @@ class _Folder:
 
 
 def change_of_frames(old: pl.DataFrame, new: pl.DataFrame, place: str) -> str:
-    """Say what a new table changes of one whose rows are in the same order; as `change_of`."""
+    """Classify the change from an old table to a new one with rows in the same order.
+
+    Returns and raises as `change_of`.
+    """
     shared = [name for name in old.columns if name in new.columns]
     alike = new.select(shared).equals(old.select(shared))
     return change_of(old.columns, new.columns, alike=alike, place=place)
 
 
 def change_of(old: Sequence[str], new: Sequence[str], *, alike: bool, place: str) -> str:
-    """Say what a new table changes, by its columns and whether shared ones are alike.
+    """Classify the change from an old table to a new one.
+
+    Parameters
+    ----------
+    old, new
+        Column names of the existing and of the new table.
+    alike
+        Whether the columns that both have are equal.
+    place
+        Location of the existing table, for the error.
 
     Returns
     -------
     str
-        ``same``, or ``outcomes`` where these have come to features that are as they were.
+        ``same``, or ``outcomes`` if the new table only adds outcome columns.
 
     Raises
     ------
     UsageError
-        If rows that are there would be others.
+        If existing rows would change.
     """
     if alike and set(old) == set(new):
         return "same"

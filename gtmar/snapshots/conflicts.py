@@ -1,7 +1,7 @@
-"""Where a history contradicts itself: counted, named, settled by the recipe's rules or refused.
+"""Find contradictions in a history; those that no rule of the recipe settles are refused.
 
-What in the revenue looks like a slip and contradicts nothing is said, and not refused: a source
-alone can't prove that a row is missing from it or came twice; books can (`totals`).
+Duplicate rows and skipped months only raise suspicion: a source alone can't prove that a row is
+missing or duplicated, so these become notes. The recipe's `totals` can prove it.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Conflict:
 
     kind: str
     count: int
-    #: What it is, in words, with the count.
+    #: Description with the count.
     text: str
-    #: The first accounts concerned.
+    #: The first accounts concerned, at most three.
     accounts: tuple[str, ...]
-    #: The rule that settles it, as the recipe says it; None where no rule does.
+    #: The rule that settles it, in the recipe's words; None without one.
     rule: str | None = None
-    #: What would settle it.
+    #: Advice on how to settle it.
     remedy: str = "a where in the source leaves them out"
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class Conflict:
 
 
 def refuse_unsettled(found: list[Conflict]) -> None:
-    """Raise an `AccountDataError` that lists each contradiction without a rule."""
+    """Raise an `AccountDataError` that lists each contradiction without a rule, if any."""
     wrong = [each for each in found if each.rule is None]
     if wrong:
         lines = [f"{each}; {each.remedy}" for each in wrong]
@@ -68,14 +68,18 @@ def refuse_unsettled(found: list[Conflict]) -> None:
 
 
 def conflicts(opened: RawHistory) -> list[Conflict]:
-    """Find all contradictions of a history, and note the rows that say nothing."""
+    """Return all contradictions of a history.
+
+    Rows without an account, a date or a `known_at` are left out of everything; their counts are
+    appended to `opened.notes`. Cost: one query or more for each source, kind and flag.
+    """
     recipe, found = opened.recipe, []
     rules = recipe.rules
 
     def look(
         kind: str, accounts: str, words: str, rule: str | None = None, remedy: str = ""
     ) -> None:
-        """Count the rows of a SELECT of accounts; `words` has the count as {}."""
+        """Record a contradiction if a SELECT of accounts has rows; `words` has {} for the count."""
         [[count, first]] = opened.ask(
             "select cast(coalesce(sum(times), 0) as bigint), min(account, 3) from (select "
             f"cast(account as varchar) as account, count(*) as times from ({accounts}) as "
@@ -125,6 +129,7 @@ def conflicts(opened: RawHistory) -> list[Conflict]:
 
 
 def _of_revenue(opened: RawHistory, look: _Look) -> None:
+    """Record contradictions of the revenue, with other sources and with flags."""
     recipe = opened.recipe
     shape, rules = recipe.revenue.shape, recipe.rules
     source = recipe.sources[shape.source]
@@ -162,7 +167,7 @@ def _of_revenue(opened: RawHistory, look: _Look) -> None:
         ours = f"where account in (select {account} from {rows})"
         [[any_of_ours]] = opened.ask(f"select exists (select 1 from ({theirs}) {ours})")
         if not any_of_ours:
-            # Two ways to write an id would otherwise count as nobody having done anything.
+            # Ids written in two forms would otherwise silently give features without any rows.
             look(
                 "strangers",
                 theirs,
@@ -202,6 +207,7 @@ def _of_revenue(opened: RawHistory, look: _Look) -> None:
 
 
 def _of_rates(opened: RawHistory, rows: str, look: _Look) -> None:
+    """Record faults in the table of rates, and amounts in currencies without a rate."""
     recipe, shape = opened.recipe, opened.recipe.revenue.shape
     account = account_of(recipe.sources[shape.source])
     if isinstance(shape.rates, RateTable):
@@ -243,7 +249,7 @@ def _of_rates(opened: RawHistory, rows: str, look: _Look) -> None:
 
 
 def _of_months(opened: RawHistory, rows: str, look: _Look) -> None:
-    """Look for payments that aren't for some months."""
+    """Record payments whose number of months, or whose period, is invalid."""
     recipe, shape = opened.recipe, opened.recipe.revenue.shape
     account = account_of(recipe.sources[shape.source])
     if not isinstance(shape, Transactions):
@@ -265,6 +271,7 @@ def _of_months(opened: RawHistory, rows: str, look: _Look) -> None:
 
 
 def _of_subscriptions(opened: RawHistory, shape: Subscriptions, rows: str, look: _Look) -> None:
+    """Record invalid amounts and overlaps of subscriptions, and events outside of all of them."""
     recipe, rules = opened.recipe, opened.recipe.rules
     account = account_of(recipe.sources[shape.source])
     amount = quoted(shape.amount)
@@ -324,16 +331,17 @@ def _of_subscriptions(opened: RawHistory, shape: Subscriptions, rows: str, look:
 
 # ---- what looks like a slip ----------------------------------------------------------------------
 
-#: Months in a row before and after one without, in which an account paid.
+#: Consecutive months with payments, before and after a gap, that mark the gap as suspicious.
 _REGULAR = 3
 
 
 def suspects(opened: RawHistory) -> list[str]:
-    """Return notes on rows of revenue that stand there twice, and on months that were skipped.
+    """Return notes on duplicate rows of revenue and on skipped months.
 
-    Rows are the same if all their columns are. A month is skipped if its account paid in each of
-    the three months before it and of the three after it, and not in it: an invoice that was lost
-    looks so, and so does a late payment. Of subscriptions a gap is in the bridge.
+    Rows are duplicates if all their columns are equal. A month counts as skipped if its account
+    paid nothing in it, but paid in each of the three months before and after it. The cause may be a
+    lost invoice or a late payment. Subscriptions are not examined for skipped months, since the
+    bridge shows their gaps.
     """
     recipe = opened.recipe
     shape = recipe.revenue.shape
@@ -380,7 +388,7 @@ def suspects(opened: RawHistory) -> list[str]:
 
 
 def _noted(opened: RawHistory, counted: str, words: str) -> list[str]:
-    """Word a SELECT of accounts and times; nothing where it has no row."""
+    """Return a note on a SELECT of `account` and `times`, or nothing if it has no rows."""
     [[times, accounts, first]] = opened.ask(
         f"select sum(times), count(*), min(account, 4) from ({counted})"
     )

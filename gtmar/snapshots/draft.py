@@ -1,7 +1,7 @@
-"""A first recipe from raw tables: what each of them is, by its columns and its values.
+"""Draft a first recipe from raw tables: recognise each table by its columns and values.
 
-A draft is to be read. Whatever could be meant in another way is said, in the recipe as in the
-terminal, and what a person has to rule on stands in it as a line to take in.
+A person reviews the draft. Every ambiguous guess is marked, in the recipe and in the terminal.
+Decisions that a person has to take are commented-out lines, ready to be enabled.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from gtmar.snapshots.stripe import stripe_sources
 
 __all__ = ["DraftedRecipe", "draft", "located"]
 
-#: Features of a draft: what a person can still read through.
+#: Largest number of features in a draft, so that a person can still read it through.
 _MOST_FEATURES = 16
 _SHAPES = {
     "monthly": "MRR by month",
     "subscriptions": "subscription periods",
     "transactions": "payments",
 }
-#: Contradictions of rows without an amount.
+#: Contradictions for which the draft suggests a `where` against null amounts.
 _WITHOUT_AMOUNT = ("unknown_amounts", "bad_months", "bad_quantities")
-#: The rules that settle each kind of contradiction, where they stand, and the words to take in.
+#: By kind of contradiction, the line of the recipe's `rules` that settles it.
 _RULES = {
     "zero_amounts": "zero_amounts: not paying",
     "overlaps": "overlaps: add",
@@ -51,19 +51,19 @@ _RULES = {
 
 @dataclass(frozen=True)
 class DraftedRecipe:
-    """A first recipe, and what is to be said of it."""
+    """A first recipe, and the remarks on it."""
 
     text: str
     recipe: SnapshotRecipe
     #: Shape and source of the revenue, in words.
     revenue: str
-    #: What each table was recognised as, by its name.
+    #: By name of a table, its recognised kind.
     recognised: dict[str, str]
-    #: What could be meant in another way.
+    #: Guesses that a person should check.
     unsure: tuple[str, ...]
-    #: What a person has to rule on before a table can be made.
+    #: Contradictions that need a rule before a table can be built.
     conflicts: tuple[Conflict, ...]
-    #: How many of the recipe's dates have outcomes.
+    #: Number of the recipe's dates whose outcomes are known.
     known: int
 
 
@@ -75,23 +75,27 @@ def draft(
     Parameters
     ----------
     sources
-        Where they are, all that ``--data`` takes; ``NAME=PLACE`` calls one by a name of one's own.
+        Locations in any form that ``--data`` accepts; ``NAME=PLACE`` also names the source.
     base
-        The folder that the recipe will lie in, which its relative paths begin at; None for the
-        current one.
+        Folder of the recipe, which its relative paths start from; None for the current one.
     memory
-        Bytes that DuckDB may take; None for half of the machine's.
+        Bytes that DuckDB may use; None for half of the machine's.
+
+    Returns
+    -------
+    DraftedRecipe
+        The recipe as text and parsed, with the guesses to check and the contradictions found.
 
     Raises
     ------
     UsageError
-        If two sources have one name.
+        If two sources have the same name.
     AccountDataError
         If a source can't be read, or none of them has revenue.
 
     Notes
     -----
-    Each table is read some three times: for its columns, for its values, for its contradictions.
+    Cost: about three passes over each table: for its columns, its values, and contradictions.
     """
     tables = _opened(sources, base)
     drafted, recognised = _recognised(tables)
@@ -110,7 +114,7 @@ def draft(
 
 
 def located(given: str) -> tuple[str, str]:
-    """Return name and location of a source: of ``NAME=PLACE``, or of the place alone."""
+    """Return name and location of a source given as ``NAME=PLACE`` or as a location alone."""
     named = re.fullmatch(r"([A-Za-z_]\w*)=(.+)", given, re.DOTALL)
     if named is not None and not Path(given).exists():
         return named[1], named[2]
@@ -131,14 +135,14 @@ def _opened(sources: list[str], base: Path | None) -> list[RawColumns]:
 
 
 def _placed(location: str, base: Path | None) -> str:
-    """Return a location as a recipe in a folder names it."""
+    """Return a location relative to the recipe's folder; URLs and absolute paths are unchanged."""
     if not is_path(location) or base is None or Path(location).is_absolute():
         return location
     return os.path.relpath(location, base)
 
 
 def _recognised(tables: list[RawColumns]) -> tuple[list[DraftedSource], dict[str, str]]:
-    """Return the sources that tables make, and what each table is."""
+    """Return the drafted sources, and a description of every table by its name."""
     drafted, recognised = stripe_sources(tables)
     used = {name for each in drafted for name in each.reads} | recognised.keys()
     alone = [table for table in tables if table.name not in used]
@@ -166,7 +170,7 @@ def _recognised(tables: list[RawColumns]) -> tuple[list[DraftedSource], dict[str
 
 
 def _revenue(drafted: list[DraftedSource]) -> DraftedSource | None:
-    """Return the source of revenue: MRR as given before periods, periods before payments."""
+    """Return the source of revenue: MRR by month is preferred to periods, these to payments."""
     for shape in _SHAPES:
         for each in drafted:
             if each.shape == shape:
@@ -183,6 +187,8 @@ def _revenue(drafted: list[DraftedSource]) -> DraftedSource | None:
 
 
 class _Writing:
+    """The draft while it is written: sources, chosen features, dates, and contradictions."""
+
     def __init__(
         self, drafted: list[DraftedSource], revenue: DraftedSource, recognised: dict[str, str]
     ) -> None:
@@ -196,7 +202,7 @@ class _Writing:
         self.found: list[Conflict] = []
 
     def _chosen(self) -> tuple[dict[str, dict[str, str]], dict[str, tuple[dict[str, str], str]]]:
-        """Return features of all sources in turn, so that none takes all the room."""
+        """Return chosen and postponed features, taken from all sources in turn."""
         taken: dict[str, dict[str, str]] = {}
         later: dict[str, tuple[dict[str, str], str]] = {}
         reserved = {*RESERVED, self.id.lower()}
@@ -221,7 +227,7 @@ class _Writing:
         return {name: taken[name] for name in order}, later
 
     def draft(self, base: Path | None, memory: int | None) -> DraftedRecipe:
-        """Write the recipe, look at the history by it, and write it again with what that shows."""
+        """Write a provisional recipe, examine the history with it, and write the final one."""
         with history(parse(self.text()), base=base, memory=memory) as opened:
             self._look(opened)
             opened.recipe = recipe = parse(self.text(), source="the draft")
@@ -237,7 +243,7 @@ class _Writing:
         return DraftedRecipe(text, recipe, shape, self.recognised, unsure, tuple(self.found), known)
 
     def _look(self, opened: RawHistory) -> None:
-        """Choose dates and window by the span of the revenue, and what its rows say of months."""
+        """Choose dates and outcome window by the span of the revenue's rows."""
         recipe = opened.recipe
         source = recipe.sources[self.revenue.name]
         rows, time = all_rows(recipe, self.revenue.name), quoted(str(source.time))
@@ -281,7 +287,7 @@ class _Writing:
         ):
             start = step.after(start, -1)
         if start <= first:
-            # Too short for a window that is over.
+            # The history is too short for a complete outcome window.
             self.dates = [after]
             self.revenue.doubts.append(
                 f"from {first} to {last} is too short a time for outcomes of {self.window}; the "
@@ -298,7 +304,7 @@ class _Writing:
         }
 
     def _last_end(self, opened: RawHistory, rows: str, last: date) -> date:
-        """Return the last day that the ends of subscriptions tell of, if it is after the starts."""
+        """Return the last past end of a subscription if it is later than `last`, else `last`."""
         until = quoted(str(opened.recipe.sources[self.revenue.name].until))
         today = f"date '{date.today().isoformat()}'"
         [[ended]] = opened.ask(
@@ -314,7 +320,7 @@ class _Writing:
         return date.fromisoformat(self.until)
 
     def _ends(self, opened: RawHistory, rows: str) -> None:
-        """See whether an account's next period begins on the day of an end, or a day later."""
+        """Decide whether ends are inclusive, by whether next periods begin that day or later."""
         source = opened.recipe.sources[self.revenue.name]
         account, begin, until = (
             quoted(each) for each in (source.account, str(source.from_), str(source.until))
@@ -338,7 +344,7 @@ class _Writing:
             )
 
     def _months(self, opened: RawHistory, rows: str, days: int) -> None:
-        """Choose over how many months payments are spread, by how far apart they are."""
+        """Choose the number of months that a payment covers, by the distance between payments."""
         source = opened.recipe.sources[self.revenue.name]
         account, at = quoted(source.account), quoted(str(source.at))
         [[gap]] = opened.ask(
@@ -364,7 +370,7 @@ class _Writing:
             )
 
     def _doubt(self, conflict: Conflict) -> None:
-        """Note what has no rule of its own where it can be mended."""
+        """Add a contradiction that no rule can settle to the doubts of its source."""
         if conflict.kind in {*_RULES, "negative_amounts", "currencies"}:
             return
         source = re.match(r'source "(\w+)"', conflict.text)
@@ -375,7 +381,7 @@ class _Writing:
     # ---- text -----------------------------------------------------------------------------------
 
     def text(self) -> str:
-        """Return the recipe."""
+        """Return the recipe as YAML."""
         lines = [
             '# A first recipe, to be read before it is used: "check" marks what could be meant in',
             "# another way. docs/snapshots.md says what each key means.",
@@ -408,7 +414,7 @@ class _Writing:
         return "\n".join(lines) + "\n"
 
     def _where(self, each: DraftedSource) -> list[str]:
-        """Return a line to take in where rows of the revenue have no amount."""
+        """Return a commented-out `where` against rows of the revenue without an amount."""
         kinds = {conflict.kind for conflict in self.found}
         if each is not self.revenue or kinds.isdisjoint(_WITHOUT_AMOUNT):
             return []
@@ -448,7 +454,7 @@ class _Writing:
         return lines
 
     def _rules(self) -> list[str]:
-        """Return the rules that settle what was found, as lines to take in."""
+        """Return the rules that would settle the contradictions, as commented-out lines."""
         by_rule: dict[str, list[str]] = {}
         for each in self.found:
             if each.kind in _RULES:
@@ -468,17 +474,17 @@ class _Writing:
 
 
 def _window_of(days: int) -> int:
-    """Return the months of a window that a history of so many days has room for."""
+    """Return the length of the outcome window, in months, for a history of `days` days."""
     return 6 if days >= 540 else 3 if days >= 270 else 1
 
 
 def _source_of(rule: dict[str, str]) -> str:
-    """Return the source of a feature: its first key is its kind."""
+    """Return the source of a feature, which the value of the rule's first key names."""
     return next(iter(rule.values())).partition(".")[0]
 
 
 def _scalar(value: object) -> str:
-    """Write a value in YAML on one line; in quotes where it would be read as something else."""
+    """Write a value as YAML on one line, quoted if YAML would read it as something else."""
     text = str(value)
     word = re.fullmatch(r"[A-Za-z_][\w./ -]*(?<! )|\d+ (days|months?)|/[\w./-]+", text)
     other = re.fullmatch(r"(?i)true|false|null|yes|no|on|off|n|y", text)
@@ -502,7 +508,7 @@ def _comment(text: str, indent: str) -> list[str]:
 
 
 def _block(name: str, keys: dict[str, Any], indent: str) -> list[str]:
-    """Write a source: its keys a line each, a query as it stands."""
+    """Write a source as a YAML block: one line a key, a query of several lines verbatim."""
     lines = [f"{indent}{name}:"]
     for key, value in keys.items():
         if isinstance(value, dict):

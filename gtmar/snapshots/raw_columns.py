@@ -1,4 +1,4 @@
-"""What the columns of a raw table are by their names and values, days that are text among them."""
+"""Recognise the columns of a raw table by name and values, and read dates stored as text."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 __all__ = ["LOADED", "DraftedSource", "RawColumns", "column", "plain", "table_name", "with_dates"]
 
-#: Columns by which a loader says when it wrote a row; none is the day on which something happened.
+#: Columns in which a loader records when it wrote a row: never the date of an event.
 LOADED = re.compile(
     r"_fivetran_synced|_airbyte_(extracted|emitted)_at|_sdc_(batched|extracted|received)_at|"
     r"(_|etl_|dw_)?(loaded|ingested|inserted|synced|imported)_at|_dlt_load_time"
 )
 _DELETED = ("_fivetran_deleted", "is_deleted", "_sdc_deleted", "deleted")
-#: Connectors that deliver Stripe's numbers of seconds as they are.
+#: Plausible range of Unix times: some connectors deliver Stripe's seconds unchanged.
 _SECONDS = (946_684_800, 4_102_444_800)  # 2000 to 2100
 _MOMENT = re.compile(r"created|updated|start|end|.*_(at|date|start|end|time)|date|timestamp")
 
 
 def plain(name: str) -> str:
-    """Return a column's name as others would write it.
+    """Return a column's name in snake case, without "(UTC)" and trailing underscores.
 
     Examples
     --------
@@ -46,14 +46,14 @@ def plain(name: str) -> str:
 
 
 def column(name: str, of: str = "") -> str:
-    """Write a column in SQL, of a table where one is named; in quotes only where it needs them."""
+    """Write a column in SQL, prefixed by the table `of` if given; quoted only if necessary."""
     bare = re.fullmatch(r"[a-z_][a-z0-9_]*", name) and name not in _words()
     return (f"{of}." if of else "") + (name if bare else quoted(name))
 
 
 @cache
 def _words() -> frozenset[str]:
-    """Return words that stand for no column without quotes, in DuckDB or in most of SQL."""
+    """Return words that can't name a column without quotes, in DuckDB or most other dialects."""
     import duckdb
 
     with duckdb.connect() as connection:
@@ -65,7 +65,7 @@ def _words() -> frozenset[str]:
 
 
 def table_name(place: str) -> str:
-    """Return what a source is called in a recipe, by where it is.
+    """Return a recipe's name for a source, derived from its location.
 
     Examples
     --------
@@ -85,21 +85,21 @@ def table_name(place: str) -> str:
 
 @dataclass
 class RawColumns:
-    """A raw table, its columns by their plain names, and what they hold at a glance."""
+    """A raw table with its columns by plain name, and statistics of their values."""
 
     name: str
-    #: Where it is, as a recipe has it.
+    #: Location in the form in which the recipe names it.
     place: str
     table: AccountTable
 
     @classmethod
     def of(cls, name: str, location: str, place: str) -> RawColumns:
-        """Open a table; errors are those of `scan`."""
+        """Open a table; raises as `scan`."""
         return cls(name, place, scan(Source(location)))
 
     @cached_property
     def columns(self) -> dict[str, str]:
-        """The columns' own names by their plain ones, the first of two that are alike."""
+        """Original column names by plain name; the first one wins if two are equal."""
         found: dict[str, str] = {}
         for own in self.table.columns:
             found.setdefault(plain(own), own)
@@ -107,7 +107,7 @@ class RawColumns:
 
     @cached_property
     def _glance(self) -> dict[str, Any]:
-        """Counts and ends of all columns, in one pass."""
+        """Counts, minima and maxima of all columns, computed in one pass over the table."""
         asked = [pl.len().alias("rows")]
         for own, kind in self.table.schema.items():
             each = pl.col(own)
@@ -121,7 +121,7 @@ class RawColumns:
         return collect(self.table, self.table.frame.select(asked)).row(0, named=True)
 
     def told(self, what: str, own: str) -> Any:
-        """Return `nulls`, `true`, `min`, `max` or `distinct` of a column; None for none."""
+        """Return `nulls`, `true`, `min`, `max` or `distinct` of a column; None if not computed."""
         return self._glance.get(f"{what}:{own}")
 
     @property
@@ -134,11 +134,11 @@ class RawColumns:
         return self.table.schema[own]
 
     def has(self, *names: str) -> bool:
-        """Whether it has all of these columns."""
+        """Whether the table has all of these columns, given by plain name."""
         return set(names) <= self.columns.keys()
 
     def first(self, *names: str) -> str | None:
-        """Return the first of these columns that it has, by its own name."""
+        """Return the original name of the first of these columns that exists; None if none does."""
         return next((self.columns[name] for name in names if name in self.columns), None)
 
     def is_number(self, own: str) -> bool:
@@ -146,29 +146,29 @@ class RawColumns:
         return self.kind(own).is_numeric()
 
     def has_few(self, own: str) -> bool:
-        """Whether a column holds several values and no more than 30, as categories do."""
+        """Whether a column has 2 to 30 distinct values, as categories do."""
         return 2 <= (self.told("distinct", own) or 0) <= 30
 
     def is_time(self, own: str) -> bool:
-        """Whether a column holds days or moments, or seconds since 1970 by its name and values."""
+        """Whether a column holds dates or timestamps, or Unix seconds by its name and values."""
         return self.kind(own).is_temporal() or self.in_seconds(own)
 
     def in_seconds(self, own: str) -> bool:
-        """Whether a column holds seconds since 1970."""
+        """Whether a column holds Unix seconds, by its name and the range of its values."""
         if not self.kind(own).is_integer() or not _MOMENT.fullmatch(plain(own)):
             return False
         least, most = self.told("min", own), self.told("max", own)
         return least is not None and _SECONDS[0] <= least and most <= _SECONDS[1]
 
     def moment(self, own: str, of: str = "") -> str:
-        """Write a column as a moment in SQL; an empty one is of no type."""
+        """Write a column as a timestamp in SQL; an empty column, which has no type, is cast."""
         text = column(own, of)
         if self.in_seconds(own):
             return f"make_timestamp({text} * 1000000)"
         return text if self.kind(own).is_temporal() else f"cast({text} as timestamp)"
 
     def values(self, own: str, most: int = 200) -> list[str]:
-        """Return a column's values as text, the most frequent first; of many, none."""
+        """Return a column's values as text, most frequent first; none if there are over `most`."""
         if (self.told("distinct", own) or most + 1) > most:
             return []
         counted = (
@@ -181,15 +181,15 @@ class RawColumns:
         return [str(value) for value in collect(self.table, counted)["value"].to_list()]
 
     def is_unique(self, own: str) -> bool:
-        """Whether no two rows have one value."""
+        """Whether every row has a value of its own."""
         return bool(self.told("distinct", own) == self.rows)
 
     def is_of_stripe(self) -> bool:
-        """Whether its columns are those of Stripe's objects, whose money is in minor units."""
+        """Whether the table holds Stripe objects, whose money is in minor units."""
         return "livemode" in self.columns
 
     def kept(self, of: str = "") -> tuple[list[str], list[str]]:
-        """Return conditions that leave out rows of tests and deleted ones, and what to say."""
+        """Return SQL conditions against test and deleted rows, and a remark for each."""
         conditions, said = [], []
         live = self.columns.get("livemode")
         if live is not None and self.kind(live) == pl.Boolean:
@@ -210,38 +210,39 @@ class RawColumns:
 
 @dataclass
 class DraftedSource:
-    """A source as a first recipe has it, with what is to be said of it."""
+    """A source of a drafted recipe, with remarks for its reader."""
 
     name: str
     #: Its keys in the recipe.
     keys: dict[str, Any]
-    #: What it was recognised as.
+    #: Its recognised kind, in words.
     what: str
-    #: Tables that it reads, by the names that they were given.
+    #: Names of the tables that it reads.
     reads: tuple[str, ...]
-    #: Column of accounts.
+    #: Column of the account's id.
     account: str
+    #: Guesses that a person should check.
     doubts: list[str] = field(default_factory=list)
-    #: Shape of revenue that it can be, with that shape's keys.
+    #: Shape of revenue that the source may have (None: no revenue), and the keys of that shape.
     shape: str | None = None
     money: dict[str, Any] = field(default_factory=dict)
-    #: Whether its ends are what happened, and none is a day that was agreed on beforehand.
+    #: Whether its ends are actual ends, as opposed to dates agreed on beforehand.
     ends_are_known: bool = False
     #: Currencies that occur, the most frequent first.
     currencies: list[str] = field(default_factory=list)
-    #: Features by name: their keys.
+    #: Keys of its features, by name.
     features: dict[str, dict[str, str]] = field(default_factory=dict)
-    #: Features that are left to the reader, with the reason.
+    #: Features written as comments for the reader to enable, with the reason.
     put_off: dict[str, tuple[dict[str, str], str]] = field(default_factory=dict)
-    #: A condition by which an account has left.
+    #: SQL condition on rows of accounts that have left; empty: all rows are; None: no such rows.
     flag: str | None = None
-    #: Whether it has each account once.
+    #: Whether it holds all accounts, one row each.
     all_accounts: bool = False
 
 
-# ---- days and moments as ISO text ----------------------------------------------------------------
+# ---- dates and timestamps as ISO text ------------------------------------------------------------
 
-#: A day, and a moment of it with or without its zone.
+#: A date, optionally with a time of day and a zone.
 _DAY = r"\d{4}-\d{1,2}-\d{1,2}"
 _ZONE = r"(?:\s?(?:Z|z|UTC|[+-]\d{2}(?::?\d{2})?))"
 _ISO = rf"{_DAY}(?:[T ]\d{{1,2}}:\d{{2}}(?::\d{{2}}(?:\.\d+)?)?{_ZONE}?)?"
@@ -250,18 +251,21 @@ _ISO = rf"{_DAY}(?:[T ]\d{{1,2}}:\d{{2}}(?::\d{{2}}(?:\.\d+)?)?{_ZONE}?)?"
 def with_dates(
     connection: duckdb.DuckDBPyConnection, rows: str, columns: Iterable[str | None]
 ) -> str:
-    """Return a SELECT of a table's rows in which columns of ISO text are days or moments.
+    """Return a SELECT of a table's rows in which ISO text is cast to dates or timestamps.
 
-    A column of which any text is something else stays text, for whoever asks for dates to refuse.
-    A moment with a zone counts by UTC, as it does in a column of moments. Cost: a pass over the
-    columns of text among those asked for.
+    A column with any other text stays text, so that later checks refuse it as a date. Timestamps
+    with a zone are read in UTC, like those of a timestamp column.
 
     Parameters
     ----------
     rows
         A SELECT of the table.
     columns
-        Those that are to hold dates; None and absent ones count nowhere.
+        Columns that should hold dates; None and absent columns are ignored.
+
+    Notes
+    -----
+    Cost: one pass over each of these columns that holds text.
     """
     kinds = {row[0]: row[1] for row in connection.execute(f"describe {rows}").fetchall()}
     texts = [

@@ -1,6 +1,6 @@
-"""A recipe's raw tables in a DuckDB that reaches nothing else, held against the recipe.
+"""Open a recipe's raw tables in a sandboxed DuckDB, and validate the recipe against them.
 
-SQL of a recipe reaches the rows that a date could see, and no others.
+The recipe's own SQL can read only rows that were known on the snapshot date.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TOTALS", "RawHistory", "conditions", "history", "refuse_condition", "refuse_select"]
 
-#: The raw table of what the books say.
+#: The raw table of the recipe's totals, which come from the books.
 _TOTALS_NAME = "gtmar totals"
 _RATES_NAME = RATES.removeprefix(RAW)
 TOTALS = f"{RAW}{_TOTALS_NAME}"
@@ -69,28 +69,28 @@ _WHOLE = (*_INTEGERS, "VARCHAR", "ENUM")
 
 
 class RawHistory:
-    """A recipe's sources, opened in DuckDB; no other table or file can be read there."""
+    """A recipe's sources, opened in a DuckDB that can read no other table or file."""
 
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, recipe: SnapshotRecipe, scratch: Path
     ) -> None:
         self.connection, self.recipe, self.scratch = connection, recipe, scratch
-        #: What is worth knowing of the sources: leak risks, rows that are left out.
+        #: Notes on the sources: leakage risks, rows that are left out.
         self.notes: list[str] = []
-        #: The first day that the history doesn't know.
+        #: The end of the history, exclusive: outcomes are known for earlier days only.
         self.until = date.min
-        #: What each source was when it was opened, by its name.
+        #: Files and version of each source as it was opened, by its name.
         self.sources: dict[str, _OpenedSource] = {}
 
     def ask(self, text: str) -> list[Any]:
-        """Run a SELECT; a failure is an `AccountDataError`."""
+        """Return the rows of a SELECT; raise `AccountDataError` if it fails."""
         try:
             return self.connection.execute(text).fetchall()
         except duckdb.Error as err:
             raise AccountDataError(f"the history can't be read: {first_line(err)}") from err
 
     def statement(self, day: date) -> tuple[str, SnapshotDays]:
-        """Return the SELECT of a date, and its days."""
+        """Return the SELECT of a snapshot date, and the days it is built from."""
         days = SnapshotDays.of(self.recipe, day, self.until)
         return statement(self.recipe, days), days
 
@@ -101,16 +101,16 @@ class _OpenedSource:
 
     #: Parquet files that DuckDB reads.
     files: tuple[str, ...] = ()
-    #: What can be said of its version, as plain data: hash of its files, version of its table, or
-    #: when its database was read. Nothing of files elsewhere.
+    #: Its version as plain data: hash of its files, version of its table, or when its database was
+    #: read. Empty for remote files.
     version: Mapping[str, str | int] = field(default_factory=dict)
-    #: Columns that can't be had, with the reason.
+    #: Columns that couldn't be read, with the reason.
     unread: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 def _together(parts: Mapping[str, _OpenedSource]) -> _OpenedSource:
-    """Return what is known of the tables that a source joins."""
+    """Return files, versions and notes of all tables that a source joins, as one."""
     return _OpenedSource(
         files=tuple(file for each in parts.values() for file in each.files),
         version={f"{name}.{k}": v for name, each in parts.items() for k, v in each.version.items()},
@@ -126,24 +126,35 @@ def history(
     memory: int | None = None,
     watch: Callable[[str], None] | None = None,
 ) -> Iterator[RawHistory]:
-    """Open a recipe's sources and check what the recipe says of their columns.
+    """Open a recipe's sources, and validate the columns and SQL that the recipe names.
 
     Parameters
     ----------
     base
-        Folder that relative paths of its sources begin at; None for the current one.
+        Folder that relative paths of the sources start from; None for the current one.
     memory
-        Bytes that DuckDB may take; what needs more goes to a temporary folder. None for half of
-        the machine's.
+        Bytes that DuckDB may use before it spills to a temporary folder; None for half of the
+        machine's.
     watch
-        Told what is being read.
+        Called with the name of each source before it is read.
+
+    Yields
+    ------
+    RawHistory
+        Valid inside the ``with`` block only.
 
     Raises
     ------
     RecipeError
-        If a column isn't there or is of no use, or a condition isn't one.
+        If a column is missing or of an unsuitable type, or the recipe's SQL is invalid or reads
+        more than it may. The message lists all faults.
     AccountDataError
-        If a source can't be read.
+        If a source can't be read, or the end of the history can't be determined.
+
+    Notes
+    -----
+    Cost: plain local Parquet files are hashed and read in place; all other sources are copied to
+    temporary Parquet files once.
     """
     with tempfile.TemporaryDirectory() as scratch, duckdb.connect() as connection:
         raws = {name: _OpenedSource() for name in recipe.sources}
@@ -161,14 +172,14 @@ def history(
             day = beside.date if isinstance(beside, RateTable) else beside.month
             raws[name] = _opened(connection, name, source, Path(scratch), (day,))
         allowed = [file for each in raws.values() for file in each.files]
-        # An eighth is for what the process holds beside DuckDB's buffers.
+        # The process needs memory beside DuckDB's buffers: an eighth is reserved for that.
         limit = (memory or default_budget()) * 7 // 8
         for setting in (
             f"memory_limit = '{limit >> 10}KiB'",
             f"temp_directory = '{scratch}'",
             f"allowed_directories = {_listed([scratch])}",
             f"allowed_paths = {_listed(allowed)}",
-            # A moment with a zone belongs to its day in UTC, whatever machine this is.
+            # A timestamp with a zone belongs to its day in UTC, whatever the machine's zone.
             "timezone = 'UTC'",
             "autoinstall_known_extensions = false",
             "autoload_known_extensions = false",
@@ -190,7 +201,7 @@ def history(
 
 
 def _times(recipe: SnapshotRecipe, name: str) -> tuple[str | None, ...]:
-    """Return the columns of a source that are to hold dates."""
+    """Return the columns of a source that must hold dates."""
     raw, shape = recipe.sources[name], recipe.revenue.shape
     own: tuple[str | None, ...] = (raw.at, raw.from_, raw.until, raw.valid_from, raw.known_at)
     if shape.source == name:
@@ -199,7 +210,7 @@ def _times(recipe: SnapshotRecipe, name: str) -> tuple[str | None, ...]:
 
 
 def _beside(recipe: SnapshotRecipe) -> dict[str, Totals | RateTable]:
-    """Return the tables that a recipe has beside its sources, by their raw names."""
+    """Return the recipe's tables that are no sources (totals, rates), by their raw names."""
     rates = recipe.revenue.shape.rates
     found: dict[str, Totals | RateTable] = {}
     if recipe.totals is not None:
@@ -225,25 +236,26 @@ def _opened(
     times: tuple[str | None, ...],
     account: str | None = None,
 ) -> _OpenedSource:
-    """Make a source a view under its raw name.
+    """Create a view of a source under its raw name.
 
-    Columns that hold `times` as ISO text are read as what they say. Plain Parquet is read where it
-    is; everything else is written to Parquet once.
+    Columns in `times` that hold ISO text are cast to dates or timestamps. Local Parquet files are
+    read in place; everything else is written to Parquet once.
     """
     target = scratch / f"{len(list(scratch.iterdir()))}.parquet"
     try:
         made = _in_place(source) or _copied(source, target, account)
     except AccountDataError as err:
-        # A recipe's reader gave no --data.
+        # The user gave a recipe: a hint about --data wouldn't apply.
         hint = None if "--data" in (err.hint or "") else err.hint
         raise AccountDataError(f"source {name}: {err.message}", hint=hint) from err
     read = (
         f"read_parquet({_listed(made.files)}, hive_partitioning = false, union_by_name = true, "
-        # The statistics of a file leave NaN out, and DuckDB would take their word.
+        # Parquet statistics leave NaN out, and DuckDB would otherwise trust them.
         "can_have_nan = true)"
     )
     try:
-        # NaN is how some write an unknown number; no condition may take it for a large one.
+        # Some tools write NaN for an unknown number. DuckDB orders it above all others, so it
+        # becomes null.
         floats = [
             f"case when not isnan({quoted(column)}) then {quoted(column)} end as {quoted(column)}"
             for column, kind, *_ in connection.execute(f"describe from {read}").fetchall()
@@ -258,7 +270,7 @@ def _opened(
 
 
 def _in_place(source: Source) -> _OpenedSource | None:
-    """Return a source of Parquet files that are here as it is; None for any other."""
+    """Return a source of local Parquet files without copying it; None for any other source."""
     place = source.location
     if source.query is not None or not _is_of_files(place):
         return None
@@ -270,7 +282,7 @@ def _in_place(source: Source) -> _OpenedSource | None:
 
 
 def _is_of_files(place: str) -> bool:
-    """Whether a location names files of this machine, and no table that has a format of its own."""
+    """Whether a location names local files that aren't part of a Delta table."""
     return is_path(place) and not any(
         (folder / "_delta_log").is_dir() for folder in (Path(place), *Path(place).parents)
     )
@@ -280,7 +292,7 @@ def _copied(source: Source, target: Path, account: str | None) -> _OpenedSource:
     """Write a source to a Parquet file."""
     place = source.location
     if is_database(place) and source.query is None:
-        # Straight into the file: through a frame it would be written twice.
+        # `fetch` writes the file itself; going through a frame would write it twice.
         fetched = fetch(place, target)
         origin, unread, notes = fetched.origin, fetched.unread, fetched.notes
     else:
@@ -299,7 +311,7 @@ def _copied(source: Source, target: Path, account: str | None) -> _OpenedSource:
 
 
 def _of_files(files: Sequence[Path]) -> dict[str, str | int]:
-    """Return what tells files apart from what they may become: how many, bytes, and one hash."""
+    """Return number, bytes and one SHA-256 of files, by which later changes are detected."""
     hashed = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
@@ -315,7 +327,7 @@ def _join(
     raw: RawTable,
     times: tuple[str | None, ...],
 ) -> None:
-    """Make the raw table of a source by its query, which reaches the tables of the source alone."""
+    """Create the raw table of a source from its query, which may read only the source's tables."""
     place, query = f"sources.{name}.query", str(raw.query).strip().removesuffix(";")
     refuse_select(connection, query, raw.places, place, what="table")
     tables = ", ".join(
@@ -323,30 +335,30 @@ def _join(
         for table in raw.places
     )
     try:
-        # Once: the table is read for each feature and date.
+        # A table, not a view: each feature and date reads it, but the query runs once.
         rows = with_dates(connection, f"with {tables} select * from ({query}\n)", times)
         connection.execute(f"create table {quoted(f'{RAW}{name}')} as {rows}")
     except duckdb.Error as err:
         raise RecipeError(f"{place}: {first_line(err)}") from err
 
 
-# ---- what the recipe says of columns ------------------------------------------------------------
+# ---- validating the recipe's columns and SQL ----------------------------------------------------
 
 
 def _check(opened: RawHistory) -> None:
-    """Refuse what the recipe says of its sources and isn't so: all of it, in one message."""
+    """Raise one `RecipeError` that lists all faults of the recipe against its sources."""
     found = _AgainstSources(opened)
     found.columns()
     found.sql()
     if not found.wrong:
-        # DuckDB itself says what else doesn't fit: an unknown column, a sum of text.
+        # DuckDB's binder finds the remaining faults, such as unknown columns in SQL.
         found.bindings()
     if wrong := found.wrong:
         raise RecipeError.of_all(wrong, f"{len(wrong)} problems", problems=wrong)
 
 
 def conditions(recipe: SnapshotRecipe) -> list[tuple[str, str, str]]:
-    """Return place, source and text of all conditions of a recipe."""
+    """Return all SQL conditions of a recipe: path in the recipe, source name, and text."""
     parts: dict[str, FeatureRule | Flag | Activation | RawTable] = {
         f"sources.{name}": source for name, source in recipe.sources.items()
     }
@@ -366,7 +378,7 @@ def conditions(recipe: SnapshotRecipe) -> list[tuple[str, str, str]]:
 
 
 class _AgainstSources:
-    """What a recipe says of its sources, held against them."""
+    """Validates a recipe against its sources; collects the faults in `wrong`."""
 
     def __init__(self, opened: RawHistory) -> None:
         self.opened, self.recipe, self.wrong = opened, opened.recipe, list[str]()
@@ -380,7 +392,10 @@ class _AgainstSources:
     def asked(
         self, place: str, source: str, column: str | int | None, kinds: tuple[str, ...] = ()
     ) -> None:
-        """Ask for a column, and for what it holds."""
+        """Require a column of a source, and one of some types; `place` is its path for the error.
+
+        A `column` that is no text, such as a fixed number of months, needs no check.
+        """
         if not isinstance(column, str):
             return
         kind = self.schemas[source].get(column)
@@ -402,7 +417,7 @@ class _AgainstSources:
             )
 
     def columns(self) -> None:
-        """Ask for all columns that the recipe names."""
+        """Check all columns that the recipe names."""
         recipe, asked = self.recipe, self.asked
         for name, source in recipe.sources.items():
             asked(f"sources.{name}", name, source.account, _WHOLE)
@@ -434,13 +449,13 @@ class _AgainstSources:
         for name, rule in recipe.features.items():
             if rule.kind != "sql":
                 numbers = rule.kind in ("sum", "mean", "trend", "change")
-                # Of text 9 would be more than 10.
+                # As text, 9 would be larger than 10.
                 sized = (*_NUMBERS, *_TIMES) if rule.kind in ("min", "max") else ()
                 kinds: tuple[str, ...] = _NUMBERS if numbers else sized
                 asked(f"features.{name}", rule.source, rule.column, kinds)
 
     def sql(self) -> None:
-        """Refuse SQL that reaches more than it may."""
+        """Check that the recipe's SQL reads only what it may."""
         connection, recipe = self.opened.connection, self.recipe
         for place, _, condition in conditions(recipe):
             self._tried(partial(refuse_condition, connection, condition, place))
@@ -458,7 +473,7 @@ class _AgainstSources:
             self.wrong.append(err.message + (f" ({err.hint})" if err.hint else ""))
 
     def bindings(self) -> None:
-        """Refuse what DuckDB can't make sense of, place by place."""
+        """Check that DuckDB can bind every piece of SQL in the recipe."""
         recipe = self.recipe
         days = SnapshotDays.of(recipe, recipe.days[-1], None)
         seen = {name: as_of(recipe, name, days.cut) for name in recipe.sources}
@@ -497,7 +512,7 @@ class _AgainstSources:
 
 
 def _known_until(opened: RawHistory) -> date:
-    """Return the first day that the history doesn't know, by the recipe or by its last revenue."""
+    """Return the end of the history, exclusive: the recipe's `data_until`, or the last revenue."""
     recipe = opened.recipe
     shape = recipe.revenue.shape
     time = quoted(str(recipe.sources[shape.source].time))
@@ -526,9 +541,9 @@ def _known_until(opened: RawHistory) -> date:
     return last
 
 
-# ---- what SQL of a recipe reaches ----------------------------------------------------------------
+# ---- restricting the recipe's SQL ----------------------------------------------------------------
 
-#: Functions whose value is another on another day, in another run or on another machine.
+#: Functions whose value may differ between days, runs or machines.
 _UNSTEADY = frozenset(
     {
         *("now", "today", "get_current_time", "get_current_timestamp", "transaction_timestamp"),
@@ -539,11 +554,11 @@ _UNSTEADY = frozenset(
         *("in_search_path", "version", "sleep_ms", "write_log", "stats", "vector_type", "query"),
         *("query_table", "pg_postmaster_start_time", "pg_conf_load_time", "ago"),
         "reservoir_quantile",
-        # These read what DuckDB knows of its views, the paths of the files among it.
+        # These expose DuckDB's catalogue, which contains the paths of files.
         *("pg_get_viewdef", "pg_get_constraintdef", "format_type", "get_block_size"),
     }
 )
-#: Those that SQL lets stand without brackets.
+#: Such functions that SQL calls without brackets.
 _BARE = frozenset(
     {
         *("current_date", "current_timestamp", "current_time", "localtime", "localtimestamp"),
@@ -552,13 +567,13 @@ _BARE = frozenset(
     }
 )
 _TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
-#: What a FROM may hold; SHOW and whatever else comes is refused.
+#: Node types allowed in a FROM; SHOW and all others are refused.
 _FROM = frozenset({"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EMPTY", "EXPRESSION_LIST"})
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def _tree(connection: duckdb.DuckDBPyConnection, text: str, place: str) -> Any:
-    """Parse one SELECT to plain data."""
+    """Parse one SELECT into DuckDB's syntax tree as plain data."""
     [row] = connection.execute("select json_serialize_sql(?)", [text]).fetchall()
     tree = json.loads(row[0])
     if tree.get("error"):
@@ -587,7 +602,7 @@ def _refuse_unsteady(tree: Any, place: str) -> None:
         kind = node.get("class")
         if kind in ("FUNCTION", "WINDOW"):
             name = str(node.get("function_name", "")).lower()
-            # Of one argument, age counts from today.
+            # With one argument, `age` counts from today.
             since_today = name == "age" and len(node.get("arguments", ())) < 2
             if name in _UNSTEADY | _BARE or since_today:
                 wrong.add(name)
@@ -608,10 +623,10 @@ def refuse_select(
     *,
     what: str = "source",
 ) -> None:
-    """Refuse a SELECT that names a table other than those given, by a `RecipeError`.
+    """Raise `RecipeError` if a SELECT reads other tables than `sources`, or isn't deterministic.
 
-    `what` is the word for one of them: a feature reads the recipe's sources, a source's query reads
-    the tables of that source.
+    `what` is the word for a table in messages: a feature reads the recipe's sources, a source's
+    query reads the tables of that source.
     """
     tree = _tree(connection, text, place)
     own = [
@@ -619,7 +634,7 @@ def refuse_select(
         for node in _nodes(tree)
         for each in (node.get("cte_map") or {}).get("map", [])
     ]
-    # Outside of where such a name is defined it would be a table's of the database.
+    # Outside its scope, a CTE's name would refer to the database's table of that name.
     there = {
         str(row[0]).lower()
         for row in connection.execute(
@@ -653,8 +668,8 @@ def refuse_select(
 
 
 def refuse_condition(connection: duckdb.DuckDBPyConnection, text: str, place: str) -> None:
-    """Refuse a condition that is more than one over the columns of its row, by a `RecipeError`."""
-    # In brackets nothing may follow the condition; without, it can't close them.
+    """Raise `RecipeError` if a text is anything but a condition over the columns of one row."""
+    # Parsed in brackets, no clause can follow it; parsed without, it can't close a bracket early.
     _tree(connection, f"select 1 where ({text}\n)", place)
     node = _tree(connection, f"select 1 where {text}\n", place)["node"]
     parts = ("group_expressions", "having", "qualify", "modifiers")

@@ -1,4 +1,4 @@
-"""The usual shapes of raw tables: MRR by month, periods, payments, order lines, events, a CRM."""
+"""Recognise the usual raw tables: MRR by month, periods, payments, order lines, events, a CRM."""
 
 from __future__ import annotations
 
@@ -52,26 +52,26 @@ _INTERVAL = ("interval", "plan_interval", "billing_interval", "billing_period", 
 _NAMES = ("event", "event_name", "event_type", "name", "type", "kind", "action", "feature_name")
 _TICKETS = re.compile(r"ticket|case|support|conversation|incident")
 _ACCOUNTS = re.compile(r"account|customer|compan|client|crm|organi|tenant|workspace|subscriber")
-#: Filled in or changed after a row came about, so that no date knows what they were then.
+#: Columns filled in or changed after their row was created: their value on a past date is unknown.
 _LATER = re.compile(
     r"status|state|stage|.*(churn|cancel|lost|clos|resol|satisf|response|escalat|updat|renew|"
     r"modif|refund|end|expir|outcome|feedback|current|upgrade|downgrade|reactivat|last_).*"
 )
 _LEFT = re.compile(r"(is_|has_)?(churn(ed)?|cancell?ed|lost|inactive)(_flag)?")
-#: What hardly changes in the life of an account.
+#: Attributes of an account that hardly ever change.
 _STEADY = re.compile(
     r".*(industry|country|region|sector|segment|vertical|referral|source|channel).*"
 )
 
 
-#: Columns of an account's id beyond the usual ones, and of its name.
+#: Columns that identify an account, by id or by name.
 _KEYS = re.compile(
     r"(account|customer|company|client|user|tenant|workspace|organi[sz]ation|org)(_(id|key|no))?"
 )
 
 
 def _ids(table: RawColumns) -> list[str]:
-    """Return the columns that may be the account, the likeliest first."""
+    """Return the columns that may hold the account's id, most likely first."""
     named = {name: own for name, own in table.columns.items() if name != "id"}
     found = [likely_id(list(named.values()))]
     keys = sorted((n for n in named if _KEYS.fullmatch(n)), key=lambda name: "_" not in name)
@@ -89,11 +89,13 @@ def _ids(table: RawColumns) -> list[str]:
 
 
 def _number(table: RawColumns, names: tuple[str, ...]) -> list[str]:
+    """Return the original names of those of the columns that exist and are numeric."""
     there = (table.columns[name] for name in names if name in table.columns)
     return [own for own in there if table.is_number(own)]
 
 
 def _times(table: RawColumns, names: tuple[str, ...]) -> list[str]:
+    """Return the original names of those of the columns that hold times or are empty."""
     there = (table.columns[name] for name in names if name in table.columns)
     return [own for own in there if table.is_time(own) or _empty(table, own)]
 
@@ -103,7 +105,7 @@ def _empty(table: RawColumns, own: str) -> bool:
 
 
 class _Shape:
-    """A table looked at for what it is."""
+    """The source that a table is drafted into, while its shape is recognised."""
 
     def __init__(self, table: RawColumns, account: str, *others: str) -> None:
         self.table, self.account = table, account
@@ -112,7 +114,7 @@ class _Shape:
             self.doubt(f"the account could be {' or '.join(others)} too; it is {account}")
         self.where, said = table.kept()
         self.source.doubts += said
-        #: Columns that a query makes anew, in SQL, by the name they keep.
+        #: SQL expressions of columns that the source's query replaces or adds, by column name.
         self.made: dict[str, str] = {}
         for name, own in table.columns.items():
             if LOADED.fullmatch(name):
@@ -125,13 +127,13 @@ class _Shape:
         self.source.doubts.append(text)
 
     def time(self, own: str) -> str:
-        """Take a column for a time; one of seconds is made a moment by a query."""
+        """Use a column as a time; one that isn't a date or timestamp is cast in the query."""
         if not self.table.kind(own).is_temporal():
             self.made[own] = f"cast({self.table.moment(own)} as timestamp)"
         return own
 
     def money(self, found: list[str], shape: str) -> None:
-        """Take the first of the amounts, in whole units of its currency."""
+        """Use the first of the amounts as revenue, converted from minor units if necessary."""
         table, amount = self.table, found[0]
         if len(found) > 1:
             self.doubt(f"amount could be {' or '.join(found[1:4])} too; it is {amount}")
@@ -151,7 +153,7 @@ class _Shape:
         self.source.money = {"amount": amount}
 
     def finish(self, what: str, **keys: str) -> DraftedSource:
-        """Return the source."""
+        """Return the completed source; `keys` are its time columns in the recipe."""
         source, table = self.source, self.table
         source.what, source.keys = what, {"data": table.place}
         if self.made:
@@ -169,7 +171,7 @@ class _Shape:
 
 
 def generic_source(table: RawColumns) -> DraftedSource | None:
-    """Return what a table is as a source; None where it has no account, or is of no use."""
+    """Return the source that a table is recognised as; None without an account or a known shape."""
     ids = _ids(table)
     if not ids:
         return None
@@ -179,6 +181,7 @@ def generic_source(table: RawColumns) -> DraftedSource | None:
 
 
 def _monthly(table: RawColumns, shape: _Shape) -> DraftedSource | None:
+    """Recognise MRR by month: an amount and a month."""
     amounts = _number(table, _MRR) or _number(table, _PAID)
     months = [own for name, own in table.columns.items() if re.search(r"month", name)]
     for own in months:
@@ -209,6 +212,7 @@ def _monthly(table: RawColumns, shape: _Shape) -> DraftedSource | None:
 
 
 def _periods(table: RawColumns, shape: _Shape) -> DraftedSource | None:
+    """Recognise subscription periods: a start, an end and an amount."""
     begins, ends = _times(table, _STARTS), _times(table, _ENDS)
     if not begins:
         begins = _times(table, ("created_at", "created", "created_date")) if ends else []
@@ -265,7 +269,7 @@ def _periods(table: RawColumns, shape: _Shape) -> DraftedSource | None:
 
 
 def _attributes(table: RawColumns, shape: _Shape, taken: set[str], *, most: int) -> None:
-    """Take columns of few values, or numbers, as the latest ones; leave those that change later."""
+    """Add `latest` features of numbers and categories; postpone columns that change later."""
     features, put_off = shape.source.features, shape.source.put_off
     for name, own in table.columns.items():
         if own in taken or LOADED.fullmatch(name) or name.startswith("_"):
@@ -285,6 +289,7 @@ def _attributes(table: RawColumns, shape: _Shape, taken: set[str], *, most: int)
 
 
 def _states(table: RawColumns, shape: _Shape) -> DraftedSource | None:
+    """Recognise versions of accounts: several rows each, with a day since when they hold."""
     since = _times(table, _STATES)
     if not since or table.is_unique(shape.account):
         return None
@@ -302,6 +307,7 @@ def _states(table: RawColumns, shape: _Shape) -> DraftedSource | None:
 
 
 def _today(table: RawColumns, shape: _Shape) -> DraftedSource | None:
+    """Recognise a table of accounts as they are today, such as a CRM's: one row each."""
     if not table.is_unique(shape.account) or not (
         _ACCOUNTS.search(table.name) or not _number(table, (*_MRR, *_PAID))
     ):
@@ -330,6 +336,7 @@ def _today(table: RawColumns, shape: _Shape) -> DraftedSource | None:
 
 
 def _payments(table: RawColumns, shape: _Shape) -> DraftedSource | None:
+    """Recognise payments, orders or order lines: a time and an amount, or price and quantity."""
     times = _times(table, _MOMENTS)
     amounts = [] if _TICKETS.search(table.name) else _number(table, _PAID)
     unit = _number(table, ("unit_price", "item_price", "price"))
@@ -374,12 +381,12 @@ def _payments(table: RawColumns, shape: _Shape) -> DraftedSource | None:
     )
 
 
-#: Tables of what happened that have an amount beside, such as a refund with a churn.
+#: Names of event tables, which aren't payments even with an amount, such as churns with a refund.
 _NAMED_EVENT = re.compile(r"event|usage|activit|log|churn")
 
 
 def _others(table: RawColumns, taken: set[str]) -> list[str]:
-    """Return further columns of numbers that were known as their row came about."""
+    """Return further numeric columns whose values were known when their row was created."""
     return [
         own
         for name, own in table.columns.items()
@@ -393,6 +400,7 @@ def _others(table: RawColumns, taken: set[str]) -> list[str]:
 
 
 def _other_times(table: RawColumns, shape: _Shape, at: str) -> None:
+    """Add a doubt if other columns could be the date instead of `at`."""
     others = [
         own
         for name, own in table.columns.items()
@@ -406,6 +414,7 @@ def _other_times(table: RawColumns, shape: _Shape, at: str) -> None:
 
 
 def _events(table: RawColumns, shape: _Shape) -> DraftedSource | None:
+    """Recognise any other table with a time as events, among them tickets and cancellations."""
     times = _times(table, _MOMENTS) or [
         own
         for name, own in table.columns.items()
@@ -448,7 +457,11 @@ def _events(table: RawColumns, shape: _Shape) -> DraftedSource | None:
 def joined_source(
     table: RawColumns, others: list[RawColumns], owners: Mapping[str, DraftedSource]
 ) -> DraftedSource | None:
-    """Return a table without accounts, whose rows name rows of another table that has them."""
+    """Return events without an account column as a source, joined to a table that has accounts.
+
+    The join is on a column such as ``subscription_id`` that both have and that is unique in the
+    other table. None where there is none.
+    """
     for other in others:
         owner = owners[other.name]
         account = owner.account

@@ -1,4 +1,4 @@
-"""A recipe: which raw tables there are, and how an account table of any date is made of them."""
+"""Recipes: which raw tables exist, and how the account table of any date is built from them."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, order=True)
 class Span:
-    """A length of time in whole days, or in whole months, whose days differ."""
+    """A length of time in whole days or in whole calendar months."""
 
     months: int
     days: int
 
     @classmethod
     def of(cls, text: object) -> Span:
-        """Read ``90 days``, ``6 months``, ``2 weeks`` or ``1 year``."""
+        """Parse ``90 days``, ``6 months``, ``2 weeks`` or ``1 year``; raise `ValueError` else."""
         if isinstance(text, Span):
             return text
         found = _SPAN.fullmatch(str(text).lower())
@@ -79,10 +79,10 @@ class Span:
         return cls(0, number * (7 if unit == "week" else 1))
 
     def after(self, day: date, times: int = 1) -> date:
-        """Return the day that lies so many spans after another; before it, where negative.
+        """Return the day `times` spans after another, or before it if `times` is negative.
 
-        Months are counted from the day itself; one that its month doesn't have is the last one
-        that it has: a month after 31 January is 28 or 29 February.
+        A day that the resulting month doesn't have becomes that month's last day: one month after
+        31 January is 28 or 29 February.
 
         Examples
         --------
@@ -122,7 +122,7 @@ Day = Annotated[date, BeforeValidator(_day, json_schema_input_type=str)]
 
 
 def _one_of(asked: str, values: Mapping[str, object]) -> str:
-    """Return the name of the one value that is given; a `ValueError` for none or more."""
+    """Return the name of the only value that isn't None; raise `ValueError` for none or several."""
     given = [name for name, value in values.items() if value is not None]
     if len(given) != 1:
         raise ValueError(f"{asked}, got {' and '.join(given) or 'none'}")
@@ -137,11 +137,11 @@ class RawTable(SpecModel):
     no date in the past can be told from.
     """
 
-    #: Where it is; left out where `tables` says where the tables of its query are.
+    #: Location of the table; None where `tables` has the locations of the query's tables.
     data: str | None = None
-    #: Tables that the query joins, by the names that it gives them.
+    #: Locations of the tables that the query joins, by their names in the query.
     tables: dict[str, str] = Field(default_factory=dict)
-    #: One SELECT that makes the table: over `tables`, or over `data`, which it calls accounts.
+    #: One SELECT that makes the table, over `tables`, or over `data` under the name `accounts`.
     query: str | None = None
     account: str
     at: str | None = None
@@ -163,12 +163,12 @@ class RawTable(SpecModel):
 
     @property
     def time(self) -> str | None:
-        """The column that says from when a row is seen; None where nothing does."""
+        """The column with the day from which a row is visible; None for a table without days."""
         return self.at or self.from_ or self.valid_from
 
     @property
     def places(self) -> dict[str, str]:
-        """Where the tables are that it is made of, by the name that a query has for each."""
+        """Locations of the underlying tables, by their names in a query."""
         return {"accounts": self.data} if self.data is not None else self.tables
 
     @model_validator(mode="after")
@@ -207,7 +207,7 @@ class Dates(SpecModel):
     every: Length
 
     def days(self) -> list[date]:
-        """Return the dates in order."""
+        """Return the dates in ascending order."""
         found, number = [], 0
         while (day := self.every.after(self.from_, number)) <= self.to:
             found.append(day)
@@ -243,17 +243,17 @@ class _Money(SpecModel):
     source: str
     amount: str
     currency: str | None = None
-    #: What one unit of each currency counts, at all times or by date.
+    #: Value of one unit of each currency, fixed or by date.
     rates: Annotated[
         Annotated[dict[str, Annotated[FiniteFloat, Field(gt=0)]], Tag("fixed")]
         | Annotated[RateTable, Tag("by date")],
         Discriminator(_kind_of_rates),
     ] = Field(default_factory=dict)
-    #: Rows that don't recur: in no MRR, and a line of their own in the bridge.
+    #: SQL condition on rows that don't recur: part of no MRR, shown separately in the bridge.
     one_off: str | None = None
-    #: A return within so long after an end is a pause, and no churn.
+    #: An account that returns within this time after an end has paused and not churned.
     gap: Length = Span(0, 0)
-    #: A return later than so long after an end is a new account's, and no reactivation.
+    #: An account that returns later than this after an end is new and not reactivated.
     new_again: Length | None = None
 
     @model_validator(mode="after")
@@ -266,20 +266,20 @@ class _Money(SpecModel):
         return self
 
 
-#: The month that ends with a date, or the last whole one of the calendar before it.
+#: The month that MRR covers: the one that ends with the date, or the last whole calendar month.
 _Month = Literal["rolling", "calendar"]
 
 
 class Transactions(_Money):
     """Payments: each counts a part of its amount a month, for so many months from its date on."""
 
-    #: Months that a payment is for: a number, or the column that has it.
+    #: Months that a payment covers: a number, or the column with the number.
     months: Annotated[StrictInt, Field(ge=1, le=120)] | str = 1
-    #: In place of months: the column of the first day that isn't paid for any more.
+    #: Instead of `months`: the column with the first day that isn't paid for.
     paid_until: str | None = None
     month: _Month = "rolling"
-    #: Who counts as retained: who pays anything in the window, has any row there, or has MRR at its
-    #: end, so that time paid in advance counts.
+    #: An account counts as retained if it has any row in the outcome window (refunds aside), pays
+    #: more than 0 there, or has MRR at the window's end, which includes time paid in advance.
     retained_by: Literal["any row", "amount", "mrr"] = "any row"
     negative: Literal["refuse", "subtract", "leave out"] = "refuse"
 
@@ -310,22 +310,22 @@ class Monthly(_Money):
 class Subscriptions(_Money):
     """Periods with an amount; all that run on a day add up to the MRR of their account."""
 
-    #: Months that the amount is for: a number, or the column that has it.
+    #: Months that the amount covers: a number, or the column with the number.
     months: Annotated[StrictInt, Field(ge=1, le=120)] | str = 1
     quantity: str | None = None
-    #: Share of the amount that is not paid, in [0, 1].
+    #: Column with the share of the amount that is not paid, in [0, 1].
     discount: str | None = None
-    #: What an `until` is: the first day that isn't paid for any more, or the last one that is.
+    #: Whether the source's `until` is the first unpaid day or the last paid one.
     until: Literal["first day after", "last day"] = "first day after"
-    #: The column of the day of a cancellation, where that ends MRR though more is paid up.
+    #: The column with the day of a cancellation, if that ends MRR before the paid period ends.
     cancelled: str | None = None
     month: _Month = "rolling"
-    #: On which day of the month a subscription has to run, to be in its MRR.
+    #: The day of the month on which a subscription must run to count in that month's MRR.
     deciding_day: Literal["last day", "first day", "any day"] = "last day"
 
 
 def _begins(shape: Transactions | Monthly | Subscriptions, day: date) -> date:
-    """Return the first of the days that the MRR just before a day is of."""
+    """Return the first day that the MRR just before `day` depends on."""
     if isinstance(shape, Monthly) or shape.month == "calendar":
         day = day.replace(day=1)
     if isinstance(shape, Transactions):
@@ -343,7 +343,7 @@ class RevenueShape(SpecModel):
 
     @property
     def shape(self) -> Transactions | Monthly | Subscriptions:
-        """The one that is given."""
+        """The given one of the three shapes."""
         [given] = [s for s in (self.transactions, self.monthly, self.subscriptions) if s]
         return given
 
@@ -353,18 +353,18 @@ class RevenueShape(SpecModel):
         return self
 
 
-#: Columns that a table has beside its features.
+#: Columns of an account table that are no features.
 RESERVED = (
     *("features_asof", "features_until", "outcome_start", "outcome_end", "mrr", "mrr_end"),
     *("retained_6mo", "churned", "won_back", "actual_ltv", "activated", "days_to_activate"),
 )
 
-#: What a feature does with the rows of a source.
+#: Kinds of features: how the rows of a source are aggregated.
 KINDS = (
     *("count", "sum", "mean", "min", "max", "share", "distinct"),
     *("days_since", "latest", "change", "trend", "tenure", "sql"),
 )
-#: Those that ask for a column, ``SOURCE.COLUMN``; `change` may have one.
+#: Kinds that need a column, ``SOURCE.COLUMN``; for `change` it is optional.
 _OF_COLUMN = ("sum", "mean", "min", "max", "distinct", "latest", "trend")
 
 
@@ -395,12 +395,12 @@ class FeatureRule(SpecModel):
 
     @property
     def source(self) -> str:
-        """The source that it reads; the text of a `sql` feature."""
+        """The source that the feature reads. Meaningless for a `sql` feature."""
         return str(getattr(self, self.kind)).partition(".")[0]
 
     @property
     def column(self) -> str | None:
-        """The column that it reads; None for the rows themselves."""
+        """The column that the feature reads; None if it aggregates whole rows."""
         return str(getattr(self, self.kind)).partition(".")[2] or None
 
     @model_validator(mode="after")
@@ -442,16 +442,16 @@ class Flag(SpecModel):
 class Rules(SpecModel):
     """What holds where the history contradicts itself; nothing is settled without a rule."""
 
-    #: Subscriptions of one account that run at once: they add up.
+    #: Subscriptions of one account that overlap: `add` adds their amounts.
     overlaps: Literal["refuse", "add"] = "refuse"
     ends_before_start: Literal["refuse", "leave out"] = "refuse"
-    #: RevenueShape of an account that the table of `accounts` doesn't have.
+    #: Revenue of accounts that are missing from the source `accounts`.
     unknown_accounts: Literal["refuse", "keep"] = "refuse"
-    #: Events of an account on a day on which no subscription of it runs.
+    #: Events on a day on which no subscription of their account runs.
     events_outside: Literal["refuse", "keep"] = "refuse"
-    #: Accounts that a flag says have left, and that pay, or the reverse.
+    #: Accounts that are flagged as having left and pay, or the reverse.
     flags: Literal["refuse", "believe revenue"] = "refuse"
-    #: Subscriptions of 0: who has no other pays nothing.
+    #: Subscriptions with an amount of 0: an account that has no others isn't paying.
     zero_amounts: Literal["refuse", "not paying"] = "refuse"
 
 
@@ -474,13 +474,13 @@ class SnapshotRecipe(SpecModel):
     lead: Length = Span(0, 0)
     data_until: Day | None = None
     revenue: RevenueShape
-    #: Accounts that pay on the date; those, too, that paid before and don't any more; or all that
-    #: the source of revenue has a row of before the date.
+    #: Accounts in the table: those paying on the date; these and those that paid before; or all
+    #: with a row in the source of revenue before the date.
     population: Literal["paying", "paying and former", "seen"] = "paying"
-    #: What an account is worth: all its revenue in the history, or nothing is said of it.
+    #: Definition of `actual_ltv`: the account's revenue in the whole history. None: no such column.
     ltv: Literal["all revenue"] | None = None
     activation: Activation | None = None
-    #: The source that knows all accounts, each once.
+    #: The source with all accounts, one row each.
     accounts: str | None = None
     flags: tuple[Flag, ...] = ()
     rules: Rules = Rules()
@@ -489,7 +489,7 @@ class SnapshotRecipe(SpecModel):
 
     @property
     def days(self) -> list[date]:
-        """The snapshot dates, in order."""
+        """The snapshot dates, ascending."""
         return self.dates.days() if isinstance(self.dates, Dates) else sorted(self.dates)
 
     @model_validator(mode="after")
@@ -506,7 +506,7 @@ class SnapshotRecipe(SpecModel):
             if not _NAME.fullmatch(name)
         ]
         for what, names in (("sources", self.sources), ("features", self.features)):
-            # SQL tells no capital letters.
+            # Names in SQL are case-insensitive.
             twice = Counter(name.lower() for name in names)
             for name in names:
                 if twice[name.lower()] > 1:
@@ -554,7 +554,7 @@ class SnapshotRecipe(SpecModel):
         paid_up = isinstance(shape, Transactions) and shape.retained_by == "mrr"
         early = [d for d in self.days if _begins(shape, self.window.after(d)) < d]
         if early and not paid_up:
-            # Else MRR at the window's end would be of what was before it.
+            # Otherwise MRR at the window's end would include days before the window.
             whole = isinstance(shape, Transactions) and shape.month == "rolling"
             months = getattr(shape, "months", None)
             wrong.append(
@@ -572,12 +572,12 @@ class SnapshotRecipe(SpecModel):
 
 
 def load(path: str | Path) -> SnapshotRecipe:
-    """Read a recipe from a YAML or JSON file.
+    """Load a recipe from a YAML or JSON file.
 
     Raises
     ------
     RecipeError
-        If it can't be read, or what it says can't hold; every fault is in the message, with its
+        If the file can't be read or the recipe is invalid. The message lists every fault with its
         line.
     """
     try:
@@ -588,7 +588,7 @@ def load(path: str | Path) -> SnapshotRecipe:
 
 
 def parse(text: str, *, source: str = "recipe") -> SnapshotRecipe:
-    """Read a recipe from YAML or JSON text; `source` names it in errors, which are `load`'s."""
+    """Load a recipe from YAML or JSON text; raises as `load`, and `source` names it in messages."""
     try:
         data, lines = read_with_lines(text, source)
     except SpecError as err:
@@ -614,21 +614,21 @@ def parse(text: str, *, source: str = "recipe") -> SnapshotRecipe:
 
 
 def _of_other_form(loc: tuple[int | str, ...], data: dict[str, Any]) -> bool:
-    """Whether a finding is of the form of `dates` that wasn't meant: a list, or from and to."""
+    """Whether an error concerns the other form of `dates` than the given one (list or mapping)."""
     if len(loc) < 2 or loc[0] != "dates":
         return False
     return str(loc[1]).startswith("tuple") == isinstance(data.get("dates"), dict)
 
 
 def _named_place(line: str) -> tuple[str | int, ...]:
-    """Return the place that a finding on the whole recipe begins with, as ``features.n: ...``."""
+    """Return the path that an error on the whole recipe starts with, as in ``features.n: ...``."""
     place, _, rest = line.partition(": ")
     name = re.match('"([^"]*)" ', rest)
     return (*place.split("."), *([name[1]] if name else []))
 
 
 def _worded(detail: Any, place: tuple[str | int, ...]) -> str:
-    """Word one of pydantic's findings."""
+    """Translate one of pydantic's errors into the message shown to the user."""
     kind, given = detail["type"], detail.get("input")
     shown = "nothing" if given is None else "a list" if isinstance(given, list) else f'"{given}"'
     if kind == "extra_forbidden":
@@ -654,7 +654,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def recipe_id(recipe: SnapshotRecipe) -> str:
-    """Return a hash of all that changes a value: not the name, the dates or where the data is."""
+    """Return a hash of everything that determines values: not name, dates, totals or locations."""
     content = recipe.model_dump(mode="json", by_alias=True, exclude={"name", "dates", "totals"})
     for source in content["sources"].values():
         del source["data"], source["tables"]
@@ -666,6 +666,6 @@ def recipe_id(recipe: SnapshotRecipe) -> str:
 
 
 def conventions(recipe: SnapshotRecipe) -> dict[str, Any]:
-    """Return what a recipe says of how values are counted, defaults included, as plain data."""
+    """Return the parts that define how values are counted, defaults included, as plain data."""
     said = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {key: said[key] for key in ("window", "lead", "revenue", "population", "rules")}

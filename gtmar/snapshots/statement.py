@@ -1,9 +1,9 @@
-"""The SELECT that makes an account table of one date: DuckDB's SQL, from a recipe.
+"""Generate the DuckDB SELECT that builds the account table of one date from a recipe.
 
-Each source is seen through a table of its own name that ends where the date can see no further; all
-features read these, a person's own SQL included. Who is in the table and what they pay at its start
-is what was known on the date. Outcomes read the raw tables, which have names that no SQL of a
-recipe can write.
+Every source is exposed under its own name as a CTE that holds only rows known on the snapshot date.
+All features read these CTEs, including the recipe's own SQL; the table's accounts and their MRR at
+the start also depend only on rows known then. Outcomes read the raw tables, whose names the
+recipe's own SQL can't use.
 """
 
 from __future__ import annotations
@@ -40,32 +40,34 @@ __all__ = [
     "with_rates",
 ]
 
-#: Before the name of a raw table.
+#: Prefix of the names of raw tables.
 RAW = "raw:"
-#: Of a price of a millionth and of a share of a third more digits count.
+#: Unit prices, exchange rates and shares need more decimal digits than money.
 _FACTOR = "decimal(38, 12)"
 #: The raw table of rates by date.
 RATES = f"{RAW}gtmar rates"
-#: Money and other numbers are added up as decimals, so that no order of rows changes a sum.
+#: Numbers are added as decimals, so that a sum doesn't depend on the order of rows.
 _EXACT = "decimal(38, 6)"
 
 
 @dataclass(frozen=True)
 class SnapshotDays:
-    """One snapshot's days."""
+    """The days of one snapshot."""
 
+    #: The snapshot date, on which the outcome window starts.
     day: date
-    #: Rows from this day on are no feature's.
+    #: End of the rows that features read, exclusive: `day` minus the recipe's lead.
     cut: date
+    #: End of the outcome window, exclusive.
     end: date
-    #: Whether the history reaches far enough, so that outcomes are known.
+    #: Whether the history is long enough for outcomes to be known.
     over: bool
 
     @classmethod
     def of(cls, recipe: SnapshotRecipe, day: date, until: date | None) -> SnapshotDays:
-        """Return the days of a snapshot, given the first day that the history doesn't know."""
+        """Return a snapshot's days; `until` ends the history (exclusive), None: it has no end."""
         end = recipe.window.after(day)
-        # Whether an end was a churn is known only once the time for a return is over.
+        # An end counts as churn only once the gap for a return is over.
         settled = recipe.revenue.shape.gap.after(end)
         return cls(day, recipe.lead.after(day, -1), end, until is None or settled <= until)
 
@@ -76,24 +78,25 @@ def sql_date(day: date) -> str:
 
 
 def _rounded(value: str, digits: int) -> str:
-    """Round a double by the one rounding; ``round`` differs between engines and versions."""
+    """Round a double half up by ``floor``, since ``round`` differs between engines and versions."""
     return f"floor({value} * 1e{digits} + 0.5) / 1e{digits}"
 
 
 def _flag(condition: str) -> str:
-    """Return 1 where a condition holds, else 0; not every engine casts a flag to a number."""
+    """Return 1 where a condition holds, else 0; not every engine can cast a boolean to a number."""
     return f"cast(case when {condition} then 1 else 0 end as tinyint)"
 
 
 def account_of(source: RawTable) -> str:
-    """Return the account of a source's row, as text: sources differ in its type."""
+    """Return the account id of a source's row, cast to text since sources differ in its type."""
     return f"cast({quoted(source.account)} as varchar)"
 
 
 def _rows(recipe: SnapshotRecipe, name: str, cut: date | None) -> str:
-    """Return a SELECT of a source's rows: all that have an account and a date, or those till a day.
+    """Return a SELECT of a source's rows that have an account and a date.
 
-    The source's own condition comes last and sees a row as the day did.
+    With `cut`, only rows known before that day remain. The source's own condition is applied last,
+    to rows as they were known then.
     """
     source = recipe.sources[name]
     conditions = [f"{quoted(source.account)} is not null"]
@@ -108,7 +111,7 @@ def _rows(recipe: SnapshotRecipe, name: str, cut: date | None) -> str:
         if isinstance(shape, Subscriptions) and shape.source == name and shape.cancelled:
             ends.add(shape.cancelled)
         if cut is not None:
-            # An end that lies ahead is not known yet, whatever the row says today.
+            # A later end wasn't known on that day, even though the row has it today: it is null.
             masked = (
                 f"case when {end} < {sql_date(cut)} then {end} end as {end}"
                 for end in map(quoted, sorted(ends))
@@ -118,7 +121,7 @@ def _rows(recipe: SnapshotRecipe, name: str, cut: date | None) -> str:
             begin = quoted(str(source.from_))
             conditions.append(f"({until} is null or {until} >= {begin})")
     text = f"select {shown} from {quoted(f'{RAW}{name}')} where {' and '.join(conditions)}"
-    # In brackets of its own, so that no condition reaches around those above.
+    # The condition gets a SELECT of its own, so that an OR in it can't bypass those above.
     return text if source.where is None else f"select * from ({text}) where ({source.where}\n)"
 
 
@@ -128,7 +131,7 @@ def all_rows(recipe: SnapshotRecipe, name: str) -> str:
 
 
 def as_of(recipe: SnapshotRecipe, name: str, cut: date) -> str:
-    """Return a SELECT of a source's rows that a day can see: of before it, known before it."""
+    """Return a SELECT of a source's rows that are dated before a day and were known before it."""
     return _rows(recipe, name, cut)
 
 
@@ -136,7 +139,10 @@ def as_of(recipe: SnapshotRecipe, name: str, cut: date) -> str:
 
 
 def with_rates(recipe: SnapshotRecipe, rows: str) -> str:
-    """Return a SELECT of rows of the source of revenue, with the rate of the day of each."""
+    """Return a SELECT of rows of revenue with ``gtmar:rate``, the exchange rate of their day.
+
+    Rows without a rate get null. Without a table of rates, the rows are unchanged.
+    """
     shape = recipe.revenue.shape
     rates, source = shape.rates, recipe.sources[shape.source]
     if not isinstance(rates, RateTable):
@@ -147,7 +153,7 @@ def with_rates(recipe: SnapshotRecipe, rows: str) -> str:
         f"cast({quoted(rates.currency)} as varchar)",
         f"cast({quoted(rates.date)} as date)",
     )
-    # Few days and currencies stand for many rows.
+    # Rates are looked up once for each day and currency, of which there are far fewer than rows.
     return (
         f'select paid.*, "gtmar:rate" from {rows} as paid left join (select asked.currency as '
         '"gtmar:currency", asked.day as "gtmar:day", rated.rate as "gtmar:rate" from '
@@ -161,18 +167,18 @@ def with_rates(recipe: SnapshotRecipe, rows: str) -> str:
 
 
 def recurring(recipe: SnapshotRecipe, rows: str, *, one_off: bool = False) -> str:
-    """Return a SELECT of the rows of revenue that recur, or of those that don't, with rates."""
+    """Return a SELECT of recurring rows of revenue, or of the one-off ones, with their rates."""
     shape = recipe.revenue.shape
     if shape.one_off is None:
         return with_rates(recipe, rows) + (" where false" if one_off else "")
     held = "is true" if one_off else "is not true"
-    # The condition is of the source's own row, and closes no bracket.
+    # The condition is evaluated before the join, since it may only see the source's own columns.
     own = f"(select * from {rows} as paid where ({shape.one_off}\n) {held})"
     return with_rates(recipe, own)
 
 
 def _whole_amount(recipe: SnapshotRecipe) -> str:
-    """Return what was paid by a row, with all digits that count before it is divided."""
+    """Return the amount of a row in one currency, unrounded: with quantity, discount and rate."""
     shape = recipe.revenue.shape
     amount = f"cast({quoted(shape.amount)} as {_FACTOR})"
     if shape.currency is not None:
@@ -194,14 +200,15 @@ def _whole_amount(recipe: SnapshotRecipe) -> str:
 
 
 def paid_amount(recipe: SnapshotRecipe) -> str:
-    """Return what a row of the source of revenue says was paid, in one currency, as a decimal."""
+    """Return the full amount of a row of revenue as a decimal in one currency."""
     return f"cast({_whole_amount(recipe)} as {_EXACT})"
 
 
 def row_amount(recipe: SnapshotRecipe) -> str:
-    """Return what a row of the source of revenue adds to the MRR of a day on which it counts.
+    """Return a row's contribution to the MRR of each day on which it counts.
 
-    A decimal in one currency; an amount of several months is rounded to a millionth.
+    A decimal in one currency. An amount for several months is divided by their number and rounded
+    to a millionth.
     """
     shape, amount = recipe.revenue.shape, _whole_amount(recipe)
     if isinstance(shape, Monthly):
@@ -221,23 +228,24 @@ def row_amount(recipe: SnapshotRecipe) -> str:
     return f"cast({_rounded(f'cast({amount} as double) / {months}', 6)} as {_EXACT})"
 
 
-#: Days of a month in the mean of four years. A period within three days of whole months is of
-#: these: months differ, and a month from 29 January on ends on 1 March.
+#: Mean length of a month over four years, in days. A period within three days of a whole number of
+#: months counts as that number, since months differ: one from 29 January may end on 1 March.
 _MONTH_DAYS = 30.4375
 
 
 def interval(span: Span) -> str:
-    """Write a length of time, which has either months or days, in SQL."""
+    """Write a span as a SQL interval; a span has either months or days."""
     return f"interval {span.months} month" if span.months else f"interval {span.days} day"
 
 
 def _months(shape: Transactions) -> str:
+    """Write the number of months that a payment covers as a SQL interval."""
     months = shape.months
     return f"interval {f'({quoted(months)})' if isinstance(months, str) else months} month"
 
 
 def life(recipe: SnapshotRecipe) -> tuple[str, str]:
-    """Return from which moment on a row of revenue counts, and the first at which it doesn't."""
+    """Return SQL for the time from which a row of revenue counts, and for its exclusive end."""
     shape = recipe.revenue.shape
     source = recipe.sources[shape.source]
     begin = quoted(str(source.time))
@@ -250,7 +258,7 @@ def life(recipe: SnapshotRecipe) -> tuple[str, str]:
         return begin, f"({begin} + {_months(shape)})"
     end = quoted(str(source.until))
     if shape.until == "last day":
-        # All of its last day is paid for, whatever moment of that day it names.
+        # The whole last day is paid for, whatever time of day the column has.
         end = f"(cast({end} as date) + interval 1 day)"
     if shape.cancelled is not None:
         cancelled = quoted(shape.cancelled)
@@ -259,14 +267,14 @@ def life(recipe: SnapshotRecipe) -> tuple[str, str]:
 
 
 def _ends_with(recipe: SnapshotRecipe, day: str) -> str:
-    """Return the day with which the month ends that MRR just before a day is of."""
+    """Return the exclusive end of the month that the MRR just before `day` covers."""
     shape = recipe.revenue.shape
     calendar = isinstance(shape, Monthly) or shape.month == "calendar"
     return f"date_trunc('month', {day})" if calendar else day
 
 
 def seen_before(recipe: SnapshotRecipe, day: str) -> str:
-    """Return the moment before which a row begins that can be in the MRR just before a day."""
+    """Return the time before which a row must begin to count in the MRR just before `day`."""
     shape, end = recipe.revenue.shape, _ends_with(recipe, day)
     if isinstance(shape, Subscriptions) and shape.deciding_day == "first day":
         return f"({end} - interval 1 month + interval 1 day)"
@@ -274,7 +282,7 @@ def seen_before(recipe: SnapshotRecipe, day: str) -> str:
 
 
 def counted(recipe: SnapshotRecipe, day: str) -> str:
-    """Return whether a row of revenue is in the MRR just before a day, which is an SQL date."""
+    """Return the condition that a row of revenue counts in the MRR just before `day`, in SQL."""
     shape, end, before = recipe.revenue.shape, _ends_with(recipe, day), seen_before(recipe, day)
     begin, after = life(recipe)
     if isinstance(shape, Monthly):
@@ -282,22 +290,25 @@ def counted(recipe: SnapshotRecipe, day: str) -> str:
     if isinstance(shape, Transactions) and shape.paid_until is None:
         return f"{begin} < {end} and {begin} >= {end} - {_months(shape)}"
     if isinstance(shape, Subscriptions) and shape.deciding_day == "any day":
-        # What ends on the day on which it begins runs at the end of none.
+        # A subscription that ends on the day on which it begins is never counted.
         return (
             f"{begin} < {end} and ({after} is null or ({after} >= {end} - interval 1 month + "
             f"interval 1 day and cast({begin} as date) < cast({after} as date)))"
         )
-    # Its last paid day is the one before its end.
+    # `after` is exclusive: the last paid day is the one before.
     return f"{begin} < {before} and ({after} is null or {after} >= {before})"
 
 
 def mrr_at(recipe: SnapshotRecipe, day: date, rows: str) -> str:
-    """Return a SELECT of `account` and `mrr` just before a day begins, where there are rows."""
+    """Return a SELECT of `account` and its `mrr` (double) just before a day begins.
+
+    Accounts without rows that count have no row.
+    """
     shape = recipe.revenue.shape
     amount, divided = row_amount(recipe), ""
     spread = isinstance(shape, Transactions) and (shape.paid_until or shape.months)
     if isinstance(spread, int) and spread:
-        # Divided once, so that equal payments add up to what was paid.
+        # Dividing the sum, not each row, avoids a rounding error per payment.
         amount, divided = paid_amount(recipe), f" / {spread}"
     return (
         f"select {account_of(recipe.sources[shape.source])} as account, "
@@ -307,10 +318,11 @@ def mrr_at(recipe: SnapshotRecipe, day: date, rows: str) -> str:
 
 
 def _retained(recipe: SnapshotRecipe, days: SnapshotDays, rows: str) -> str:
-    """Return a SELECT of accounts that are there at the window's end, and their `mrr` then.
+    """Return a SELECT of the accounts retained at the window's end, with their `mrr` then.
 
-    Of payments that is who pays in the window, if nothing else is said; else it is who has MRR at
-    its end, and who came back within the gap that is no churn, with the `mrr` of the return.
+    For payments, `retained_by` of the recipe decides; by default an account with any payment in the
+    window is retained. Otherwise accounts with MRR at the window's end are retained, and those that
+    return within the recipe's `gap`, with the `mrr` of their return.
     """
     shape = recipe.revenue.shape
     source = recipe.sources[shape.source]
@@ -318,7 +330,7 @@ def _retained(recipe: SnapshotRecipe, days: SnapshotDays, rows: str) -> str:
     ends = mrr_at(recipe, days.end, rows)
     if isinstance(shape, Transactions) and shape.retained_by != "mrr":
         at, amount = quoted(str(source.at)), paid_amount(recipe)
-        # What was given back is no sign of life.
+        # Refunds don't show that an account is active.
         paid = f"count(*) filter (where {quoted(shape.amount)} >= 0) > 0"
         if shape.retained_by == "amount":
             paid = f"sum({amount}) > 0"
@@ -332,7 +344,7 @@ def _retained(recipe: SnapshotRecipe, days: SnapshotDays, rows: str) -> str:
         return there
     begin, after = life(recipe)
     before = seen_before(recipe, end)
-    # What ends as it begins was never paid for: it is no return, and puts off no end.
+    # A row that ends when it begins was never paid for: it neither is a return nor extends an end.
     paying = f"{row_amount(recipe)} > 0 and ({after} is null or {after} > {begin})"
     left = (
         f"select {account} as account, max({after}) as gone from {rows} "
@@ -353,7 +365,7 @@ def _retained(recipe: SnapshotRecipe, days: SnapshotDays, rows: str) -> str:
 
 
 def _population(recipe: SnapshotRecipe, day: date) -> str:
-    """Return a SELECT of the accounts of a date, by the revenue that it could see."""
+    """Return a SELECT of the accounts in a date's table, by the revenue known then."""
     paying = 'select account from "gtmar:start" where mrr > 0'
     if recipe.population == "paying":
         return paying
@@ -363,7 +375,7 @@ def _population(recipe: SnapshotRecipe, day: date) -> str:
         return seen
     former = f"{seen} where {row_amount(recipe)} > 0"
     if (again := recipe.revenue.shape.new_again) is not None:
-        # Who has been gone for longer would come as a new account.
+        # Accounts gone for longer than `new_again` would return as new: they aren't former ones.
         _, after = life(recipe)
         former = (
             f"select account from ({former.replace('distinct ', '')} group by 1 having "
@@ -376,7 +388,7 @@ def _population(recipe: SnapshotRecipe, day: date) -> str:
 
 
 def feature(recipe: SnapshotRecipe, rule: FeatureRule, days: SnapshotDays) -> str:
-    """Return an aggregate over the rows of a feature's source, of one account."""
+    """Return the SQL aggregate of a feature over its source's rows of one account."""
     source = recipe.sources[rule.source]
     column = None if rule.column is None else quoted(rule.column)
     number = f"cast({column} as {_EXACT})"
@@ -384,7 +396,7 @@ def feature(recipe: SnapshotRecipe, rule: FeatureRule, days: SnapshotDays) -> st
     where = None if rule.where is None else f"({rule.where}\n)"
 
     def over(aggregate: str, times: int = 1, *, asked: bool = True, of: str | None = None) -> str:
-        """Filter an aggregate to some time before the date, and to the rows asked for."""
+        """Filter an aggregate to the rule's `where` and to the `times`-th `last` before the cut."""
         conditions = [where] if asked and where else []
         if of is not None:
             conditions.append(of)
@@ -416,13 +428,14 @@ def feature(recipe: SnapshotRecipe, rule: FeatureRule, days: SnapshotDays) -> st
     if kind == "latest" and time is None:
         return over(f"max({column})")
     if kind == "latest":
-        # Of two rows of one moment, the larger value: nothing else about them is known to be later.
+        # Of two rows of the same time, the larger value wins: their order is unknown.
         pair = f"max({{'at': {time}, 'known': {column} is not null, 'value': {column}}})"
         return f"({over(pair)}).value"
     if kind == "change":
         counted = "count(*)" if column is None else f"sum({number})"
         return double(f"coalesce({over(counted)}, 0) - coalesce({over(counted, 2)}, 0)")
-    # A line through the rows: the slope a day, of exact sums, so that no order changes a digit.
+    # `trend`: slope per day of the least-squares line. Its sums are exact decimals, so that the
+    # order of rows changes no digit.
     x = f"cast(date_diff('day', {sql_date(days.cut)}, cast({time} as date)) as decimal(18, 0))"
     known = f"{column} is not null"
     n, sx = double(over(f"count({column})")), double(over(f"sum({x})", of=known))
@@ -432,28 +445,29 @@ def feature(recipe: SnapshotRecipe, rule: FeatureRule, days: SnapshotDays) -> st
 
 
 def _group(rule: FeatureRule) -> str:
-    """Return the table that a feature is made in: of all rows that the date sees, or the last."""
+    """Return the CTE that computes a feature: over all visible rows, or over the recent ones."""
     return quoted(f"gtmar:{'of' if rule.last is None else 'last'}:{rule.source}")
 
 
 def _reaches_to(rule: FeatureRule, days: SnapshotDays) -> date:
-    """Return the first day that a feature with a `last` looks at."""
+    """Return the first day whose rows a feature with a `last` reads."""
     assert rule.last is not None
     return rule.last.after(days.cut, -2 if rule.kind == "change" else -1)
 
 
-#: What a feature is of an account without any row in its source.
+#: Kinds of features that are 0, not null, for an account without rows in the source.
 _OF_NOTHING = ("count", "sum", "distinct", "change")
 _TWICE = "feature {}: its SELECT gives an account more than one row"
 
 
 def statement(recipe: SnapshotRecipe, days: SnapshotDays) -> str:
-    """Return the SELECT of one date: an account a row, in the order of their ids.
+    """Return the SELECT of one date: one row per account, ordered by id.
 
     Columns: the id, ``features_asof`` (the date), ``features_until`` (the last day that features
-    see), then the features; where outcomes are known also ``outcome_start``, ``outcome_end``,
-    ``mrr``, ``mrr_end``, ``retained_6mo``, ``churned``, and what the recipe asks for of
-    ``won_back``, ``actual_ltv``, ``activated`` and ``days_to_activate``. Else ``mrr`` stands alone.
+    read), and the features. If outcomes are known, these follow: ``outcome_start``,
+    ``outcome_end``, ``mrr``, ``mrr_end``, ``retained_6mo``, ``churned``, and those of ``won_back``,
+    ``actual_ltv``, ``activated`` and ``days_to_activate`` for which the recipe asks. Otherwise only
+    ``mrr`` follows.
     """
     revenue = recipe.revenue.shape.source
     ctes = [f"{quoted(name)} as ({as_of(recipe, name, days.cut)})" for name in recipe.sources]
@@ -471,7 +485,7 @@ def statement(recipe: SnapshotRecipe, days: SnapshotDays) -> str:
         any_rule = next(iter(rules.values()))
         source, rows = recipe.sources[any_rule.source], quoted(any_rule.source)
         if any_rule.last is not None:
-            # A long history is read as far as the longest of them looks back.
+            # Only as much of a long history is read as the longest `last` needs.
             first = min(_reaches_to(rule, days) for rule in rules.values())
             seen = as_of(recipe, any_rule.source, days.cut)
             rows = f"({seen}) where {quoted(str(source.time))} >= {sql_date(first)}"
@@ -520,9 +534,9 @@ def statement(recipe: SnapshotRecipe, days: SnapshotDays) -> str:
 
 
 def _known(recipe: SnapshotRecipe, name: str, rule: FeatureRule, days: SnapshotDays) -> str:
-    """Return a feature's value; null where its source tells nothing of the time it is of.
+    """Return a feature's value, or null where its source doesn't cover the feature's time.
 
-    Before a source begins and after it breaks off nobody counted, so that a count isn't zero.
+    Before a source begins and after it ends nothing was recorded, so a count is unknown and not 0.
     """
     value = f"{_group(rule)}.{quoted(name)}"
     if rule.kind in _OF_NOTHING:
@@ -540,8 +554,8 @@ def _known(recipe: SnapshotRecipe, name: str, rule: FeatureRule, days: SnapshotD
 def _outcomes(
     recipe: SnapshotRecipe, days: SnapshotDays, ctes: list[str], joins: list[str]
 ) -> list[str]:
-    """Return the columns of what became of the accounts; add the tables and joins of these."""
-    # Who was given back more than they paid has no MRR; the bridge adds it up as it is.
+    """Return the outcome columns; append the CTEs and joins that they need."""
+    # An account with more refunds than payments has no MRR here; the bridge keeps it negative.
     start = 'greatest(coalesce("gtmar:start".mrr, 0), 0)'
     if not days.over:
         return [f"{_rounded(start, 4)} as mrr"]

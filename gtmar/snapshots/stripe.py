@@ -1,8 +1,8 @@
-"""Stripe's tables, as connectors deliver them, as sources of a first recipe.
+"""Draft recipe sources from Stripe's tables as connectors deliver them.
 
-What Stripe calls what: a subscription has items, each with a quantity of a price (formerly a plan),
-whose amount is in the currency's minor unit, for an interval. A subscription ends at `ended_at`;
-`canceled_at` is when somebody asked for it, and is emptied where they change their mind.
+Stripe's model: a subscription has items, each with a quantity of a price (formerly plan). The
+price's amount is in the currency's minor unit, for an interval. A subscription ends at `ended_at`;
+`canceled_at` is when the cancellation was requested, and is cleared if it is withdrawn.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["minor_units", "months_of", "stripe_role", "stripe_sources"]
 
-#: Currencies without a minor unit, and those with thousandths, as Stripe counts them.
+#: Stripe's currencies without a minor unit, and those whose minor unit is a thousandth.
 _WHOLE = frozenset(
     (
         *("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga"),
@@ -28,7 +28,7 @@ _THOUSANDTHS = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
 
 
 def minor_units(amount: str, currency: str | None, currencies: Iterable[str]) -> str:
-    """Write an amount in minor units of its currency as one in whole units, in SQL."""
+    """Write SQL that converts an amount from minor units of its currency to whole units."""
     known = {each.lower() for each in currencies}
     odd = [(known & _WHOLE, "1"), (known & _THOUSANDTHS, "1000")]
     whens = " ".join(
@@ -39,7 +39,7 @@ def minor_units(amount: str, currency: str | None, currencies: Iterable[str]) ->
     return f"{amount} / (case lower({currency}) {whens} else 100 end * 1.0)"
 
 
-#: Months of an interval, by how people write it.
+#: SQL number of months of an interval, by common spellings.
 _MONTHS = {
     **dict.fromkeys(("month", "monthly", "months", "m"), "1"),
     **dict.fromkeys(("quarter", "quarterly"), "3"),
@@ -51,7 +51,7 @@ _MONTHS = {
 
 
 def months_of(interval: str, values: list[str]) -> str | None:
-    """Write how many months an interval has, in SQL; None where a value is none that is known."""
+    """Write SQL for the months of an interval column; None if it has an unknown value or none."""
     cases = {value: _MONTHS.get(value.strip().lower()) for value in values}
     if not cases or None in cases.values():
         return None
@@ -62,7 +62,7 @@ def months_of(interval: str, values: list[str]) -> str | None:
 
 
 def stripe_role(table: RawColumns) -> str | None:
-    """Return which of Stripe's tables this is, by its columns; None where it is none."""
+    """Recognise one of Stripe's tables by its columns; None if it is none of them."""
     has, names = table.has, table.columns.keys()
     refers = bool(names & {"subscription_id", "subscription"})
     of_customer = bool(names & {"customer_id", "customer"})
@@ -92,7 +92,7 @@ def stripe_role(table: RawColumns) -> str | None:
 
 
 def _span(source: DraftedSource, subs: RawColumns, own: dict[str, str]) -> list[str]:
-    """Return from when to when a subscription is paid for, as columns."""
+    """Return the columns `started` and `ended`, between which a subscription is paid for."""
     started, trial = subs.moment(own["begin"], "s"), subs.columns.get("trial_end")
     if trial is not None and subs.told("nulls", trial) < subs.rows:
         started = f"greatest({started}, coalesce({subs.moment(trial, 's')}, {started}))"
@@ -109,9 +109,9 @@ def _span(source: DraftedSource, subs: RawColumns, own: dict[str, str]) -> list[
 
 
 def _costs(source: DraftedSource, priced: RawColumns) -> tuple[list[str], str | None]:
-    """Return amount, months and currency of a price, and a condition against one-off ones.
+    """Return columns for amount, months and currency, and a condition against one-off prices.
 
-    No columns where an interval is none that is known.
+    Returns no columns if an interval is unknown; the condition is None without one-off prices.
     """
     interval = str(priced.first("recurring_interval", "interval"))
     each = priced.first("recurring_interval_count", "interval_count")
@@ -137,14 +137,14 @@ def _costs(source: DraftedSource, priced: RawColumns) -> tuple[list[str], str | 
 def _minor(
     amount: str, of: str, tables: list[tuple[RawColumns, str]], currencies: list[str]
 ) -> tuple[str, str]:
-    """Return an amount in whole units of its currency, and that currency, in SQL."""
+    """Return SQL for an amount in whole units of its currency, and for that currency."""
     known = [column(each.columns["currency"], to) for each, to in tables if each.has("currency")]
     coin = known[0] if known else None
     return minor_units(column(amount, of), coin, currencies), coin or "null"
 
 
 def _by_status(source: DraftedSource, subs: RawColumns) -> list[str]:
-    """Return conditions against subscriptions that never began; say what others are taken for."""
+    """Return conditions against subscriptions that never began; note how other statuses count."""
     own = subs.columns["status"]
     states = subs.values(own)
     late = [state for state in ("past_due", "unpaid", "paused") if state in states]
@@ -160,13 +160,15 @@ def _by_status(source: DraftedSource, subs: RawColumns) -> list[str]:
 
 
 class _Stripe:
+    """The given Stripe tables by role, and the sources that can be drafted from them."""
+
     def __init__(self, tables: list[RawColumns]) -> None:
         self.by_role: dict[str, RawColumns] = {}
         self.all = tables
         for table in tables:
             role = stripe_role(table)
             known = self.by_role.get(role or "")
-            # Of two tables of discounts the one that is of subscriptions alone.
+            # Of two tables of discounts, the one of subscriptions is preferred.
             if role is not None and (known is None or "subscription" in table.name):
                 self.by_role[role] = table
 
@@ -174,7 +176,7 @@ class _Stripe:
         return self.by_role.get(role)
 
     def subscriptions(self) -> DraftedSource | None:
-        """Return subscriptions with what their items cost; None where something is lacking."""
+        """Return subscriptions with the prices of their items; None if a table is missing."""
         subs, items = self.get("subscriptions"), self.get("items")
         lines = items or subs
         if subs is None or lines is None:
@@ -253,7 +255,7 @@ class _Stripe:
         return source
 
     def _prices(self, lines: RawColumns, reference: str) -> RawColumns | None:
-        """Return the table that has more of the prices that items name; None where neither does."""
+        """Return the one of `prices` and `plans` with most of the items' prices; None if absent."""
         used = set(lines.values(reference, most=1_000_000))
         best, most = None, -1
         for role in ("prices", "plans"):
@@ -267,7 +269,7 @@ class _Stripe:
     def _discounts(
         self, source: DraftedSource, own_id: str, tables: dict[str, RawColumns]
     ) -> str | None:
-        """Return a join of the share that is taken off for good; note what isn't taken off."""
+        """Return a join of permanent percentage discounts; note which others are ignored."""
         given, coupons = self.get("discounts"), self.get("coupons")
         if given is None:
             source.doubts.append("no table of discounts is given: amounts are list prices")
@@ -292,7 +294,7 @@ class _Stripe:
         )
 
     def invoices(self, *, revenue: bool) -> DraftedSource | None:
-        """Return what was paid by invoices, less credits where it is the revenue."""
+        """Return payments by invoices; as source of revenue, refunds and credits are subtracted."""
         table = self.get("invoices")
         if table is None:
             return None
@@ -350,7 +352,7 @@ class _Stripe:
         doubts: list[str],
         currencies: list[str],
     ) -> None:
-        """Add what was given back: refunds by their charges, credit notes by their invoices."""
+        """Add SELECTs of refunds (through their charges) and credit notes (through invoices)."""
         refunds, charges, notes = map(self.get, ("refunds", "charges", "credit_notes"))
         given = []
         if refunds is not None and charges is not None:
@@ -365,7 +367,7 @@ class _Stripe:
             tables["credit_notes"] = notes
             issued = "g.status = 'issued' and g.type = 'post_payment'"
             if "refunds" in tables:
-                # What was refunded too would be taken off twice.
+                # A credit note with a refund would otherwise be subtracted twice.
                 issued += " and g.refund_id is null"
             given.append((notes, "invoices", tables["invoices"], "invoice_id", issued))
         names = {id(table): name for name, table in tables.items()}
@@ -379,7 +381,7 @@ class _Stripe:
             )
 
     def history(self) -> DraftedSource | None:
-        """Return what was known of subscriptions when."""
+        """Return the versions of subscriptions with the time since when each was known."""
         table = self.get("history")
         if table is None:
             return None
@@ -413,7 +415,7 @@ class _Stripe:
 
 
 def stripe_sources(tables: list[RawColumns]) -> tuple[list[DraftedSource], dict[str, str]]:
-    """Return the sources that Stripe's tables make, and what is said of each table not used."""
+    """Return the sources drafted from Stripe's tables, and a remark on each unused one by name."""
     found = _Stripe(tables)
     subs = found.subscriptions()
     made = [subs, found.invoices(revenue=subs is None), found.history()]
