@@ -17,7 +17,6 @@ from gtmar.errors import UsageError, ViolationsError
 
 if TYPE_CHECKING:
     from gtmar.cli.output import Tone
-    from gtmar.data.rules import SetAside
     from gtmar.runs import AccountList, Checkup, Drift, Grid
     from gtmar.validation.psi import Shift
 
@@ -316,11 +315,8 @@ def score(
     inputs = local_inputs(data, spec, since, history)
     new = runs.NewTable(output_path, inputs=inputs, **how)
     loaded = specs.reading_dates(specs.load(spec), date_format)
-    notes: list[str] = []
-    sides: list[SetAside] = []
-    scored = runs.score(
-        data, loaded, as_of=as_of, announce=notes.append, set_aside=set_aside, asides=sides
-    )
+    found = runs.score_table(data, loaded, as_of=as_of, set_aside=set_aside)
+    scored, notes = found.frame, found.notes
     for note in notes:
         output.complain("note", note)
     leaving = None
@@ -331,14 +327,14 @@ def score(
         scored = runs.changed_since(since, scored, loaded, least=least, tier_only=tier_only)
     else:
         scored = runs.stamped(scored, loaded)
-    aside = runs.write_rows_aside(sides, set_aside_to)
+    aside = runs.write_rows_aside([found.set_aside], set_aside_to)
     path = new.write(scored)
     tiers = {t: int((scored["tier"] == t).sum()) for t in loaded.tier_names}
     facts = {
         "output": str(path),
         "accounts": scored.height,
         "accounts_by_tier": tiers,
-        "set_aside": {k: n for side in sides for k, n in side.counts.items()},
+        "set_aside": found.set_aside.counts,
         "notes": notes,
         "time_to_leaving": leaving and leaving.as_json(),
     }
@@ -387,7 +383,6 @@ def list_accounts(
     new = option_values.new_table(output_path, data, spec, **how)
     loaded = specs.reading_dates(specs.load(spec), date_format)
     notes: list[str] = []
-    sides: list[SetAside] = []
     found = runs.account_list(
         data,
         loaded,
@@ -396,9 +391,8 @@ def list_accounts(
         as_of=as_of,
         announce=notes.append,
         set_aside=set_aside,
-        asides=sides,
     )
-    aside = runs.write_rows_aside(sides, set_aside_to)
+    aside = runs.write_rows_aside([found.set_aside], set_aside_to)
     path = None if new is None else new.write(found.rows)
 
     def text() -> None:
