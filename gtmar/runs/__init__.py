@@ -8,7 +8,7 @@ from gtmar.runs.calibrate import Calibrated, calibrate
 from gtmar.runs.check import Checkup, Drift, check, drift
 from gtmar.runs.decide import decide, decide_between, decide_on, refresh
 from gtmar.runs.decided import Decided
-from gtmar.runs.explain import Difference, Explanation, difference, explain
+from gtmar.runs.explain import Explanation, explain
 from gtmar.runs.grid import Grid, grid
 from gtmar.runs.inputs import run_or_experiment, spec_of
 from gtmar.runs.leaving import TimeToLeaving, time_to_leaving
@@ -37,6 +37,7 @@ from gtmar.runs.score import (
 from gtmar.runs.segments import BySegment, by_segment
 from gtmar.runs.simplify import Simplified, simplify
 from gtmar.runs.tiers import TierLine, Tiers, tiers_of
+from gtmar.runs.two_specs import Difference, difference
 from gtmar.runs.walk import Walked, walk
 from gtmar.runs.watch import Watched, watch
 

@@ -10,18 +10,15 @@ import numpy as np
 import polars as pl
 
 from gtmar import spec as specs
-from gtmar.data.matrix import load_accounts, part
 from gtmar.data.outcomes import CENTS, canonical_outcomes
 from gtmar.data.prepare import read_for
-from gtmar.data.scan import AccountTable, Source, collect, scan
+from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.data.split import key_expression
 from gtmar.engine.cohorts import cohorts_of
 from gtmar.engine.equal_sizes import with_edges
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.tally import TierEdges
-from gtmar.errors import AccountDataError, JournalError, UsageError
-from gtmar.journal.catalog import Journal
-from gtmar.journal.files import RunFiles
+from gtmar.errors import AccountDataError, UsageError
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import Judge
 from gtmar.plain_data import PlainData, digits
@@ -29,6 +26,7 @@ from gtmar.runs.holdout import looks_at, record_look, whole
 from gtmar.runs.inputs import load, of_day
 from gtmar.runs.results import copies_finding, leak_findings, warnings_of
 from gtmar.runs.score import score
+from gtmar.runs.searched_before import searched_before
 from gtmar.runs.side_by_side import by_day
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import level_of
@@ -51,7 +49,7 @@ if TYPE_CHECKING:
     from gtmar.data.matrix import AccountMatrix, Accounts
     from gtmar.data.scan import Tabular
     from gtmar.runs.inputs import TableOptions
-    from gtmar.spec.model import ScoringSpec, Split
+    from gtmar.spec.model import ScoringSpec
 
 __all__ = [
     "Backtest",
@@ -60,7 +58,6 @@ __all__ = [
     "backtest",
     "captured",
     "columns_of",
-    "in_sample_of",
     "scored_by",
     "spec_of_column",
 ]
@@ -210,7 +207,10 @@ def backtest(
         features = {**candidate.features, **today.features}
         joined = candidate.model_copy(update={"features": features})
     accounts, aside = load(table, joined, **table_options)
-    in_sample = None if spec is None else in_sample_of(accounts, spec, Path(journal), notes, as_of)
+    before = None if spec is None else searched_before(accounts, spec, Path(journal), as_of)
+    in_sample = None if before is None else before.searched > 0
+    if before is not None and before.note is not None:
+        notes.append(before.note)
     matrix = accounts.search
     if candidate is not None and accounts.holdout is not None:
         matrix, in_sample = accounts.holdout, False
@@ -350,70 +350,6 @@ def _tiers(edges: Mapping[str, float], scale: int, top: int) -> dict[str, dict[s
             tiers[name] = {"min": low, "max": ceiling}
             ceiling = low
     return tiers
-
-
-def in_sample_of(
-    accounts: Accounts, spec: ScoringSpec, journal: Path, notes: list[str], as_of: str | None
-) -> bool | None:
-    """Say whether a run of the journal searched these accounts for the spec's weights.
-
-    None where no run is on record, by the spec's lineage or by the table, or its table isn't there
-    to compare ids with.
-    """
-
-    def fingerprint(split: Split) -> str:
-        """Return the fingerprint of ids, outcomes and split that a run with this split has."""
-        dropped = accounts.checked.dropped > 0
-        other = spec.model_copy(update={"split": split})
-        loaded = load_accounts(accounts.table, other, as_of=as_of, drop_unlabelled=dropped)
-        return loaded.outcomes_fingerprint
-
-    try:
-        if spec.lineage is not None:
-            run_id = spec.lineage.run
-        else:
-            with Journal(journal) as opened:
-                runs = opened.query(
-                    "select run_id from runs where kind = 'search' "
-                    "and model = getvariable('model') "
-                    "and outcomes_fingerprint = getvariable('print') order by started_at",
-                    model=spec.model,
-                    print=fingerprint(spec.split),
-                )["run_id"]
-            if runs.is_empty():
-                return None
-            run_id = runs[-1]
-        start = RunFiles(journal, run_id).record("start")
-    except JournalError:
-        return None
-    split = specs.parse(start["spec"], source="the run's spec").split
-    if start["outcomes_fingerprint"] == fingerprint(split):
-        count = start["search_accounts"]
-    else:
-        count = _shared(accounts, start, split)
-    if count is None:
-        return None
-    if count:
-        notes.append(
-            f"In-sample: run {start['run_id']} searched {count:,} of these "
-            f"{accounts.checked.accounts:,} accounts for its weights, so the score looks better on "
-            "them than it is."
-        )
-    return bool(count)
-
-
-def _shared(accounts: Accounts, start: dict[str, Any], split: Split) -> int | None:
-    """Count accounts that a run searched in its own table; None where ids can't be compared."""
-    identifier = accounts.checked.id_column
-    if identifier is None or not Path(start["source"]).exists():
-        return None
-    searched = scan(Source.of_record(start["source"], dict(start["parameters"])))
-    if identifier not in searched.columns:
-        return None
-    key = pl.col(identifier).cast(pl.String)
-    sides = (part(searched.with_text(identifier), identifier, split), accounts.table)
-    old, now = (collect(side, side.frame.select(key).unique()) for side in sides)
-    return now.join(old, on=identifier, how="semi").height
 
 
 def _intervals(

@@ -43,6 +43,7 @@ from gtmar.runs.inputs import (
     spec_of,
 )
 from gtmar.runs.run import run
+from gtmar.runs.searched_before import refuse_searched
 from gtmar.runs.segments import (
     few_valued,
     large_segments,
@@ -53,7 +54,7 @@ from gtmar.runs.segments import (
 )
 from gtmar.runs.session import ended_run, tables_of
 from gtmar.runs.side_by_side import at_equal_sizes, by_date, customers_apart, objectives
-from gtmar.runs.two_specs import refuse_searched, tried_between
+from gtmar.runs.two_specs import tried_between
 from gtmar.stats.interval import level_of
 from gtmar.validation.gates import (
     Gates,

@@ -33,9 +33,10 @@ from gtmar.journal.files import RunFiles, lock_alone, make_folder, open_lock, pa
 from gtmar.objective.objective import Judge, breach
 from gtmar.outputs import place_file, sync_folder
 from gtmar.plain_data import PlainData, digits
-from gtmar.runs.backtest import at_sizes, in_sample_of, scored_by
+from gtmar.runs.backtest import at_sizes, scored_by
 from gtmar.runs.holdout import journal_if_there, record_look
 from gtmar.runs.inputs import load, outcome_end
+from gtmar.runs.searched_before import searched_before
 from gtmar.safe_text import without_credentials
 from gtmar.spec.model import SCORE_UNITS, Guardrail
 from gtmar.stats.interval import Interval
@@ -421,7 +422,8 @@ def _searched(
             end = None
         if end is not None and end < day:
             return False
-    return bool(in_sample_of(accounts, spec, journal, [], options.get("as_of")))
+    before = searched_before(accounts, spec, journal, options.get("as_of"))
+    return before is not None and before.searched > 0
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from gtmar.optimize.search_loop import Limits
 from gtmar.plain_data import PlainData
 from gtmar.runs.explain import Explanation, explained, row_of
 from gtmar.runs.holdout import journal_if_there, shared_note
+from gtmar.runs.holdout_look import HoldoutLook, Looks, look_at_holdout, looks_so_far
 from gtmar.runs.inputs import HoldoutOptions, file_stamps, load, newest_date
 from gtmar.runs.journaled_search import Search
 from gtmar.runs.plan import Plan, constraints_of, pinned, refuse_unfit, search_space_of, vector_of
@@ -41,7 +42,6 @@ from gtmar.runs.run import (
     tried,
 )
 from gtmar.runs.score import scored
-from gtmar.runs.two_specs import HoldoutLook, Looks, look_at_holdout, looks_so_far
 from gtmar.runs.watch import live_history
 from gtmar.runs.weight_change import Incumbent
 from gtmar.spec.ids import form_id
