@@ -89,8 +89,6 @@ class Checked:
     outcomes: OutcomeColumns
     #: Smallest and largest encoded value by term, in 1/10,000ths.
     ranges: dict[str, tuple[int, int]]
-    #: Unknown values by feature that count as its `missing` says; features without any left out.
-    unknowns: dict[str, int]
     #: What is allowed but worth knowing, a sentence each.
     notes: tuple[str, ...]
     #: The table as it was read, without the rows that were set aside.
@@ -213,7 +211,6 @@ def check_contract(
         id_column=identifier,
         outcomes=columns,
         ranges=ranges,
-        unknowns=unknowns,
         notes=(*check.of_rows(*notes, *_unknown_notes(unknowns, rows)), *as_read),
         warnings=(*left_out, *strange),
         reading=as_read,

@@ -208,9 +208,9 @@ class Tables:
         self, folder: str, names: list[str], large: list[str], columns: Sequence[str] | None
     ) -> Rows | ds.Dataset:
         """Return the rows of small files, and of large ones."""
-        from gtmar.journal.schema import SCHEMAS
+        from gtmar.journal.schema import schema_of
 
-        schema = SCHEMAS[folder]()
+        schema = schema_of(folder)
         rows = self._read(folder, names, columns if not large else None)
         if not large:
             return Rows(rows.select(list(columns) if columns else schema.names))
@@ -233,9 +233,9 @@ class Tables:
         """Read files, held against their hashes: some columns at the least."""
         import pyarrow as pa
 
-        from gtmar.journal.schema import SCHEMAS, completed
+        from gtmar.journal.schema import completed, schema_of
 
-        schema = SCHEMAS[folder]()
+        schema = schema_of(folder)
         contents: list[IO[bytes]] = []
         for name in names:
             content = self.index.read(name)
