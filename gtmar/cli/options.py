@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints, is_
 
 import typer
 
-from gtmar.cli.error_boundary import bounded
+from gtmar.cli.error_boundary import within_boundary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -463,7 +463,7 @@ def command(
             together = {name: {each: given.pop(each) for each in b} for name, b in bundles.items()}
             return function(**given, **together)
 
-        inner = bounded(opened)
+        inner = within_boundary(opened)
         inner.__signature__ = inspect.Signature(order)  # type: ignore[attr-defined] # typer reads it
         inner.__annotations__ = {each.name: each.annotation for each in order}
         name = example.split()[0 if group is app else 1]

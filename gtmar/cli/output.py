@@ -36,14 +36,14 @@ __all__ = [
     "announce",
     "complain",
     "data",
-    "finish",
-    "following",
+    "flush_stdout",
     "for_programs",
     "frame",
-    "given",
+    "hide_credentials_of",
     "is_terminal",
     "json_line",
     "number",
+    "print_command",
     "say",
     "say_newest",
     "set_form",
@@ -118,7 +118,7 @@ def for_programs() -> bool:
 _given: list[str] = []
 
 
-def given(locations: Iterable[str]) -> None:
+def hide_credentials_of(locations: Iterable[str]) -> None:
     """Take in what a command was given as locations, whose credentials must not be printed."""
     _given[:] = locations
 
@@ -169,7 +169,7 @@ def unwritable(reason: str) -> OutputError:
     )
 
 
-def finish() -> None:
+def flush_stdout() -> None:
     """Flush stdout, so that nothing fails when the process ends; errors are those of `_write`."""
     if sys.stdout is None:
         return
@@ -229,7 +229,7 @@ def announce(sentence: str) -> None:
     _write(f"{_shown(sentence)}\n", to_errors=True)
 
 
-def following(command: str) -> None:
+def print_command(command: str) -> None:
     """Print the next command, whole on one line, so that it can be copied."""
     shown = _shown(command)
     _write(f"Next: {shown}\n")

@@ -25,8 +25,8 @@ from gtmar.journal.sentences import (
     unimproved,
     verdict,
 )
+from gtmar.metrics.published_ranges import usual_sentences
 from gtmar.metrics.registry import all_metrics
-from gtmar.metrics.usual import usual_sentences
 
 if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal

@@ -24,8 +24,8 @@ from gtmar.errors import GtmarError, NotComparableError
 from gtmar.metrics.registry import all_metrics, metric_column
 from gtmar.objective.objective import Judge
 from gtmar.plain_data import digits
-from gtmar.runs.backtest import captured
-from gtmar.runs.holdout import recorded
+from gtmar.runs.backtest import share_held
+from gtmar.runs.holdout import holdout_parameters
 from gtmar.runs.inputs import of_day
 from gtmar.runs.score import tier_changes
 from gtmar.runs.segments import best_tier, segment_part
@@ -94,7 +94,7 @@ def capture_of(
         rows, of = slice(cohorts.negatives.start, cohorts.positives.stop), "retained accounts"
         amounts = (np.arange(rows.start, rows.stop) >= cohorts.positives.start).astype(np.int64)
     orders = [*(each[rows] if risk else -each[rows] for each in scores), -amounts]
-    start, best, perfect = (captured(order, amounts, GRID.tolist()) for order in orders)
+    start, best, perfect = (share_held(order, amounts, GRID.tolist()) for order in orders)
     if start is None or best is None or perfect is None:
         return None
     return Capture(of=of, accounts=len(amounts), start=start, best=best, perfect=perfect)
@@ -295,7 +295,7 @@ def _tables(
     except GtmarError as err:
         start, accounts = load_tables(run, data, untouched=False)
         return start, accounts, err.message
-    own = recorded(accounts)
+    own = holdout_parameters(accounts)
     if any(own[key] != run["parameters"].get(key) for key in _SAME_HOLDOUT if key in own):
         start, accounts = load_tables(run, data, untouched=False)
         return start, accounts, f"{own['holdout_source']} is another table by now."

@@ -15,7 +15,7 @@ from gtmar.errors import AccountDataError, SpecError, UsageError, culprits, near
 from gtmar.html import table as html_table
 from gtmar.plain_data import PlainData, digits
 from gtmar.runs.inputs import newest_date
-from gtmar.runs.score import CARRIED, score_table, stamped
+from gtmar.runs.score import CARRIED, score_table, with_spec_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,7 +163,7 @@ def account_list(
     first = _with_reasons(ranked.head(most), scored, spec)
     if announce is not None and (past := _past(first, ends, spec)) is not None:
         announce(past)
-    rows = stamped(first.select(*identity, *own, "reasons"), spec)
+    rows = with_spec_stamp(first.select(*identity, *own, "reasons"), spec)
     return AccountList(
         source=table.source,
         model=spec.model,

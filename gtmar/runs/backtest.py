@@ -22,12 +22,12 @@ from gtmar.errors import AccountDataError, UsageError
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import Judge
 from gtmar.plain_data import PlainData, digits
-from gtmar.runs.holdout import looks_at, record_look, whole
+from gtmar.runs.holdout import count_looks, record_look, without_holdout
 from gtmar.runs.inputs import load, of_day
 from gtmar.runs.results import copies_finding, leak_findings, warnings_of
 from gtmar.runs.score import score
 from gtmar.runs.searched_before import searched_before
-from gtmar.runs.side_by_side import by_day
+from gtmar.runs.side_by_side import date_parts
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import level_of
 from gtmar.validation.intervals import (
@@ -54,11 +54,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Backtest",
     "BacktestDate",
-    "at_sizes",
     "backtest",
-    "captured",
-    "columns_of",
+    "candidate_at_sizes",
+    "only_columns",
     "scored_by",
+    "share_held",
     "spec_of_column",
 ]
 
@@ -201,7 +201,7 @@ def backtest(
             hint="--score-column current_health",
         )
     if candidate is None:
-        joined = whole(today)
+        joined = without_holdout(today)
     else:
         # Today's score as one feature more, so that both are loaded at once.
         features = {**candidate.features, **today.features}
@@ -221,10 +221,12 @@ def backtest(
         notes.append("The candidate may have been searched on these very accounts.")
     today = _edged(matrix, today)
     scored, evaluator = scored_by(matrix, today)
-    other = None if candidate is None else at_sizes(scored, scored_by(matrix, candidate)[0])
+    other = (
+        None if candidate is None else candidate_at_sizes(scored, scored_by(matrix, candidate)[0])
+    )
     panel = Panel.of(matrix, scored, other)
     level, intervals = _intervals(panel, candidate, accounts, Path(journal), notes)
-    own = None if spec is None else (columns_of(matrix, spec), spec)
+    own = None if spec is None else (only_columns(matrix, spec), spec)
     judged = None if own is None else reliability(*own, level=level)
     weights = [term.weight for term in today.terms]
     days = _by_date(matrix, today, candidate, level)
@@ -259,9 +261,9 @@ def _by_date(
 ) -> tuple[BacktestDate, ...]:
     """Take a few metrics on each date that has rows; nothing of a table of one date."""
     found = []
-    for day, rows in by_day(matrix):
+    for day, rows in date_parts(matrix):
         one = scored_by(rows, today)[0]
-        two = None if candidate is None else at_sizes(one, scored_by(rows, candidate)[0])
+        two = None if candidate is None else candidate_at_sizes(one, scored_by(rows, candidate)[0])
         intervals = uncertainty(Panel.of(rows, one, two), level=level, metrics=BY_DATE)
         found.append(BacktestDate(day, rows.distinct, intervals))
     return tuple(found)
@@ -363,7 +365,7 @@ def _intervals(
     if candidate is None or accounts.holdout is None:
         return 0.95, uncertainty(panel)
     fingerprint, comparison = accounts.outcomes_fingerprint, specs.spec_id(candidate)
-    looks = looks_at(journal, fingerprint, comparison)
+    looks = count_looks(journal, fingerprint, comparison)
     level = level_of(looks)
     intervals = uncertainty(panel, level=level)
     judge = Judge.of(candidate)
@@ -386,7 +388,7 @@ def _intervals(
     return level, intervals
 
 
-def columns_of(matrix: AccountMatrix, spec: ScoringSpec) -> AccountMatrix:
+def only_columns(matrix: AccountMatrix, spec: ScoringSpec) -> AccountMatrix:
     """Return a matrix with the columns that a spec reads, and no others."""
     names = [term.name for term in spec.terms]
     columns = tuple(matrix.columns[matrix.names.index(name)] for name in names)
@@ -395,19 +397,19 @@ def columns_of(matrix: AccountMatrix, spec: ScoringSpec) -> AccountMatrix:
 
 def _edged(matrix: AccountMatrix, spec: ScoringSpec) -> ScoringSpec:
     """Return a spec whose tiers have edges: its own, or those of its rule on these accounts."""
-    return spec if spec.has_edges else with_edges(spec, columns_of(matrix, spec))
+    return spec if spec.has_edges else with_edges(spec, only_columns(matrix, spec))
 
 
 def scored_by(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[Scored, LocalEvaluator]:
     """Score the accounts by a spec that reads some of the matrix's columns."""
     spec = _edged(matrix, spec)
-    evaluator = LocalEvaluator(columns_of(matrix, spec), spec)
+    evaluator = LocalEvaluator(only_columns(matrix, spec), spec)
     scores = evaluator.scores([term.weight for term in spec.terms]).astype(np.intp)
     edges = TierEdges.of(spec)
     return Scored(scores, edges.tiers_of(scores), edges.tiers, edges.risk), evaluator
 
 
-def at_sizes(today: Scored, candidate: Scored) -> Scored:
+def candidate_at_sizes(today: Scored, candidate: Scored) -> Scored:
     """Return a candidate's score with tiers of the sizes that today's have, best to best."""
     turned = candidate.places if today.risk == candidate.risk else -candidate.places
     cut = at_sizes_of(today, turned)
@@ -421,16 +423,16 @@ def _curve(
     cohorts, best_first = cohorts_of(matrix), scored.places if scored.risk else -scored.places
     labelled = slice(cohorts.negatives.start, cohorts.positives.stop)
     lost = np.arange(labelled.start, labelled.stop) < cohorts.negatives.stop
-    missed = captured(-best_first[labelled], lost, SHARES)
+    missed = share_held(-best_first[labelled], lost, SHARES)
     held = None
     if matrix.start is not None:
-        held = captured(best_first[cohorts.paying], matrix.start[cohorts.paying], SHARES)
+        held = share_held(best_first[cohorts.paying], matrix.start[cohorts.paying], SHARES)
     none = (None,) * len(SHARES)
     curves = (none if curve is None else curve.tolist() for curve in (held, missed))
     return tuple(zip(SHARES, *curves, strict=True))
 
 
-def captured(
+def share_held(
     order: NDArray[np.number], amounts: NDArray[np.generic], shares: Sequence[float]
 ) -> NDArray[np.float64] | None:
     """Return what part of the amounts the first accounts hold; None where there is no amount.

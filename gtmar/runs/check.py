@@ -27,7 +27,7 @@ from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective.objective import Judge
 from gtmar.plain_data import PlainData
-from gtmar.runs.holdout import both, whole
+from gtmar.runs.holdout import read_both, without_holdout
 from gtmar.runs.inputs import ReadOptions, load, refuse_unknown_options
 from gtmar.runs.results import copies_finding, leaks_of, limit_findings, order_findings
 from gtmar.runs.score import score, write_rows_aside
@@ -430,7 +430,7 @@ def _auc(
     try:
         if not OutcomeColumns.found(spec.outcomes, table.columns).has("retained", "churned"):
             return None
-        matrix = load_accounts(table, whole(spec), **options).search
+        matrix = load_accounts(table, without_holdout(spec), **options).search
     except AccountDataError:
         # Outcomes that break the contract; of features the shifts have said so.
         return None
@@ -454,9 +454,9 @@ def shifts_between(
     last, both numbers of accounts, `Drift.leaving`, and what was set aside of either table. The
     columns that the spec reads are held in memory, of both tables.
     """
-    (before, one, left), (after, two, right) = both(
-        lambda: _read(reference, spec, as_of[0], set_aside),
-        lambda: _read(now, spec, as_of[1], set_aside),
+    (before, one, left), (after, two, right) = read_both(
+        lambda: _values_and_score(reference, spec, as_of[0], set_aside),
+        lambda: _values_and_score(now, spec, as_of[1], set_aside),
     )
     shifts = []
     accounts = {"accounts": (one, two)} if (one, two) != (before.height, after.height) else {}
@@ -479,7 +479,7 @@ def shifts_between(
 _SCORE, _PROBABILITY = "\x00score", "\x00probability"
 
 
-def _read(
+def _values_and_score(
     table: AccountTable, spec: ScoringSpec, as_of: str | None, set_aside: float | None
 ) -> tuple[pl.DataFrame, int, SetAside]:
     """Return each feature's values by its name, numbers or texts as its encoder reads them.

@@ -13,9 +13,14 @@ from gtmar.engine.equal_sizes import tier_sizes
 from gtmar.errors import UsageError
 from gtmar.journal.sentences import Seen, old_customers, worse
 from gtmar.plain_data import PlainData
-from gtmar.runs.holdout import compared_on, record_look
+from gtmar.runs.holdout import comparisons_on, record_look
 from gtmar.runs.searched_before import refuse_searched
-from gtmar.runs.side_by_side import at_equal_sizes, customers_apart, measured_at_sizes, objectives
+from gtmar.runs.side_by_side import (
+    at_equal_sizes,
+    both_objectives,
+    customers_apart,
+    measured_at_sizes,
+)
 from gtmar.runs.two_specs import on_record
 from gtmar.runs.weight_change import MetricChange, metric_changes
 from gtmar.stats.interval import level_of, reading_of
@@ -104,7 +109,7 @@ def looks_so_far(
 ) -> Looks:
     """Say how often the holdout was looked at; errors are those of `look_at_holdout`."""
     holdout, held = _held_out(accounts)
-    seen = compared_on(journal, held.outcomes_fingerprint)
+    seen = comparisons_on(journal, held.outcomes_fingerprint)
     new = _comparison(accounts, spec, changed, judge, journal) not in seen
     return Looks(len(seen), new, holdout.distinct)
 
@@ -142,14 +147,14 @@ def look_at_holdout(
     holdout, held = _held_out(accounts)
     unknown = refuse_searched(journal, accounts, spec, spec)
     old, new = ([term.weight for term in each.terms] for each in (spec, changed))
-    seen = compared_on(journal, held.outcomes_fingerprint)
+    seen = comparisons_on(journal, held.outcomes_fingerprint)
     comparison = _comparison(accounts, spec, changed, judge, journal)
     looks = len({*seen, comparison})
     level, outcomes = level_of(looks), held.checked.outcomes
     intervals = uncertainty(panel_of(holdout, spec, old, new), level=level)
     sizes = tier_sizes(holdout, spec, old)
     ends = [measured_at_sizes(holdout, spec, each, sizes, outcomes) for each in (old, new)]
-    before, after = objectives(judge, holdout, spec, old, new)
+    before, after = both_objectives(judge, holdout, spec, old, new)
     gain: Interval | None = intervals.gain.get(judge.name)
     apart = customers_apart(accounts, spec, judge, old, new, as_of=as_of, level=level)
     shown = Seen(

@@ -45,11 +45,11 @@ __all__ = [
     "Plan",
     "constraints_of",
     "given_at_start",
-    "pinned",
     "refuse_unfit",
     "refuse_unknown",
     "search_space_of",
     "vector_of",
+    "with_locked_weights",
 ]
 
 DEFAULT_PROPOSER = "learned"
@@ -321,7 +321,7 @@ def refuse_unfit(spec: ScoringSpec, weights: Mapping[str, int]) -> None:
         specs.reweighed(spec, weights)
 
 
-def pinned(spec: ScoringSpec, locked: Collection[str]) -> ScoringSpec:
+def with_locked_weights(spec: ScoringSpec, locked: Collection[str]) -> ScoringSpec:
     """Return a spec in which some weights have no other value within their bounds.
 
     `SpecError` where a name is no weight.

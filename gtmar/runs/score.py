@@ -44,8 +44,8 @@ __all__ = [
     "score",
     "score_table",
     "scored",
-    "stamped",
     "tier_changes",
+    "with_spec_stamp",
     "write_rows_aside",
     "write_table",
 ]
@@ -174,7 +174,7 @@ def scored(
     flags = [flag.alias(f"{_FLAG}{name}") for name, flag in flag_values(spec, table.schema).items()]
     frame = table.frame.select(*identity, *weighted, *carried, *flags)
     if combination is not None:
-        frame = frame.with_columns(**_lines(spec, combination))
+        frame = frame.with_columns(**_combination_lines(spec, combination))
     frame = frame.with_columns(
         (pl.sum_horizontal([*points, *lines]) + spec.base * VALUE_UNITS).alias(_RAW)
     ).with_columns(
@@ -199,7 +199,7 @@ def scored(
     return collect(table, result)
 
 
-def _lines(spec: ScoringSpec, combination: Combination) -> dict[str, pl.Expr]:
+def _combination_lines(spec: ScoringSpec, combination: Combination) -> dict[str, pl.Expr]:
     """Return what groups, redistribution and vetoes add to the points, in 1/10,000ths, by line."""
     terms = spec.terms
     sums = [
@@ -210,7 +210,7 @@ def _lines(spec: ScoringSpec, combination: Combination) -> dict[str, pl.Expr]:
     return combination.parts(sums, [term.weight for term in terms], flags)
 
 
-def stamped(scored: pl.DataFrame, spec: ScoringSpec) -> pl.DataFrame:
+def with_spec_stamp(scored: pl.DataFrame, spec: ScoringSpec) -> pl.DataFrame:
     """Say in every row of a table that is kept by what it was scored, and on which day (UTC)."""
     stamp = zip(_STAMP, (specs.spec_id(spec), datetime.now(UTC).date()), strict=True)
     return scored.with_columns(pl.lit(value).alias(name) for name, value in stamp)
@@ -351,7 +351,7 @@ def changed_since(
         "previous_tier",
         reason=pl.Series(reasons, dtype=pl.String),
     )
-    return stamped(found, spec)
+    return with_spec_stamp(found, spec)
 
 
 def _reason(row: dict[str, Any], points: list[str]) -> str:

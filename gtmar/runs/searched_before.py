@@ -15,7 +15,7 @@ from gtmar.data.split import key_expression
 from gtmar.errors import AccountDataError, JournalError, UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
-from gtmar.runs.holdout import declared_window, values_read
+from gtmar.runs.holdout import declared_window, identifying_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -102,7 +102,9 @@ def _seen_by(start: dict[str, Any], accounts: Accounts, spec: ScoringSpec) -> in
             return 0
         if window is None:
             # As for the table that is searched here: other values may be another window.
-            columns = [n for n in values_read(later, spec) if table.schema.get(n) == held.schema[n]]
+            columns = [
+                n for n in identifying_columns(later, spec) if table.schema.get(n) == held.schema[n]
+            ]
     old = _keys(part(table, identifier, _split_of(start)), identifier, columns)
     now = _keys(held, identifier, columns)
     return now.join(old, on=now.columns, how="semi", nulls_equal=True).height

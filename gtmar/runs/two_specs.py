@@ -21,7 +21,7 @@ from gtmar.journal.lookup import Reference, checkout, measured_as, resolve
 from gtmar.metrics.metric import basis_note
 from gtmar.objective.objective import Judge
 from gtmar.plain_data import PlainData
-from gtmar.runs.holdout import journal_if_there, recorded, whole
+from gtmar.runs.holdout import holdout_parameters, journal_if_there, without_holdout
 from gtmar.runs.inputs import HoldoutOptions, load, newest_date, refuse_unknown_options
 from gtmar.runs.run import try_weights
 from gtmar.runs.score import tier_changes
@@ -193,7 +193,9 @@ def _at_equal_sizes(
     if one.orientation != two.orientation:
         return None
     try:
-        first, second = (load_accounts(table, whole(spec), as_of=as_of) for spec in (one, two))
+        first, second = (
+            load_accounts(table, without_holdout(spec), as_of=as_of) for spec in (one, two)
+        )
     except AccountDataError:
         return None
     old, new = ([term.weight for term in spec.terms] for spec in (one, two))
@@ -281,7 +283,7 @@ def tried_between(
     refuse_unknown_options(table_options, HoldoutOptions)
     start, changed = joined(against, candidate)
     if table_options.get("holdout_file") is not None:
-        start, changed = whole(start), whole(changed)
+        start, changed = without_holdout(start), without_holdout(changed)
     elif not start.split.holdout:
         raise UsageError(
             "no account is held out: the candidate's split has a holdout of 0, so that a search "
@@ -334,7 +336,7 @@ def on_record(
             features=accounts.features_fingerprint,
             objective=objective,
         ).to_dicts()
-    name, later = "holdout_outcomes_fingerprint", recorded(accounts)
+    name, later = "holdout_outcomes_fingerprint", holdout_parameters(accounts)
     for row in rows:
         then = dict(row["parameters"]).get(name)
         if dict(row["weights"]) == changed.weights and then == later.get(name):

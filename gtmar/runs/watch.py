@@ -31,7 +31,7 @@ from gtmar.runs.inputs import (
     tables_by_date,
 )
 from gtmar.runs.kept_scores import Live, measure, measurements, score_store
-from gtmar.runs.leaving import before_leaving, leaving_of
+from gtmar.runs.leaving import before_leaving, follow_scored
 from gtmar.runs.score import score
 from gtmar.spec.model import Guardrail
 from gtmar.validation.psi import shift_of_numbers
@@ -363,4 +363,4 @@ def _leaving(
     frames = [
         each.frame().select("account", "score", "tier", day=pl.lit(each.day)) for each in lives
     ]
-    return leaving_of(pl.concat(frames), spec, tables) if frames else None
+    return follow_scored(pl.concat(frames), spec, tables) if frames else None

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from gtmar.metrics.published_ranges import USUAL, usual_sentences
 from gtmar.metrics.registry import all_metrics
-from gtmar.metrics.usual import USUAL, usual_sentences
 
 TOTALS = {"nrr_by_tier": 1.034, "grr_by_tier": 0.91, "logo_retention_by_tier": 0.8}
 

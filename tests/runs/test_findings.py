@@ -23,7 +23,7 @@ from gtmar.journal.files import RunFiles
 from gtmar.journal.sentences import unimproved
 from gtmar.report import run_page
 from gtmar.runs.results import findings_in
-from gtmar.runs.segments import segmented
+from gtmar.runs.segments import with_segments
 from gtmar.runs.session import ended_run
 from gtmar.validation.gates import Gates, Verdict
 
@@ -175,7 +175,7 @@ def test_a_run_from_before_copies_were_drawn_together_is_done_again_as_it_was(
     assert runs.replay(found.run_id, data=table, journal=tmp_path / "j").identical
     # Its segments are of the accounts that it held out, and of no others.
     session = ended_run(found.run_id, tmp_path / "j", table)
-    parts = segmented(session.accounts, session.spec, ["has_saved"], as_of=None)
+    parts = with_segments(session.accounts, session.spec, ["has_saved"], as_of=None)
     assert parts.outcomes_fingerprint == session.accounts.outcomes_fingerprint
     assert parts.search.accounts == session.accounts.search.accounts
 
