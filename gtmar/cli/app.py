@@ -53,7 +53,7 @@ _SUBGROUPS = {"spec": spec_app, "journal": journal_app, "export": export_app}
 class _LateCommands(MutableMapping[str, Any]):
     """All commands by name, each imported and made into one when it is asked for.
 
-    To make all of them takes a tenth of what an answer may take.
+    Making all of them would take a tenth of the time that an answer may take.
     """
 
     def __init__(self) -> None:

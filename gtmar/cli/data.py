@@ -38,7 +38,7 @@ Keep = Annotated[
 ]
 #: Exit code where a feature tells the outcome, as for a table that breaks the contract.
 _LEAKS = 3
-#: A finding that is no error: what the spec was made on has moved.
+#: Exit code of a finding that is no error: the accounts are spread otherwise than they were.
 _MOVED = 10
 
 

@@ -123,7 +123,7 @@ def _has_screen() -> bool:
 
 @contextmanager
 def _browser_opener() -> Iterator[Callable[[str], None]]:
-    """Give what opens an address in a browser without naming it to other users of the machine.
+    """Give a function that opens an address in a browser, hidden from the machine's other users.
 
     A browser's command line can be read by all of them; so it gets a file that they can't read.
     """

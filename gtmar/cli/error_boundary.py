@@ -200,7 +200,7 @@ def within_boundary(command: Callable[P, output.Answer | None]) -> Callable[P, N
 def _warnings_as_notes(answers: bool, *, as_json: bool) -> Iterator[None]:
     """Print what readers of journals and specs warn of as a note on stderr, once each.
 
-    Where the command's answer is the journal's and leaves out what is damaged, it ends in 5.
+    A command that answers from a journal exits with 5 where damaged files were left out.
     """
     shown: set[str] = set()
     partial = False
@@ -292,7 +292,7 @@ def _errors_as_exits(*, as_json: bool) -> Iterator[None]:
 
 @contextmanager
 def _until_the_reader_goes() -> Iterator[None]:
-    """Print no more once who reads has gone, as with `| head`: the exit code is as it would be."""
+    """Stop printing once the reader of stdout is gone, as with `| head`; the exit code stays."""
     try:
         yield
     except (BrokenPipeError, SystemExit) as err:
@@ -304,7 +304,7 @@ def _until_the_reader_goes() -> Iterator[None]:
 
 @contextmanager
 def _help_errors_worded() -> Iterator[None]:
-    """Word what typer's own printing, of help, runs into; commands have been within already."""
+    """Word errors of printing help, which typer does outside of any command's boundary."""
     try:
         yield
     except BrokenPipeError:
@@ -341,7 +341,7 @@ def _worded(err: BaseException) -> GtmarError:
     if isinstance(err, RecursionError):
         return ResourceError("something given is nested too deeply to be worked on")
     if isinstance(err, OSError) and err.errno is not None:
-        # Our own files are worded where they are opened; what is left are a machine's troubles.
+        # Errors of our own files are worded where they are opened; these are of the machine.
         if err.filename is not None:
             return ResourceError(f'"{os.fsdecode(err.filename)}": {err.strerror}')
         if err.errno in _NO_ROOM:

@@ -167,7 +167,7 @@ def _print_packing(found: Compaction) -> None:
 
 
 _FORMATS = ("jsonl",)
-#: Kinds of things without a column that an import names, the most frequent first.
+#: Fields without a column in the journal that an import lists, the most frequent first.
 _NAMED = 5
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WHY", "ChosenCommand", "free_path", "next_command", "print_next", "table_options_of"]
 
-#: Stands for a reason that only people know.
+#: Placeholder for the reason, which only a person can give.
 WHY = "why it goes live"
 
 #: The command line that is running; None where code calls what commands print.
@@ -109,7 +109,7 @@ def _kept(context: Any, parameter: TyperOption) -> object:
         return None
     same = any(each.name == name and each.opts == parameter.opts for each in context.command.params)
     source = context.get_parameter_source(name)
-    # What the environment says, it says to the next command as well.
+    # A value from the environment is there for the next command, too.
     given = source is not None and source.name == "COMMANDLINE"
     return context.params[name] if same and given else None
 

@@ -42,7 +42,7 @@ journal_app = _group("journal", "Export, import, compact and publish the journal
 export_app = _group("export", "Write a score for other systems: SQL, dbt, MLflow.")
 
 
-# ---- what a shell offers after a tab: nothing is opened that a name of a file tells already ----
+# ---- shell completion: by names of files, without opening them where these suffice ----
 
 
 def _offered(options: Iterable[str], incomplete: str) -> list[str]:
@@ -373,7 +373,7 @@ class RepeatOptions(TypedDict):
     quiet: Quiet
 
 
-#: What these options are where they are not given; others are None, flags False.
+#: Defaults of options in bundles; of others it is None, of flags False.
 _DEFAULTS = {
     "engine": "local",
     "journal": DEFAULT_JOURNAL,

@@ -65,14 +65,14 @@ _TONES: dict[str, Tone] = {
     "blocked": "warning",
 }
 
-#: Between two columns, and what it may shrink to before rows become blocks of lines.
+#: Blanks between two columns, the most first; where the fewest are too many, rows become blocks.
 _GAPS = (3, 2, 1)
-#: A word is shortened to this at the least; a number, a run's name, a verdict never is.
+#: No word is shortened below this width.
 _SHORTEST = 12
 #: Columns up to this wide are whole in a query's result, RUN/EXP among them; least width that a
 #: longer text is wrapped to there.
 _WHOLE, _WRAPPED = 33, 20
-#: Words that nobody can do with in part: numbers and dates, runs and experiments, verdicts.
+#: Words that are never shortened: numbers and dates, runs and experiments, verdicts.
 _ENTIRE = re.compile(
     r"[(\[]?[-+]?[\d.,:/%+-]+(e[-+]?\d+)?[%)\],;.]*|r\d{8}-\d{6}-[0-9a-f]{6}(/\w+)?[,;.]?|[A-Z_]{3,}[,;.]?"
 )
@@ -140,8 +140,8 @@ def is_terminal(stream: TextIO | None) -> bool:
 def _write(content: str, *, to_errors: bool = False) -> None:
     """Write to stdout, or to stderr; the only place that does.
 
-    `OutputError` where stdout can't be written, `BrokenPipeError` where its reader has gone. What
-    can't be told on stderr is lost: nobody could be told.
+    `OutputError` where stdout can't be written, `BrokenPipeError` where its reader has gone. A
+    message that stderr doesn't take is dropped.
     """
     stream = sys.stderr if to_errors else sys.stdout
     if stream is None:

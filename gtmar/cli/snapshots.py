@@ -33,7 +33,7 @@ _Recipe = Annotated[Path, typer.Argument(help="Recipe, a YAML file.")]
 _Memory = Annotated[
     str | None, typer.Option(help="Memory to use, as 4GB; the rest goes to temporary files.")
 ]
-#: What doesn't add up, or contradicts itself, as for a table that breaks the contract.
+#: Exit code where sums differ or a contradiction has no rule, as for a broken data contract.
 _UNSOUND = 3
 
 

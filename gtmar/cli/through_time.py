@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["print_leaving", "walk", "watch"]
 
-#: What a timer's script sees: beyond chance worse, or nothing to tell by yet.
+#: Exit codes by verdict, for the script of a timer.
 _EXITS = {"holds": 0, "worse": 10, "unknown": 11}
 #: Measured dates that are shown; --json has all.
 _SHOWN = 12

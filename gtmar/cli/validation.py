@@ -29,7 +29,7 @@ NewFolder = Annotated[Path | None, typer.Option("-o", "--output", help="New fold
 Note = Annotated[str | None, typer.Option(help="Why.")]
 #: Exit codes of the decisions that put nothing forward, which are no errors.
 _CODES = {"KEEP_INCUMBENT": 10, "UNVERIFIED": 11}
-#: That of a score that ranks worse than a coin.
+#: Exit code of a score that ranks worse than chance.
 _TURNED = 10
 
 

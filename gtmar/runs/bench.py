@@ -107,7 +107,7 @@ class Track:
             expected=experiments,
             by_rule=True,
         )
-        # Machine code is what is timed: it is waited for.
+        # Machine code is what is timed, so wait for it.
         if evaluator.compile():
             MACHINE_CODE.compile()
         plan = Plan(limits=Limits(experiments))

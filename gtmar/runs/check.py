@@ -206,7 +206,7 @@ def _made_of(text: str) -> list[str]:
         sources = json.loads(text)
         return [_source_words(name, source) for name, source in sources.items()]
     except (ValueError, TypeError, AttributeError, KeyError):
-        # Somebody else's file; who made it says nothing that can be read.
+        # Another tool's file, whose metadata has another form.
         return []
 
 

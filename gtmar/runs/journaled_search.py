@@ -206,7 +206,7 @@ class Search:
         """
         self._began = began = time.perf_counter()
         plan, memory = self.plan, self.plan.memory
-        # The words of a person stand in the rows that are hers.
+        # Author and note of a person's change stand in its row; of a search, in the start record.
         author, note = (None, None) if plan.kind == "search" else (plan.author, plan.note)
         shared = {
             "run_id": writer.run_id,
@@ -297,8 +297,8 @@ class Search:
 
     def _finish(self, climb: Climb, writer: RunWriter, state: str, seconds: float) -> RunResult:
         best = experiment_id(climb.incumbent)
-        # A look at the holdout makes it a little less unseen: a person's change that was not kept
-        # isn't worth one.
+        # Each look makes the holdout less unseen: a person's change that was not kept isn't
+        # measured there.
         looks = self.plan.kind == "search" or climb.incumbent > 0
         found = self._spec_of(climb.weights)
         fitted, checked = self._calibration(found, looks=looks)
@@ -325,7 +325,7 @@ class Search:
             "holdout_baseline_metrics": _json(looked.get("baseline_metrics")),
             "holdout_best_metrics": _json(looked.get("metrics")),
             "equal_sizes": _json(sized),
-            # There in any case: files of one set of columns are read at once.
+            # Always written: files that have the same columns are read at once.
             "customers": _json(customers or None),
             "by_date": _json(dated),
         }
@@ -573,10 +573,10 @@ _MEASURED_AFTER = 1.0
 
 
 class Ledger:
-    """What a run has judged and not yet written: measured in one query, handed to the journal.
+    """Steps that a run has judged and not yet journaled; they are measured in one query.
 
-    To decide takes the objective alone; `measure` gives the full metrics of many rows of sums at
-    once. `shared` is what `experiment_rows` takes that is the same in all rows of the run.
+    A decision needs the objective alone; `measure` gives all metrics of many rows of sums at once.
+    `shared` is what `experiment_rows` takes that is the same in all rows of the run.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A seeded search, warm by what the journal knows, and one change that a person proposes."""
+"""A seeded search, started warm from the journal, and one change that a person proposes."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def run(
     accounts, aside = load(table, spec, spec_file=spec_file, memory=engine.memory, **table_options)
     announce = announce or _keep_quiet
     checked = accounts.checked
-    # What is a warning stands beside the result.
+    # Warnings are shown with the result.
     reading = [each for each in checked.reading if each not in checked.warnings]
     for sentence in (*aside, *reading, *shared_account_notes(accounts)):
         announce(sentence)
@@ -146,7 +146,7 @@ def run(
         search = Search(
             accounts, spec, judge, plan, watch=watch, evaluator=evaluator, announce=announce
         )
-        # What else was found stands beside the result.
+        # Other findings are shown with the result.
         for sentence in warnings_of(f for f in search.findings if f.kind == "limit"):
             announce(sentence)
         return run_and_journal(search, journal)
@@ -166,7 +166,7 @@ def spec_as_asked(
 
 
 def _keep_quiet(_sentence: str) -> None:
-    """Tell nobody."""
+    """Ignore a sentence."""
 
 
 def run_and_journal(search: Search, journal: str | Path) -> RunResult:
@@ -290,7 +290,7 @@ def recall_memory(
     with journal_if_there(journal) as opened:
         if opened is None:
             return None
-        # Of their rows alone all weights are read.
+        # Weights are read of these runs alone.
         on_table = opened.query(
             "select run_id from runs where outcomes_fingerprint = getvariable('outcomes')",
             columns=(),

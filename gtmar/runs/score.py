@@ -308,7 +308,7 @@ def changed_since(
     table = table.with_text(key if key in table.columns else escaped)
     before = collect(table, table.frame)
     if table.source.lower().endswith(".csv"):
-        # What was written for spreadsheets is read as it was before.
+        # Undo the apostrophes that were written for spreadsheets.
         before = safe_text.from_spreadsheet(before)
     lacking = [name for name in (key, "score", "tier") if name not in before.columns]
     if lacking or key == "score":

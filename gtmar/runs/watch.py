@@ -1,7 +1,7 @@
 """Watching what is live: keep its scores by date, and hold them against what became of accounts.
 
-Made for a timer. A run that is killed is done again by the next one: what is kept stays, and each
-date is measured once.
+Meant to be started by a timer. The next start goes on where one was killed: scores that are kept
+stay, and each date is measured once.
 """
 
 from __future__ import annotations

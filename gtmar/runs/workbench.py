@@ -1,4 +1,4 @@
-"""One table and one spec kept in memory, for a person who moves weights and looks what they do.
+"""One table and one spec kept in memory: a person moves weights and sees at once what that does.
 
 The page of `gtmar desk` and a notebook ask the same object; it measures as `try` does.
 """
@@ -154,9 +154,9 @@ def _refusal(spec: ScoringSpec, row: Mapping[str, Any], weights: dict[str, int])
     return None
 
 
-#: Accounts from which on machine code counts, as soon as it is there; below, numpy is fast enough.
+#: Accounts from which on machine code is used once it is loaded; below, numpy is fast enough.
 _COMPILED_FROM = 100_000
-#: Weights that a person drags past in an hour, about.
+#: Candidates that a person measures in an hour, about.
 _EXPECTED = 10_000
 
 
@@ -566,7 +566,7 @@ class Workbench:
     def changed(self) -> bool:
         """Whether the table's files aren't what they were; asked again after half a second.
 
-        Of frames, and of addresses of other machines, nobody can tell.
+        Frames and addresses of other machines can't be checked.
         """
         if not self._changed and time.monotonic() - self._asked_at > _ASKED_AGAIN:
             self._ask_again()

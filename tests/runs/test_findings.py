@@ -256,7 +256,7 @@ def test_weights_that_change_nothing_and_weights_that_can_not_move(tmp_path: Pat
 
 @pytest.mark.slow
 def test_backtest_says_that_the_spec_was_searched_on_these_accounts(tmp_path: Path) -> None:
-    table = table_of(900)
+    table = table_of(900).with_columns(account_id=1_000 + pl.int_range(pl.len()))
     table.write_parquet(tmp_path / "a.parquet")
     journal = tmp_path / "j"
     found = runs.run(tmp_path / "a.parquet", EXAMPLE, limits=LIMITS, journal=journal)
@@ -268,6 +268,11 @@ def test_backtest_says_that_the_spec_was_searched_on_these_accounts(tmp_path: Pa
     # Fewer of the same accounts are still the same accounts.
     part = runs.backtest(table.head(500), spec=found.spec, journal=journal)
     assert part.in_sample is True
+    # So are ids that a tool wrote as 1000.0, as pandas does where one is unknown.
+    floats = table.head(500).with_columns(pl.col("account_id").cast(pl.Float64))
+    again = runs.backtest(floats, spec=found.spec, journal=journal)
+    assert again.notes[0] == part.notes[0]
+    assert again.in_sample is True
     later = runs.backtest(
         table_of(900, seed=8).with_columns(account_id="b" + pl.col("account_id").cast(pl.String)),
         spec=found.spec,
