@@ -475,8 +475,7 @@ def grid(
 
 def _print_grid(found: Grid, written: str | Path | None, files: tuple[Path, Path]) -> None:
     """Print the cells, one a line."""
-    heads = {"logo_retention": "logos kept", "nrr": "NRR", "mrr": "MRR"}
-    shown = [name for name in heads if name in found.cells.columns]
+    shown = [n for n in ("logo_retention", "nrr", "mrr") if n in found.cells.columns]
 
     def worded(name: str, value: float | None) -> str:
         if value is None:
@@ -493,7 +492,7 @@ def _print_grid(found: Grid, written: str | Path | None, files: tuple[Path, Path
         )
         for row in found.cells.to_dicts()
     ]
-    head = [*found.models, "cell", "accounts", "share", *(heads[name] for name in shown)]
+    head = [*found.models, "cell", "accounts", "share", *(output.HEADS[name] for name in shown)]
     table(head, lines, title=f"{some(found.accounts, 'account')} of {found.source}")
     say_newest(found.newest)
     if found.unmeasured is not None:

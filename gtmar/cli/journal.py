@@ -11,7 +11,7 @@ from gtmar.cli import option_values, output
 from gtmar.cli import options as a
 from gtmar.cli.next_step import WHY, free_path, next_command, print_next
 from gtmar.cli.options import app, journal_app
-from gtmar.cli.output import Answer, say, some, table, text
+from gtmar.cli.output import HEADS, Answer, say, some, table, text
 from gtmar.errors import UsageError
 from gtmar.sql_sandbox import DEFAULT_SECONDS, memory_of
 
@@ -411,7 +411,7 @@ def _print_all(found: Review) -> None:
     columns += ["nrr", "grr", "arpa"] if money else []
     tiers = [[_in_percent(c, row[c]) for c in columns] for row in found.tiers]
     title = "Tiers by each score's own edges, on the accounts searched"
-    headings = {**_HEADINGS, "accounts": found.counted}
+    headings = {**HEADS, "accounts": found.counted}
     table([headings.get(c, c) for c in columns], tiers, title=title)
     if found.resized:
         say(found.resized)
@@ -478,7 +478,7 @@ def sized_table(
         [
             "tier",
             counted,
-            *(_HEADINGS[x] + marked(f"{x}_by_tier", basis)[len(f"{x}_by_tier") :] for x in shown),
+            *(HEADS[x] + marked(f"{x}_by_tier", basis)[len(f"{x}_by_tier") :] for x in shown),
         ],
         (
             [
@@ -529,8 +529,6 @@ def after_review(found: Review, *, journal: str, best: str | None = None) -> Non
 
 #: What the journal calls a table that a program held, which no command can open.
 _FRAME = "frame"
-#: How a tier table's columns are called.
-_HEADINGS = {"logo_retention": "logos kept", "nrr": "NRR", "grr": "GRR", "arpa": "ARPA"}
 _RATIOS = {"logo_retention", "nrr", "grr"}
 
 

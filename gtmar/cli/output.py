@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 __all__ = [
+    "HEADS",
     "Answer",
     "Tone",
     "announce",
@@ -54,6 +55,8 @@ __all__ = [
     "without_secrets",
 ]
 
+#: What a tier's metrics are called in the head of a table.
+HEADS = {"logo_retention": "logos kept", "nrr": "NRR", "grr": "GRR", "arpa": "ARPA", "mrr": "MRR"}
 #: What a colour means; nothing else has one. On a terminal only, and not with NO_COLOR.
 Tone: TypeAlias = Literal["good", "bad", "warning"]
 _STYLES: dict[Tone, str] = {"good": "green", "bad": "red", "warning": "yellow"}

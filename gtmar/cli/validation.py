@@ -11,7 +11,7 @@ from gtmar.cli import option_values, progress
 from gtmar.cli import options as a
 from gtmar.cli.next_step import WHY, free_path, print_next
 from gtmar.cli.options import app
-from gtmar.cli.output import Answer, announce, number, say, say_newest, some, table
+from gtmar.cli.output import HEADS, Answer, announce, number, say, say_newest, some, table
 from gtmar.plain_data import digits
 
 if TYPE_CHECKING:
@@ -478,9 +478,6 @@ def _print_decision(found: Decided, *, journal: Path) -> None:
         print_next("review", found.run_id, journal=journal)
 
 
-_HEADS = {"logo_retention": "logos kept", "nrr": "NRR", "grr": "GRR"}
-
-
 def _print_segments(found: BySegment) -> None:
     """Print what a run's best does to each segment."""
     from gtmar.metrics.metric import basis_note
@@ -520,7 +517,8 @@ def _print_segment_part(part: SegmentPart, found: BySegment) -> None:
     binary = " (binary)" if found.basis == BINARY else ""
     mark = {"logo_retention": "", "nrr": binary, "grr": binary}
     tiers = ("all", f"{found.tier}, start", f"{found.tier}, best")
-    for key, head in _HEADS.items():
+    for key in ("logo_retention", "nrr", "grr"):
+        head = HEADS[key]
         if all(line.retention[key].value is None for line in known):
             continue
         rows = [

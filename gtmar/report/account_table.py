@@ -28,9 +28,9 @@ from gtmar.runs.backtest import share_held
 from gtmar.runs.holdout import holdout_parameters
 from gtmar.runs.inputs import of_day
 from gtmar.runs.score import tier_changes
-from gtmar.runs.segments import best_tier, segment_part
+from gtmar.runs.segments import segment_part
 from gtmar.runs.session import load_tables
-from gtmar.runs.side_by_side import measured_at_sizes
+from gtmar.runs.side_by_side import best_and_worst, measured_at_sizes
 from gtmar.spec.model import VALUE_UNITS
 from gtmar.stats.interval import reading_of, unknown, wilson
 from gtmar.validation.intervals import HEADLINES, costs_of, paired, panel_of, uncertainty
@@ -338,7 +338,7 @@ def _revenue_of(
             before, after = (side[column] for side in measured)
             three = paired(intervals, column, before, after, none)
             # Of the tiers only the best one's is good or bad: what it gains, another loses.
-            good = tier is None or tier == best_tier(spec)
+            good = tier is None or tier == best_and_worst(spec)[0]
             reading = reading_of(three[2], metrics[key].better if good else "neither")
             lines.append(RevenueLine(column, label, unit, key in _FIRST, *three, reading))
     gain = intervals.gain.get(objective)

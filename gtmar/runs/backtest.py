@@ -27,7 +27,7 @@ from gtmar.runs.inputs import load, of_day
 from gtmar.runs.results import copies_finding, leak_findings, warnings_of
 from gtmar.runs.score import score
 from gtmar.runs.searched_before import searched_before
-from gtmar.runs.side_by_side import date_parts
+from gtmar.runs.side_by_side import best_and_worst, date_parts
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import level_of
 from gtmar.validation.intervals import (
@@ -475,9 +475,7 @@ def _surprises(
         mrr=outcomes["start"] / CENTS,
         retained=outcomes["retained"],
     ).sort("mrr", "account", descending=[True, False], nulls_last=True)
-    best, worst = today.tier_names[0], today.tier_names[-1]
-    if today.orientation == "risk":
-        best, worst = worst, best
+    best, worst = best_and_worst(today)
     green = both.filter((pl.col("tier") == best) & (pl.col("retained") == 0))
     red = both.filter((pl.col("tier") == worst) & (pl.col("retained") == 1))
     return green.drop("retained"), red.drop("retained")

@@ -25,6 +25,7 @@ from gtmar.errors import AccountDataError
 from gtmar.plain_data import PlainData, digits
 from gtmar.runs.inputs import load, outcome_end, tables_by_date
 from gtmar.runs.score import score
+from gtmar.runs.side_by_side import best_and_worst
 from gtmar.stats.interval import Interval, effective_size, from_proportion, unknown
 from gtmar.validation.reliability import Reliability, calibrated, reliability
 
@@ -183,7 +184,7 @@ def before_leaving(
             "account",
             "score",
             pl.lit(each.day).alias("day"),
-            (pl.col("tier") == _worst(each.spec)).alias("worst"),
+            (pl.col("tier") == best_and_worst(each.spec)[1]).alias("worst"),
         )
         for each in lives
     ]
@@ -206,10 +207,6 @@ def before_leaving(
             }
         )
     return pl.DataFrame(rows, schema={**schema, "median": pl.Float64})
-
-
-def _worst(spec: ScoringSpec) -> str:
-    return spec.tier_names[0 if spec.orientation == "risk" else -1]
 
 
 def _gone(spec: ScoringSpec, tables: Mapping[date, AccountTable]) -> pl.DataFrame:

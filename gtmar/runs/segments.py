@@ -15,7 +15,7 @@ from gtmar.objective.guardrails import SMALLEST_SEGMENT, Guard, gap_of
 from gtmar.plain_data import PlainData
 from gtmar.runs.holdout import count_looks
 from gtmar.runs.session import ended_run
-from gtmar.runs.side_by_side import both_objectives
+from gtmar.runs.side_by_side import best_and_worst, both_objectives
 from gtmar.stats.interval import level_of, reading_of, unknown
 from gtmar.validation.gates import LARGE_SEGMENT
 from gtmar.validation.intervals import OVERALL, paired, panel_of, uncertainty
@@ -38,7 +38,6 @@ __all__ = [
     "BySegment",
     "SegmentLine",
     "SegmentPart",
-    "best_tier",
     "by_segment",
     "columns_of_few_values",
     "large_segment_panels",
@@ -156,16 +155,11 @@ def by_segment(
         experiment=experiment,
         objective=judge.name,
         higher_is_better=judge.sign > 0,
-        tier=best_tier(spec),
+        tier=best_and_worst(spec)[0],
         columns=columns,
         parts=tuple(parts),
         basis=session.accounts.checked.outcomes.basis,
     )
-
-
-def best_tier(spec: ScoringSpec) -> str:
-    """Return the tier of the accounts that a score thinks best of."""
-    return spec.tier_names[-1 if spec.orientation == "risk" else 0]
 
 
 def segment_part(
@@ -185,7 +179,7 @@ def segment_part(
     """
     old, new = segment_objectives(matrix, spec, judge, before, after)
     lines = [
-        _line(name, panel, judge, old[name], new[name], best_tier(spec), level)
+        _line(name, panel, judge, old[name], new[name], best_and_worst(spec)[0], level)
         for name, panel in segment_panels(matrix, spec, before, after).items()
     ]
     gaps = [gap_of(v for v in side.values() if v is not None) for side in (old, new)]

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Customers",
     "at_equal_sizes",
+    "best_and_worst",
     "both_objectives",
     "by_date",
     "customers_apart",
@@ -52,6 +53,12 @@ __all__ = [
     "side_by_side",
     "signs_by_date",
 ]
+
+
+def best_and_worst(spec: ScoringSpec) -> tuple[str, str]:
+    """Return the tiers of the accounts that a score thinks best and worst of."""
+    first, last = spec.tier_names[0], spec.tier_names[-1]
+    return (last, first) if spec.orientation == "risk" else (first, last)
 
 
 def measured_at_sizes(
