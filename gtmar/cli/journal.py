@@ -409,7 +409,10 @@ def _print_all(found: Review) -> None:
     money = any(row["arpa"] is not None for row in found.tiers)
     columns = ["stage", "tier", "accounts", "logo_retention"]
     columns += ["nrr", "grr", "arpa"] if money else []
-    tiers = [[_in_percent(c, row[c]) for c in columns] for row in found.tiers]
+    tiers = [
+        [f"{v:.1%}" if c in _RATIOS and v is not None else v for c in columns for v in [row[c]]]
+        for row in found.tiers
+    ]
     title = "Tiers by each score's own edges, on the accounts searched"
     headings = {**HEADS, "accounts": found.counted}
     table([headings.get(c, c) for c in columns], tiers, title=title)
@@ -530,10 +533,6 @@ def after_review(found: Review, *, journal: str, best: str | None = None) -> Non
 #: What the journal calls a table that a program held, which no command can open.
 _FRAME = "frame"
 _RATIOS = {"logo_retention", "nrr", "grr"}
-
-
-def _in_percent(column: str, value: object) -> object:
-    return f"{value:.1%}" if column in _RATIOS and isinstance(value, float) else value
 
 
 def _print_proxy_drift(found: Review) -> None:

@@ -437,13 +437,14 @@ def encoder_pictures(
     if accounts.search.account_of is None:
         return pictures
     return tuple(
-        replace(each, bands=tuple(_without_interval(band) for band in each.bands))
+        replace(
+            each,
+            bands=tuple(
+                replace(band, retention_low=None, retention_high=None) for band in each.bands
+            ),
+        )
         for each in pictures
     )
-
-
-def _without_interval(band: Band) -> Band:
-    return replace(band, retention_low=None, retention_high=None)
 
 
 def _values(

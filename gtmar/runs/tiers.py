@@ -141,7 +141,8 @@ def tiers_of(
     edged = with_edges(ruled, matrix)
     before = moved = None
     if given.has_edges:
-        before = {n: low / SCORE_UNITS for n, low in _edges(given)}
+        ends = zip(given.tier_names, given.tier_lows, strict=True)
+        before = {name: low / SCORE_UNITS for name, low in ends}
         moved = _moved(matrix, given, edged)
     lines = _lines(matrix, edged)
     found = Tiers(edged, table.source, matrix.accounts, lines, before, moved, newest=newest)
@@ -180,10 +181,6 @@ def _newest_known(
     assert matrix.date_of is not None  # a table of several dates has it
     last = matrix.dates[int(matrix.date_of.max())]
     return of_day(table, table.several.column, last), last
-
-
-def _edges(spec: ScoringSpec) -> list[tuple[str, int]]:
-    return list(zip(spec.tier_names, spec.tier_lows, strict=True))
 
 
 def _shares_of(like: ScoringSpec, table: Any, options: TableOptions) -> dict[str, float]:
