@@ -84,7 +84,7 @@ def set_yes(value: bool) -> None:
     _RootOptions.yes = _RootOptions.yes or value
 
 
-def _take_plainly(parameter: Any) -> None:
+def _skip_conversion(parameter: Any) -> None:
     """Let an option take what needs no conversion without typer's, which imports Pydantic.
 
     That is what isn't given, texts, paths that can be read, and defaults: with them alone an answer
@@ -116,7 +116,7 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the command line."""
         for parameter in self.get_params(ctx):
-            _take_plainly(parameter)
+            _skip_conversion(parameter)
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -136,7 +136,7 @@ class Commands(TyperGroup):
             if not re.fullmatch(r"-?[0-9.]+(?:e-?[0-9]+)?", after):
                 args.insert(place + 1, "0.01")
         for parameter in self.get_params(ctx):
-            _take_plainly(parameter)
+            _skip_conversion(parameter)
         return super().parse_args(ctx, args)
 
     def main(  # type: ignore[override] # the rest of its parameters are handed on as they are

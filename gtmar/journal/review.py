@@ -25,7 +25,7 @@ from gtmar.journal.sentences import (
     unimproved,
     verdict,
 )
-from gtmar.metrics.published_ranges import usual_sentences
+from gtmar.metrics.published_ranges import published_sentences
 from gtmar.metrics.registry import all_metrics
 
 if TYPE_CHECKING:
@@ -481,7 +481,7 @@ def _usual(
         "logo_retention_by_tier": total("logo_retention", labelled),
     }
     days = (ends[1] - ends[0]).days + 1
-    return tuple(usual_sentences(totals, days=days, basis=basis))
+    return tuple(published_sentences(totals, days=days, basis=basis))
 
 
 def _seen(
