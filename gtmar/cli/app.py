@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gtmar import __version__
-from gtmar.cli.error_boundary import Commands, bounded, set_debug, set_yes
-from gtmar.cli.next_step import ChosenCommand, follow, unused
+from gtmar.cli.error_boundary import Commands, set_debug, set_yes, within_boundary
+from gtmar.cli.next_step import ChosenCommand, free_path, print_next
 from gtmar.cli.options import app, export_app, journal_app, spec_app
 from gtmar.cli.output import say, some, text
 
@@ -42,9 +42,9 @@ _HOMES = {
     "export": "report export journal",
     "history": "try tiers promote record checkout log show diff best front lineage",
     "journal": "review compare sql verify journal",
-    "live": "walk watch",
     "search": "run simplify resume demo bench replay",
     "snapshots": "snapshot bridge",
+    "through_time": "walk watch",
     "validation": "decide refresh backtest null stability segments explain",
 }
 _SUBGROUPS = {"spec": spec_app, "journal": journal_app, "export": export_app}
@@ -53,7 +53,7 @@ _SUBGROUPS = {"spec": spec_app, "journal": journal_app, "export": export_app}
 class _LateCommands(MutableMapping[str, Any]):
     """All commands by name, each imported and made into one when it is asked for.
 
-    To make all of them takes a tenth of what an answer may take.
+    Making all of them would take a tenth of the time that an answer may take.
     """
 
     def __init__(self) -> None:
@@ -171,7 +171,7 @@ def _root(
 _TABLES = (".parquet", ".csv", ".arrow")
 
 
-@bounded
+@within_boundary
 def status() -> None:
     """Say where things stand in this folder, and what comes next."""
     from gtmar.cli.options import DEFAULT_JOURNAL
@@ -179,13 +179,13 @@ def status() -> None:
 
     folder = expanded(Path(os.environ.get("GTMAR_JOURNAL") or DEFAULT_JOURNAL))
     if any(folder.glob("runs/run_id=*")):
-        _of_journal(folder)
+        _print_journal_status(folder)
     else:
-        _at_first(folder)
+        _print_first_steps(folder)
     say("All commands: gtmar --help")
 
 
-def _of_journal(folder: Path) -> None:
+def _print_journal_status(folder: Path) -> None:
     from gtmar.cli import history, journal
     from gtmar.errors import RunNotFoundError
     from gtmar.journal import review as reading
@@ -218,17 +218,17 @@ def _of_journal(folder: Path) -> None:
     say()
     if last is None or last.summary["state"] == RUNNING:
         alive = RunFiles(folder, run_id).running()
-        follow("verify" if alive else "resume", run_id, journal=folder)
+        print_next("verify" if alive else "resume", run_id, journal=folder)
     elif f"{run_id}/{last.summary['best_experiment']}" in (row["experiment"] for row in live):
-        follow("log", journal=folder)
+        print_next("log", journal=folder)
     elif "://" not in (source := last.summary["source"]) and not Path(source).exists():
         # A table's path counts from the folder where the run began.
-        follow("review", run_id, journal=folder)
+        print_next("review", run_id, journal=folder)
     else:
         journal.after_review(last, journal=str(folder))
 
 
-def _at_first(folder: Path) -> None:
+def _print_first_steps(folder: Path) -> None:
     """Say what to do in a folder without a journal: by the tables in it, or the demo."""
     say(f'No journal "{folder}" in this folder yet: gtmar run writes one.')
     tables = sorted(path for path in Path().glob("*") if path.suffix.lower() in _TABLES)
@@ -237,12 +237,12 @@ def _at_first(folder: Path) -> None:
         say(f"Here is {some(len(tables), 'table')}: {', '.join(map(str, tables[:5]))}.")
         spec = Path("spec.yaml")
         if spec.is_file():
-            follow("check", data=tables[0], spec=spec)
+            print_next("check", data=tables[0], spec=spec)
         else:
-            follow("init", data=tables[0], output_path=spec)
+            print_next("init", data=tables[0], output_path=spec)
     elif (demo / "journal").is_dir():
         say(f"The demo is in {demo}.")
-        follow("log", journal=demo / "journal")
+        print_next("log", journal=demo / "journal")
     else:
         say("With your own table: gtmar init --data YOUR_TABLE -o spec.yaml")
-        follow("demo", folder=None if not os.path.lexists(demo) else unused(demo))
+        print_next("demo", folder=None if not os.path.lexists(demo) else free_path(demo))

@@ -9,16 +9,15 @@ import typer
 
 from gtmar.cli import option_values, output
 from gtmar.cli import options as a
-from gtmar.cli.live import print_leaving
-from gtmar.cli.next_step import follow, next_command, unused
+from gtmar.cli.next_step import free_path, next_command, print_next
 from gtmar.cli.options import app, spec_app
 from gtmar.cli.output import Answer, announce, say, say_newest, some, table
+from gtmar.cli.through_time import print_leaving
 from gtmar.errors import UsageError, ViolationsError
 from gtmar.plain_data import percent
 
 if TYPE_CHECKING:
     from gtmar.cli.output import Tone
-    from gtmar.data.rules import SetAside
     from gtmar.runs import AccountList, Checkup, Drift, Grid
     from gtmar.spec.calibration import Calibration
     from gtmar.validation.psi import Shift
@@ -41,7 +40,7 @@ Keep = Annotated[
 ]
 #: Exit code where a feature tells the outcome, as for a table that breaks the contract.
 _LEAKS = 3
-#: A finding that is no error: what the spec was made on has moved.
+#: Exit code of a finding that is no error: the accounts are spread otherwise than they were.
 _MOVED = 10
 
 
@@ -67,7 +66,7 @@ def generate(
 
     def text() -> None:
         say(f"{table.height:,} accounts in {path}.")
-        follow("check", data=path)
+        print_next("check", data=path)
 
     columns = table.columns
     return Answer(lambda: {"output": str(path), "accounts": table.height, "columns": columns}, text)
@@ -160,7 +159,7 @@ def init(
         for note in found.notes:
             output.complain("note", note)
         # How cells are read stands in the spec from now on.
-        follow("check", spec=output_path, parse=None, nulls=None, no_null_markers=None)
+        print_next("check", spec=output_path, parse=None, nulls=None, no_null_markers=None)
 
     return Answer(lambda: facts, text)
 
@@ -204,12 +203,12 @@ def check(
         if found.objective_value is None:
             return
         if stated:
-            follow("init", output_path=unused("spec.yaml"))
+            print_next("init", output_path=free_path("spec.yaml"))
             return
         # A scorecard is best searched from fitted weights.
         fitted = scorecard and found.cohorts["retained"] and found.cohorts["lost"]
         start = "logistic" if fitted else None
-        follow("run", start=start, output_path=unused("best.yaml"))
+        print_next("run", start=start, output_path=free_path("best.yaml"))
 
     return Answer(found.as_json, text, code)
 
@@ -318,11 +317,8 @@ def score(
     inputs = local_inputs(data, spec, since, history)
     new = runs.NewTable(output_path, inputs=inputs, **how)
     loaded = specs.reading_dates(specs.load(spec), date_format)
-    notes: list[str] = []
-    sides: list[SetAside] = []
-    scored = runs.score(
-        data, loaded, as_of=as_of, announce=notes.append, set_aside=set_aside, asides=sides
-    )
+    found = runs.score_table(data, loaded, as_of=as_of, set_aside=set_aside)
+    scored, notes = found.frame, found.notes
     for note in notes:
         output.complain("note", note)
     leaving = None
@@ -332,15 +328,15 @@ def score(
     if since is not None:
         scored = runs.changed_since(since, scored, loaded, least=least, tier_only=tier_only)
     else:
-        scored = runs.stamped(scored, loaded)
-    aside = runs.write_rows_aside(sides, set_aside_to)
+        scored = runs.with_spec_stamp(scored, loaded)
+    aside = runs.write_rows_aside([found.set_aside], set_aside_to)
     path = new.write(scored)
     tiers = {t: int((scored["tier"] == t).sum()) for t in loaded.tier_names}
     facts = {
         "output": str(path),
         "accounts": scored.height,
         "accounts_by_tier": tiers,
-        "set_aside": {k: n for side in sides for k, n in side.counts.items()},
+        "set_aside": found.set_aside.counts,
         "notes": notes,
         "time_to_leaving": leaving and leaving.as_json(),
     }
@@ -360,7 +356,7 @@ def score(
             print_leaving(leaving)
         if scored.height:
             key = scored.columns[0]
-            follow("explain", 1 if key == "score" else scored[key][0])
+            print_next("explain", 1 if key == "score" else scored[key][0])
 
     return Answer(lambda: facts, text)
 
@@ -389,7 +385,6 @@ def list_accounts(
     new = option_values.new_table(output_path, data, spec, **how)
     loaded = specs.reading_dates(specs.load(spec), date_format)
     notes: list[str] = []
-    sides: list[SetAside] = []
     found = runs.account_list(
         data,
         loaded,
@@ -398,9 +393,8 @@ def list_accounts(
         as_of=as_of,
         announce=notes.append,
         set_aside=set_aside,
-        asides=sides,
     )
-    aside = runs.write_rows_aside(sides, set_aside_to)
+    aside = runs.write_rows_aside([found.set_aside], set_aside_to)
     path = None if new is None else new.write(found.rows)
     probabilities = specs.calibration_of(loaded)
     assert probabilities is not None  # Else there is no list.
@@ -456,9 +450,9 @@ def _print_list(
     if found.rows.is_empty():
         return
     if written is None:
-        follow("list", output_path=unused("list.csv"), tier=found.tier)
+        print_next("list", output_path=free_path("list.csv"), tier=found.tier)
     else:
-        follow("explain", found.rows[key][0])
+        print_next("explain", found.rows[key][0])
 
 
 @a.command(app, "grid fit.yaml engagement.yaml --data accounts.parquet -o grid.parquet")
@@ -491,8 +485,7 @@ def grid(
 
 def _print_grid(found: Grid, written: str | Path | None, files: tuple[Path, Path]) -> None:
     """Print the cells, one a line."""
-    heads = {"logo_retention": "logos kept", "nrr": "NRR", "mrr": "MRR"}
-    shown = [name for name in heads if name in found.cells.columns]
+    shown = [n for n in ("logo_retention", "nrr", "mrr") if n in found.cells.columns]
 
     def worded(name: str, value: float | None) -> str:
         if value is None:
@@ -509,13 +502,13 @@ def _print_grid(found: Grid, written: str | Path | None, files: tuple[Path, Path
         )
         for row in found.cells.to_dicts()
     ]
-    head = [*found.models, "cell", "accounts", "share", *(heads[name] for name in shown)]
+    head = [*found.models, "cell", "accounts", "share", *(output.HEADS[name] for name in shown)]
     table(head, lines, title=f"{some(found.accounts, 'account')} of {found.source}")
     say_newest(found.newest)
     if found.unmeasured is not None:
         say(f"What became of them isn't known: {found.unmeasured}")
     if written is None:
-        follow("grid", *files, output_path=unused("grid.parquet"))
+        print_next("grid", *files, output_path=free_path("grid.parquet"))
     else:
         say(f"Each account's cell is in {written}.")
 
@@ -551,7 +544,7 @@ def calibrate(
             say("In-sample: nothing was held out to check them on.", "warning")
         else:
             say(f"On accounts held out. {found.held_out.sentence}")
-        follow("list", spec=output_path)
+        print_next("list", spec=output_path)
 
     return Answer(lambda: {**found.as_json(), "output": str(output_path)}, text)
 
@@ -622,8 +615,8 @@ def _print_check(found: Checkup) -> None:
         if not name.startswith(("share_clipped", "score_"))
     ]
     table(["metric, search part, all tiers", "value", ""], values)
-    _leaks(found)
-    _drift(found)
+    _print_leaks(found)
+    _print_holdout_drift(found)
     for note in found.notes:
         say(f"Note: {note}")
     if found.objective_value is None:
@@ -639,7 +632,7 @@ def _print_check(found: Checkup) -> None:
         say(f"Smallest gain that {deciding} would prove four times in five: about {gain}.")
 
 
-def _leaks(found: Checkup) -> None:
+def _print_leaks(found: Checkup) -> None:
     """Print what was found of leakage, each with why and what to do."""
     if not found.leaks:
         say("Leakage: nothing suspicious in the columns read.")
@@ -655,7 +648,7 @@ def _leaks(found: Checkup) -> None:
         say(f"  Do: {leak.advice}.")
 
 
-def _drift(found: Checkup) -> None:
+def _print_holdout_drift(found: Checkup) -> None:
     """Say whether the holdout is spread as the search part is."""
     moved = [each for each in found.drift if each.reading in ("moderate", "large")]
     if moved:
@@ -670,12 +663,19 @@ def _print_drift(found: Drift) -> None:
     if found.upside_down is not None:
         say(found.upside_down, "bad")
     say(
-        f"{found.model}: {some(found.accounts, 'account')}{_on(found.dates)} of {found.source} "
-        f"against {found.accounts_before:,}{_on(found.dates_before)} of {found.against}."
+        f"{found.model}: {some(found.accounts, 'account')}{_on_dates(found.dates)} of "
+        f"{found.source} against {found.accounts_before:,}{_on_dates(found.dates_before)} of "
+        f"{found.against}."
     )
     heads = ["feature", "index", "by chance below", "reading", "most in", "then", "now"]
     rows = [
-        (each.name, f"{each.index:.3f}", f"{each.chance:.3f}", str(each.reading), *_most(each))
+        (
+            each.name,
+            f"{each.index:.3f}",
+            f"{each.chance:.3f}",
+            str(each.reading),
+            *_largest_bin(each),
+        )
         for each in sorted(found.shifts, key=lambda each: -each.index)
     ]
     table(heads, rows, title="Population stability")
@@ -690,11 +690,11 @@ def _print_drift(found: Drift) -> None:
         say(found.leaving_sentence)
 
 
-def _on(dates: int) -> str:
+def _on_dates(dates: int) -> str:
     return "" if dates == 1 else f" on {dates:,} dates"
 
 
-def _most(shift: Shift) -> tuple[str, str, str]:
+def _largest_bin(shift: Shift) -> tuple[str, str, str]:
     """Return the bin that adds most, and its share then and now."""
     if not shift.index:
         return "", "", ""

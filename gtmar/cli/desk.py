@@ -14,7 +14,7 @@ import typer
 
 from gtmar.cli import options as a
 from gtmar.cli.options import app
-from gtmar.cli.output import Answer, announce, complain, finish, say, text
+from gtmar.cli.output import Answer, announce, complain, flush_stdout, say, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +64,7 @@ def desk(
     from gtmar.runs.workbench import Workbench
 
     require_extra()
-    with _doors() as opens:
+    with _browser_opener() as opens:
 
         def opened(bench: Workbench, address: str) -> None:
             say(f"{bench.spec.model}: {sizes_of(bench)}. Open in a browser:")
@@ -72,7 +72,7 @@ def desk(
             text(f"{address}\n")
             for sentence in _what_to_know(host, token=token, read_only=read_only):
                 say(sentence)
-            finish()
+            flush_stdout()
             if browser and _has_screen():
                 opens(address)
 
@@ -113,7 +113,7 @@ def _what_to_know(host: str, *, token: str | None, read_only: bool) -> Iterator[
 def _say_renewed(address: str) -> None:
     say("The address was opened in a second browser. If that was you, here is one for it:")
     text(f"{address}\n")
-    finish()
+    flush_stdout()
 
 
 def _has_screen() -> bool:
@@ -122,8 +122,8 @@ def _has_screen() -> bool:
 
 
 @contextmanager
-def _doors() -> Iterator[Callable[[str], None]]:
-    """Give what opens an address in a browser without naming it to other users of the machine.
+def _browser_opener() -> Iterator[Callable[[str], None]]:
+    """Give a function that opens an address in a browser, hidden from the machine's other users.
 
     A browser's command line can be read by all of them; so it gets a file that they can't read.
     """

@@ -40,7 +40,7 @@ from gtmar.safe_text import without_credentials
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Command", "Commands", "bounded", "set_debug", "set_yes"]
+__all__ = ["Command", "Commands", "set_debug", "set_yes", "within_boundary"]
 
 P = ParamSpec("P")
 #: Commands whose answer is the journal's: one that lacks what is damaged isn't whole. Others do
@@ -67,7 +67,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REPORT = "please report it, with the command and what it prints with --debug"
 
 
-class _Wishes:
+class _RootOptions:
     """What the options that every command has ask for."""
 
     debug = False
@@ -76,15 +76,15 @@ class _Wishes:
 
 def set_debug(value: bool) -> None:
     """Take in ``--debug``."""
-    _Wishes.debug = _Wishes.debug or value
+    _RootOptions.debug = _RootOptions.debug or value
 
 
 def set_yes(value: bool) -> None:
     """Take in ``--yes``."""
-    _Wishes.yes = _Wishes.yes or value
+    _RootOptions.yes = _RootOptions.yes or value
 
 
-def _take_plainly(parameter: Any) -> None:
+def _skip_conversion(parameter: Any) -> None:
     """Let an option take what needs no conversion without typer's, which imports Pydantic.
 
     That is what isn't given, texts, paths that can be read, and defaults: with them alone an answer
@@ -116,7 +116,7 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the command line."""
         for parameter in self.get_params(ctx):
-            _take_plainly(parameter)
+            _skip_conversion(parameter)
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -136,7 +136,7 @@ class Commands(TyperGroup):
             if not re.fullmatch(r"-?[0-9.]+(?:e-?[0-9]+)?", after):
                 args.insert(place + 1, "0.01")
         for parameter in self.get_params(ctx):
-            _take_plainly(parameter)
+            _skip_conversion(parameter)
         return super().parse_args(ctx, args)
 
     def main(  # type: ignore[override] # the rest of its parameters are handed on as they are
@@ -146,20 +146,26 @@ class Commands(TyperGroup):
         if not standalone_mode:
             return super().main(args, standalone_mode=False, **extra)
         words = list(sys.argv[1:] if args is None else args)
-        _Wishes.debug = os.environ.get("GTMAR_DEBUG", "") not in ("", "0")
-        _Wishes.yes = False
-        output.given(w.partition("=")[2] if w.startswith("--") else w for w in map(str, words))
+        _RootOptions.debug = os.environ.get("GTMAR_DEBUG", "") not in ("", "0")
+        _RootOptions.yes = False
+        output.hide_credentials_of(
+            w.partition("=")[2] if w.startswith("--") else w for w in map(str, words)
+        )
         code: object = 0
         try:
-            with _ending(as_json="--json" in words), _as_output(), _until_the_reader_goes():
+            with (
+                _errors_as_exits(as_json="--json" in words),
+                _help_errors_worded(),
+                _until_the_reader_goes(),
+            ):
                 code = super().main(args, standalone_mode=False, **extra)
-                output.finish()
+                output.flush_stdout()
         except typer.Exit as ended:
             code = ended.exit_code
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def bounded(command: Callable[P, output.Answer | None]) -> Callable[P, None]:
+def within_boundary(command: Callable[P, output.Answer | None]) -> Callable[P, None]:
     """Put a command within the boundary: errors as text or JSON on stderr, exit code by kind."""
 
     @functools.wraps(command)
@@ -171,9 +177,13 @@ def bounded(command: Callable[P, output.Answer | None]) -> Callable[P, None]:
             # Thousands of files make many small objects that stay, and hardly one in a circle: to
             # look for those takes a tenth of an answer's time.
             gc.set_threshold(100_000, *gc.get_threshold()[1:])
-        with _ending(as_json=as_json), consenting(_agreed), _noting(answers, as_json=as_json):
+        with (
+            _errors_as_exits(as_json=as_json),
+            consenting(_person_agrees),
+            _warnings_as_notes(answers, as_json=as_json),
+        ):
             words = list(_texts(kwargs))
-            output.given(text for _, text in words)
+            output.hide_credentials_of(text for _, text in words)
             _refuse_unwritable(words)
             answer = None
             with _until_the_reader_goes():
@@ -187,10 +197,10 @@ def bounded(command: Callable[P, output.Answer | None]) -> Callable[P, None]:
 
 
 @contextmanager
-def _noting(answers: bool, *, as_json: bool) -> Iterator[None]:
+def _warnings_as_notes(answers: bool, *, as_json: bool) -> Iterator[None]:
     """Print what readers of journals and specs warn of as a note on stderr, once each.
 
-    Where the command's answer is the journal's and leaves out what is damaged, it ends in 5.
+    A command that answers from a journal exits with 5 where damaged files were left out.
     """
     shown: set[str] = set()
     partial = False
@@ -243,9 +253,9 @@ def _refuse_unwritable(words: list[tuple[str, str]]) -> None:
             )
 
 
-def _agreed(location: str) -> bool:
+def _person_agrees(location: str) -> bool:
     """Whether the person agrees that a location is opened which a journal's record names."""
-    if _Wishes.yes:
+    if _RootOptions.yes:
         return True
     if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stderr)):
         return False
@@ -255,7 +265,7 @@ def _agreed(location: str) -> bool:
 
 
 @contextmanager
-def _ending(*, as_json: bool) -> Iterator[None]:
+def _errors_as_exits(*, as_json: bool) -> Iterator[None]:
     """Turn what ends the block into a message and `typer.Exit`."""
     try:
         yield
@@ -282,7 +292,7 @@ def _ending(*, as_json: bool) -> Iterator[None]:
 
 @contextmanager
 def _until_the_reader_goes() -> Iterator[None]:
-    """Print no more once who reads has gone, as with `| head`: the exit code is as it would be."""
+    """Stop printing once the reader of stdout is gone, as with `| head`; the exit code stays."""
     try:
         yield
     except (BrokenPipeError, SystemExit) as err:
@@ -293,8 +303,8 @@ def _until_the_reader_goes() -> Iterator[None]:
 
 
 @contextmanager
-def _as_output() -> Iterator[None]:
-    """Word what typer's own printing, of help, runs into; commands have been within already."""
+def _help_errors_worded() -> Iterator[None]:
+    """Word errors of printing help, which typer does outside of any command's boundary."""
     try:
         yield
     except BrokenPipeError:
@@ -331,7 +341,7 @@ def _worded(err: BaseException) -> GtmarError:
     if isinstance(err, RecursionError):
         return ResourceError("something given is nested too deeply to be worked on")
     if isinstance(err, OSError) and err.errno is not None:
-        # Our own files are worded where they are opened; what is left are a machine's troubles.
+        # Errors of our own files are worded where they are opened; these are of the machine.
         if err.filename is not None:
             return ResourceError(f'"{os.fsdecode(err.filename)}": {err.strerror}')
         if err.errno in _NO_ROOM:
@@ -342,7 +352,7 @@ def _worded(err: BaseException) -> GtmarError:
         f"a fault of gtmar: {kind}: {first}{_where(err)}",
         hint=_REPORT,
         exception=kind,
-        **({"traceback": _trace(err)} if _Wishes.debug else {}),
+        **({"traceback": _trace(err)} if _RootOptions.debug else {}),
     )
 
 
@@ -369,7 +379,7 @@ def _show(worded: GtmarError, err: BaseException, *, as_json: bool) -> None:
         fault = {"code": worded.code, "message": message, "hint": hint, **worded.facts}
         output.data({"error": fault}, to_errors=True)
         return
-    if _Wishes.debug:
+    if _RootOptions.debug:
         for line in _trace(err):
             output.announce(line)
     if not ours:

@@ -10,7 +10,7 @@ import typer
 
 from gtmar.cli import option_values, output
 from gtmar.cli import options as a
-from gtmar.cli.next_step import follow, unused
+from gtmar.cli.next_step import free_path, print_next
 from gtmar.cli.options import app, export_app, journal_app
 from gtmar.cli.output import Answer, say, some
 from gtmar.errors import SpecError, UsageError, needing
@@ -49,7 +49,7 @@ def export_sql(
     """Write a spec as one SELECT: id, score, tier, points, equal to gtmar score."""
     from gtmar import spec as specs
     from gtmar.integrations.sql import column_kinds, select, select_grid
-    from gtmar.runs.grid import refuse_unlike
+    from gtmar.runs.tiers import refuse_unlike
 
     new = option_values.output_or_print(output_path, spec, data, force=force)
     loaded = specs.load(spec)
@@ -113,7 +113,7 @@ def export_dbt(
 
     def text() -> None:
         say(f"Model {model.name} in {written[0]}, its tests in {written[1]}.")
-        output.following(shlex.join(["dbt", "build", "--select", model.name]))
+        output.print_command(shlex.join(["dbt", "build", "--select", model.name]))
 
     return Answer(lambda: {"model": model.name, "output": [str(path) for path in written]}, text)
 
@@ -135,7 +135,7 @@ def export_mlflow(
     from gtmar.integrations.mlflow_tracking import log_run
     from gtmar.journal.lookup import checkout
 
-    with needing("mlflow"), option_values.opened(journal) as opened:
+    with needing("mlflow"), option_values.open_journal(journal) as opened:
         run = opened.run_id(run_id)
         texts, without = {}, []
         try:
@@ -162,7 +162,7 @@ def export_mlflow(
         for reason in without:
             say(f"Left out: {reason}")
         say("To look at it, with all of MLflow installed:")
-        output.following(shlex.join(["mlflow", "ui", "--backend-store-uri", store]))
+        output.print_command(shlex.join(["mlflow", "ui", "--backend-store-uri", store]))
 
     return Answer(lambda: {**found.as_json(), "files": sorted(texts), "without": without}, text)
 
@@ -178,7 +178,7 @@ def journal_publish(
     """Append runs, experiments, events to Delta or DuckDB tables, each once."""
     from gtmar.integrations.lakehouse import publish
 
-    with option_values.opened(journal) as opened:
+    with option_values.open_journal(journal) as opened:
         found = publish(opened, target)
 
     def text() -> None:
@@ -213,8 +213,10 @@ def report(
 
     if history and (run_id or data):
         raise UsageError("--history is about all runs: it takes no RUN and no --data")
-    with option_values.opened(journal) as opened:
-        read = [journal] if history else option_values.recorded(journal, opened.run_id(run_id))
+    with option_values.open_journal(journal) as opened:
+        read = (
+            [journal] if history else option_values.recorded_tables(journal, opened.run_id(run_id))
+        )
         new = Output(output_path, local_inputs(data, *read), force=force)
         if history:
             page = reports.history_page(opened, most=most)
@@ -239,10 +241,10 @@ def _print_reported(page: Page, *, written: Path, journal: str) -> None:
     for reason in page.left_out:
         say(f"Left out, {reason}")
     whole = page.run_id is None
-    follow(
+    print_next(
         "report",
         history=not whole,
-        output_path=unused("report.html" if whole else "history.html"),
+        output_path=free_path("report.html" if whole else "history.html"),
         journal=journal,
         **dict.fromkeys(("data", "at_version", "query", "other")),
     )

@@ -10,7 +10,7 @@ import typer
 
 from gtmar.cli import option_values
 from gtmar.cli import options as a
-from gtmar.cli.next_step import WHY, follow, made_on, unused
+from gtmar.cli.next_step import WHY, free_path, print_next, table_options_of
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, announce, number, say, say_newest, some, table
 from gtmar.errors import UsageError
@@ -81,7 +81,7 @@ def try_change(
         holdout_file=holdout_file,
         **table_options,
     )
-    with option_values.opened(journal) as opened:
+    with option_values.open_journal(journal) as opened:
         found = lookup.experiment(opened, f"{result.run_id}/1")
         if new is not None:
             option_values.write_found(
@@ -191,10 +191,10 @@ def _print_tiers(found: Tiers, *, spec: Path, written: Path | None) -> None:
     table(heads, rows, title="Tiers; logos kept with 95 % intervals" if kept else "Tiers")
     say()
     if written is None:
-        follow("tiers", str(spec), data=found.source, output_path=unused("tiers.yaml"))
+        print_next("tiers", str(spec), data=found.source, output_path=free_path("tiers.yaml"))
         return
     say(f"On record as {found.experiment}. Written: {written}")
-    follow("run", data=found.source, spec=written, output_path=unused("best.yaml"))
+    print_next("run", data=found.source, spec=written, output_path=free_path("best.yaml"))
 
 
 def _kept(line: TierLine) -> str:
@@ -216,7 +216,7 @@ def checkout(
     from gtmar.outputs import Output
 
     new = Output(output_path, (journal,), force=force)
-    with option_values.opened(journal) as opened:
+    with option_values.open_journal(journal) as opened:
         reference = lookup.resolve(opened, experiment)
         spec = lookup.checkout(opened, str(reference))
     option_values.write_spec(new, spec, heading=f"checkout, experiment {reference}.")
@@ -281,7 +281,7 @@ def log(
     """Say what is live, then runs and changes, newest first. With each: who, why, what it did."""
     from gtmar.journal import lookup
 
-    with option_values.opened(journal) as opened:
+    with option_values.open_journal(journal) as opened:
         if model is not None:
             option_values.refuse_unknown("model", model, lookup.models(opened))
         live, shown = lookup.log(opened, model=model, most=most)
@@ -298,7 +298,7 @@ def show(experiment: a.Experiment, journal: a.JournalPath = a.DEFAULT_JOURNAL) -
     """Show one experiment: who, why, its change, its effect."""
     from gtmar.journal import lookup
 
-    with option_values.opened(journal) as opened:
+    with option_values.open_journal(journal) as opened:
         found = lookup.experiment(opened, experiment)
     return Answer(found.as_json, lambda: _print_experiment(found, journal=journal))
 
@@ -326,7 +326,7 @@ def lineage(
     """Follow an experiment or a spec back to the first spec."""
     from gtmar.journal import lookup
 
-    with option_values.opened(journal) as opened:
+    with option_values.open_journal(journal) as opened:
         reference = lookup.resolve(opened, option_values.experiment_of(experiment))
         rows = lookup.lineage(opened, reference)
     return Answer(lambda: rows, lambda: _print_lineage(rows, journal=journal))
@@ -354,7 +354,7 @@ def best(
     """Name the best experiments kept on a table, by any metric."""
     from gtmar.journal import lookup
 
-    with option_values.opened(journal) as opened:
+    with option_values.open_journal(journal) as opened:
         name, rows = lookup.best(opened, metric, run=run_id, most=most)
     return Answer(lambda: rows, lambda: _print_best(rows, name, journal=journal))
 
@@ -381,7 +381,7 @@ def front(
     """Name the best compromises of objective and another metric."""
     from gtmar.journal.front import front as compromises
 
-    with option_values.opened(journal) as opened:
+    with option_values.open_journal(journal) as opened:
         found = compromises(opened, run_id, by=by, whole_table=whole_table, blocked=blocked)
     return Answer(found.as_json, lambda: _print_front(found, full=full, journal=journal))
 
@@ -410,19 +410,19 @@ def _print_tried(found: Experiment, result: RunResult, *, written: Path | None) 
         say(each["sentence"])
     if result.time_order is not None:
         say(result.time_order, "warning")
-    _metrics(found.effect, "before", "after")
+    _print_metrics(found.effect, "before", "after")
     say()
     say(f"In the journal as {found.reference}, with its reason, kept or not.")
     if written:
         kept = "" if row["outcome"] == "win" else " You keep it against that verdict."
         say(f"Changed spec: {written}.{kept}")
-        follow("promote", written, note=WHY, journal=result.journal)
+        print_next("promote", written, note=WHY, journal=result.journal)
     else:
         _follow_checkout(found.reference, "new.yaml", result.journal)
 
 
 def _follow_checkout(reference: Reference | str, name: str, journal: str | Path) -> None:
-    follow("checkout", reference, output_path=unused(name), journal=journal)
+    print_next("checkout", reference, output_path=free_path(name), journal=journal)
 
 
 def _who_and_why(author: str | None, note: str | None) -> str:
@@ -453,7 +453,7 @@ def _effect(row: dict[str, Any]) -> str:
     return f"{moved}: {'no better' if before == after else 'worse'}, not kept."
 
 
-def _metrics(found: list[Row] | None, one: str, two: str, *, title: str = "Metrics") -> None:
+def _print_metrics(found: list[Row] | None, one: str, two: str, *, title: str = "Metrics") -> None:
     """Print metrics that differ, the worse ones first."""
     if found is None:
         return
@@ -500,12 +500,12 @@ def _print_checked_out(
 ) -> None:
     """Print where a spec was written."""
     say(f"{spec.model} as of {reference}: {written}. Its lineage is in it.")
-    table = made_on(journal, reference.run_id)
+    table = table_options_of(journal, reference.run_id)
     if table is None:
-        follow("spec show", written)
+        print_next("spec show", written)
     else:
-        options = {"spec": written, "output_path": unused("best.yaml"), **table}
-        follow("run", journal=journal, **options)
+        options = {"spec": written, "output_path": free_path("best.yaml"), **table}
+        print_next("run", journal=journal, **options)
 
 
 def _print_went_live(found: WentLive) -> None:
@@ -537,10 +537,10 @@ def _print_went_live(found: WentLive) -> None:
     if found.measured is not None and found.measured.experiments:
         verb = "better" if found.measured.improved else "not better"
         say(f"{as_what}: {verb} than what was live before, by its objective.")
-        follow("show", found.experiment, journal=found.measured.journal)
+        print_next("show", found.experiment, journal=found.measured.journal)
     else:
         say(f"{as_what}." if found.experiment else "Not measured in this journal.")
-        follow("log")
+        print_next("log")
 
 
 #: The verdict that asks for a promotion.
@@ -580,11 +580,11 @@ def _print_experiment(found: Experiment, *, journal: Path) -> None:
     weights = sorted(row["weights"].items(), key=lambda item: (-item[1], item[0]))
     lines = [(name, weight, found.points.get(name, "")) for name, weight in weights]
     table(["weight", "value", "points for"], lines, title="Weights", spare=True)
-    _metrics(found.effect, "before", "after", title="What it did to the metrics")
+    _print_metrics(found.effect, "before", "after", title="What it did to the metrics")
     say()
     if row["kind"] == _IMPORT:
         # Its weights are known, its spec isn't.
-        follow("log", journal=journal)
+        print_next("log", journal=journal)
     else:
         _follow_checkout(found.reference, "spec.yaml", journal)
 
@@ -608,7 +608,7 @@ def _print_difference(found: Difference) -> None:
         say("The weights are the same.")
     if found.parts:
         say(f"Also different: {', '.join(found.parts)}.")
-    if edges := _edges(found.one.spec, found.two.spec):
+    if edges := _edge_changes(found.one.spec, found.two.spec):
         say(f"Tiers from: {edges}.")
     if found.equal_sizes is not None:
         from gtmar.cli.journal import sized_table
@@ -617,14 +617,14 @@ def _print_difference(found: Difference) -> None:
         title = "Tiers at the sizes of the first, one -> two"
         sized_table(sized_rows(found.equal_sizes), title=title)
     if found.metrics is not None:
-        _metrics(found.metrics.to_dicts(), "one", "two", title="Metrics that differ")
+        _print_metrics(found.metrics.to_dicts(), "one", "two", title="Metrics that differ")
     else:
         say(f"Metrics don't compare: {found.unmeasured}.")
     if found.moves is not None and found.moved is not None:
-        _moved(found.moves, found.moved)
+        _print_moves(found.moves, found.moved)
 
 
-def _edges(one: ScoringSpec, two: ScoringSpec) -> str:
+def _edge_changes(one: ScoringSpec, two: ScoringSpec) -> str:
     """Word the lower edges of tiers that differ; nothing where tiers have other names."""
     if not (one.has_edges and two.has_edges) or {*one.tiers} != {*two.tiers}:
         return ""
@@ -632,7 +632,7 @@ def _edges(one: ScoringSpec, two: ScoringSpec) -> str:
     return ", ".join(f"{name}: {a:g} -> {b:g}" for name, a, b in ends if a != b)
 
 
-def _moved(moves: pl.DataFrame, moved: pl.DataFrame) -> None:
+def _print_moves(moves: pl.DataFrame, moved: pl.DataFrame) -> None:
     if moved.is_empty():
         say("No account changes tier.")
         return
@@ -671,17 +671,17 @@ def _print_log(
             say(f"  Earned by: {points}")
         if row["value_after"] is not None:
             basis = bases.get(run_id)
-            say(f"  {_moved_value({**row, 'objective': marked(row['objective'], basis)})}")
+            say(f"  {_value_change({**row, 'objective': marked(row['objective'], basis)})}")
         if row["verdict"]:
             say(f"  {_decided(row)}")
         if row["expect"]:
             say(f"  Expected: {row['expect']}")
         if row["measured_on"]:
-            say(f"  {_came_of_it(row)}")
+            say(f"  {_measurement_sentence(row)}")
     say()
     newest = entries[0]["reference"] if entries else None
     if newest and "/" in newest:
-        follow("show", newest, journal=journal)
+        print_next("show", newest, journal=journal)
 
 
 def live_lines(live: list[Row]) -> None:
@@ -691,12 +691,12 @@ def live_lines(live: list[Row]) -> None:
         decided = f". {_decided(row)}" if row["verdict"] else ""
         say(f"Live: {row['model']} since {_moment(row['since'])}: {why}{decided}")
         if row["measured_on"]:
-            say(_came_of_it(row), "bad" if row["held"] == "worse" else None)
+            say(_measurement_sentence(row), "bad" if row["held"] == "worse" else None)
     if not live:
         say("Live: nothing on record; gtmar promote or gtmar record says what is.")
 
 
-def _came_of_it(row: dict[str, Any]) -> str:
+def _measurement_sentence(row: dict[str, Any]) -> str:
     """Say what a live spec's scores were worth on the newest date that is over."""
     return f"Measured: {row['measurement']}"
 
@@ -710,7 +710,7 @@ _KINDS = {
 }
 
 
-def _moved_value(row: dict[str, Any]) -> str:
+def _value_change(row: dict[str, Any]) -> str:
     before, after = row["value_before"], row["value_after"]
     if before is None:
         return f"{row['objective']} {after:.4f}"
@@ -720,14 +720,14 @@ def _moved_value(row: dict[str, Any]) -> str:
 def _print_lineage(rows: list[Row], *, journal: Path) -> None:
     """Print the chain from an experiment back to the first spec, a block a run."""
     for _, steps in groupby(rows, key=lambda row: row["run_id"]):
-        _stage(list(steps))
+        _print_lineage_run(list(steps))
     say()
     ends = [_name(row) for row in rows if row["kind"] is not None]
     if len(ends) > 1:
-        follow("diff", ends[-1], ends[0], journal=journal)
+        print_next("diff", ends[-1], ends[0], journal=journal)
 
 
-def _stage(steps: list[dict[str, Any]]) -> None:
+def _print_lineage_run(steps: list[dict[str, Any]]) -> None:
     """Print what one run adds to a lineage; its steps come newest first."""
     newest, oldest = steps[0], steps[-1]
     name = _name(newest)
@@ -745,7 +745,7 @@ def _stage(steps: list[dict[str, Any]]) -> None:
         say(f"  before the run, by hand: {oldest['changes']}")
     whole = {**newest, "value_before": oldest["value_after"] if kept else None}
     if newest["value_after"] is not None:
-        say(f"  {_moved_value(whole)}")
+        say(f"  {_value_change(whole)}")
     if newest["verdict"]:
         say(f"  {_decided(newest)}")
 
@@ -783,6 +783,6 @@ def _print_front(found: Front, *, full: bool, journal: Path) -> None:
     say()
     choice = found.bend or found.best
     if choice is None or not found.has_spec:
-        follow("review", found.run_id, journal=journal)
+        print_next("review", found.run_id, journal=journal)
     else:
         _follow_checkout(choice["experiment"], "compromise.yaml", journal)

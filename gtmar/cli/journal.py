@@ -9,9 +9,9 @@ import typer
 
 from gtmar.cli import option_values, output
 from gtmar.cli import options as a
-from gtmar.cli.next_step import WHY, follow, next_command, unused
+from gtmar.cli.next_step import WHY, free_path, next_command, print_next
 from gtmar.cli.options import app, journal_app
-from gtmar.cli.output import Answer, say, some, table, text
+from gtmar.cli.output import HEADS, Answer, say, some, table, text
 from gtmar.errors import UsageError
 from gtmar.plain_data import percent
 from gtmar.sql_sandbox import DEFAULT_SECONDS, memory_of
@@ -52,7 +52,7 @@ def review(
     """Say what a run found, on one screen; all of it with --full."""
     from gtmar.journal import review as reading
 
-    with option_values.opened(journal) as opened:
+    with option_values.open_journal(journal) as opened:
         found = reading.review(opened, run_id)
     return Answer(found.as_json, lambda: print_review(found, journal=str(journal), full=full))
 
@@ -66,7 +66,7 @@ def compare(
     """Put two runs over one table and objective side by side."""
     from gtmar.journal import review as reading
 
-    with option_values.opened(journal) as opened:
+    with option_values.open_journal(journal) as opened:
         found = reading.compare(opened, run_id, other)
     return Answer(found.as_json, lambda: _print_comparison(found, journal=str(journal)))
 
@@ -104,8 +104,8 @@ def sql(
         ]
         return Answer(lambda: listed, lambda: _print_listing(queries))
     size = None if memory is None else memory_of(memory)
-    with option_values.opened(journal, time_limit=time_limit, memory=size) as opened:
-        found = option_values.ask(opened, name, text, settings or [])
+    with option_values.open_journal(journal, time_limit=time_limit, memory=size) as opened:
+        found = option_values.run_query(opened, name, text, settings or [])
     return Answer(found.to_dicts, lambda: output.frame(found))
 
 
@@ -128,7 +128,7 @@ def verify(
     from gtmar.journal.verify import verify as verified
 
     if run_id in ("latest", "live"):
-        with option_values.opened(journal) as opened:
+        with option_values.open_journal(journal) as opened:
             run_id = opened.run_id(run_id)
     elif run_id is not None:
         # By names of files alone, so that a damaged journal can be checked.
@@ -168,7 +168,7 @@ def _print_packing(found: Compaction) -> None:
 
 
 _FORMATS = ("jsonl",)
-#: Kinds of things without a column that an import names, the most frequent first.
+#: Fields without a column in the journal that an import lists, the most frequent first.
 _NAMED = 5
 
 
@@ -187,7 +187,7 @@ def journal_export(
 
     option_values.refuse_unknown("format", form, _FORMATS)
     new = option_values.output_or_print(output_path, journal, force=force)
-    with option_values.opened(journal) as opened:
+    with option_values.open_journal(journal) as opened:
         lines = export_jsonl(opened, run_id)
         option_values.note_encoders(encoded_in(opened, run_id))
         if new is None:
@@ -258,7 +258,7 @@ def _print_imported(found: Imported, *, journal: Path) -> None:
         rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         listed = f"{', '.join(names[:_NAMED])}{rest}"
         say(f"Kept as they are for an export, since no column of the journal has them: {listed}.")
-    follow("review", found.runs[-1], journal=journal)
+    print_next("review", found.runs[-1], journal=journal)
 
 
 #: Wins shown in a review, the largest gains first, and on one screen.
@@ -332,7 +332,7 @@ def _print_screen(found: Review, *, journal: str) -> None:
         say(sentence, "warning")
     for each in found.customers:
         say(each["sentence"])
-    _tiers_at_equal_sizes(found)
+    _print_tiers_at_equal_sizes(found)
     for row in _largest(found)[:_WINS_ON_SCREEN]:
         say(_win_line(row))
     say(f"More: {next_command('review', s['run_id'], full=True, journal=journal)}")
@@ -402,17 +402,20 @@ def _print_all(found: Review) -> None:
     lines = [[*row, what] for row, what in zip(weights, earned, strict=True)]
     table([*heads, "earned by"], lines, title="Weights", spare=True)
     if found.by_date is not None:
-        _dates_table(found.by_date, s["objective"])
+        _print_by_date(found.by_date, s["objective"])
     if s["orientation"] == "risk":
         say()
         say("Orientation risk: a high score is bad, so the last tier is the best one.")
-    _tiers_at_equal_sizes(found)
+    _print_tiers_at_equal_sizes(found)
     money = any(row["arpa"] is not None for row in found.tiers)
     columns = ["stage", "tier", "accounts", "logo_retention"]
     columns += ["nrr", "grr", "arpa"] if money else []
-    tiers = [[_in_percent(c, row[c]) for c in columns] for row in found.tiers]
+    tiers = [
+        [f"{v:.1%}" if c in _RATIOS and v is not None else v for c in columns for v in [row[c]]]
+        for row in found.tiers
+    ]
     title = "Tiers by each score's own edges, on the accounts searched"
-    headings = {**_HEADINGS, "accounts": found.counted}
+    headings = {**HEADS, "accounts": found.counted}
     table([headings.get(c, c) for c in columns], tiers, title=title)
     if found.resized:
         say(found.resized)
@@ -423,11 +426,11 @@ def _print_all(found: Review) -> None:
     for sentence in filter(None, (found.probabilities, *found.usual)):
         say(sentence)
     if s["state"] != "imported":
-        _drift(found)
+        _print_proxy_drift(found)
     say()
 
 
-def _dates_table(by_date: dict[str, Any], objective: str) -> None:
+def _print_by_date(by_date: dict[str, Any], objective: str) -> None:
     """Print the objective of start and best on each date."""
     from gtmar.journal.sentences import DATED
 
@@ -446,7 +449,7 @@ def _dates_table(by_date: dict[str, Any], objective: str) -> None:
     table(["date", *heads], rows, title=f"{objective} by date, accounts searched and held out")
 
 
-def _tiers_at_equal_sizes(found: Review) -> None:
+def _print_tiers_at_equal_sizes(found: Review) -> None:
     """Print start and best side by side, each tier with as many accounts as at the start."""
     if found.tiers_at_equal_sizes is None or not found.improved:
         return
@@ -479,7 +482,7 @@ def sized_table(
         [
             "tier",
             counted,
-            *(_HEADINGS[x] + marked(f"{x}_by_tier", basis)[len(f"{x}_by_tier") :] for x in shown),
+            *(HEADS[x] + marked(f"{x}_by_tier", basis)[len(f"{x}_by_tier") :] for x in shown),
         ],
         (
             [
@@ -502,44 +505,38 @@ def after_review(found: Review, *, journal: str, best: str | None = None) -> Non
     """Print the command that goes on from a run; `best` is the best spec's file, if it is known."""
     s = found.summary
     if s["state"] == "imported":
-        follow("show", s["run_id"], journal=journal)
+        print_next("show", s["run_id"], journal=journal)
     elif not found.improved or found.held is False:
         if not found.improved and s["blocked"]:
             say("Whether that guardrail's limit is the one meant is for you to say.")
         else:
             say("Other features or encoders in the spec may do better than other weights.")
         settings = [f"run={s['run_id']}"]
-        follow("sql", "convergence", settings=settings, journal=journal)
+        print_next("sql", "convergence", settings=settings, journal=journal)
     elif best is not None and found.calibration is not None:
-        follow("list", data=s["source"], spec=best)
+        print_next("list", data=s["source"], spec=best)
     elif best is not None:
-        scored = unused(Path(best).with_name("scored.parquet"))
-        follow("score", data=s["source"], spec=best, output_path=scored)
+        scored = free_path(Path(best).with_name("scored.parquet"))
+        print_next("score", data=s["source"], spec=best, output_path=scored)
     elif found.decision is not None:
         decided = f"{s['run_id']}/{s['best_experiment']}"
         if found.decision["verdict"] == "READY_FOR_REVIEW":
-            follow("promote", decided, note=WHY, journal=journal)
+            print_next("promote", decided, note=WHY, journal=journal)
         else:
-            follow("sql", "decisions", settings=[f"run={s['run_id']}"], journal=journal)
+            print_next("sql", "decisions", settings=[f"run={s['run_id']}"], journal=journal)
     elif s["holdout_accounts"] and s["source"] != _FRAME:
-        follow("decide", s["run_id"], journal=journal)
+        print_next("decide", s["run_id"], journal=journal)
     else:
-        output_path = unused("best.yaml")
-        follow("checkout", s["run_id"], output_path=output_path, journal=journal)
+        output_path = free_path("best.yaml")
+        print_next("checkout", s["run_id"], output_path=output_path, journal=journal)
 
 
 #: What the journal calls a table that a program held, which no command can open.
 _FRAME = "frame"
-#: How a tier table's columns are called.
-_HEADINGS = {"logo_retention": "logos kept", "nrr": "NRR", "grr": "GRR", "arpa": "ARPA"}
 _RATIOS = {"logo_retention", "nrr", "grr"}
 
 
-def _in_percent(column: str, value: object) -> object:
-    return percent(value, 1) if column in _RATIOS and isinstance(value, float) else value
-
-
-def _drift(found: Review) -> None:
+def _print_proxy_drift(found: Review) -> None:
     from gtmar.metrics.metric import marked
 
     worse = [row for row in found.drift if row["reading"] == "worse"]
@@ -578,7 +575,7 @@ def _print_comparison(found: Comparison, *, journal: str) -> None:
         table(["weight", *ids], differing, title="Weights that differ")
     else:
         say("Both end with the same weights.")
-    follow("review", two["run_id"], journal=journal)
+    print_next("review", two["run_id"], journal=journal)
 
 
 def _print_verification(found: Verification) -> None:
@@ -596,7 +593,7 @@ def _print_verification(found: Verification) -> None:
     else:
         say(f"{looked}: nothing is missing, torn, changed or added.", "good")
     if found.against_holds is False:
-        _broken_promise(found)
+        _print_broken_digest(found)
     elif found.against_holds:
         count = found.against_added or 0
         since = f"; {count:,} {'entry' if count == 1 else 'entries'} added since" if count else ""
@@ -606,7 +603,7 @@ def _print_verification(found: Verification) -> None:
     text(found.digest + "\n")
 
 
-def _broken_promise(found: Verification) -> None:
+def _print_broken_digest(found: Verification) -> None:
     """Say how what was given with --against doesn't hold."""
     if found.against_added is not None:
         for name in found.against_missing:
@@ -634,7 +631,7 @@ def _print_listing(files: Mapping[str, SqlFile]) -> None:
             table(["query", "parameters", "purpose"], rows, title=title)
     say()
     say("Or one SELECT of your own over the views runs and experiments:")
-    follow("sql", text="select outcome, count(*) from experiments group by all")
+    print_next("sql", text="select outcome, count(*) from experiments group by all")
 
 
 #: Folders of the SQL library, and what to call them.

@@ -15,9 +15,9 @@ from gtmar.cli import error_boundary
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["WHY", "ChosenCommand", "follow", "made_on", "next_command", "unused"]
+__all__ = ["WHY", "ChosenCommand", "free_path", "next_command", "print_next", "table_options_of"]
 
-#: Stands for a reason that only people know.
+#: Placeholder for the reason, which only a person can give.
 WHY = "why it goes live"
 
 #: The command line that is running; None where code calls what commands print.
@@ -44,11 +44,11 @@ class ChosenCommand(error_boundary.Command):
             _running.reset(token)
 
 
-def follow(command: str, *arguments: object, **options: object) -> None:
+def print_next(command: str, *arguments: object, **options: object) -> None:
     """Print the next command; parameters are those of `next_command`."""
-    from gtmar.cli.output import following
+    from gtmar.cli.output import print_command
 
-    following(next_command(command, *arguments, **options))
+    print_command(next_command(command, *arguments, **options))
 
 
 def next_command(command: str, *arguments: object, **options: object) -> str:
@@ -109,7 +109,7 @@ def _kept(context: Any, parameter: TyperOption) -> object:
         return None
     same = any(each.name == name and each.opts == parameter.opts for each in context.command.params)
     source = context.get_parameter_source(name)
-    # What the environment says, it says to the next command as well.
+    # A value from the environment is there for the next command, too.
     given = source is not None and source.name == "COMMANDLINE"
     return context.params[name] if same and given else None
 
@@ -139,7 +139,7 @@ def _without_secrets(text: str) -> str:
     return without_credentials(text)
 
 
-def made_on(journal: str | Path, run_id: str) -> dict[str, object] | None:
+def table_options_of(journal: str | Path, run_id: str) -> dict[str, object] | None:
     """Return the options that name a run's table; None for a frame's or a query's.
 
     A query's text is on record, the file that it stood in is not.
@@ -164,7 +164,7 @@ def made_on(journal: str | Path, run_id: str) -> dict[str, object] | None:
     }
 
 
-def unused(name: str | Path) -> Path:
+def free_path(name: str | Path) -> Path:
     """Return a path where nothing is yet: the one named, or the first free of best-2.yaml."""
     path, number = Path(name), 2
     while path.exists():

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from gtmar.spec.model import Reading
 
 __all__ = [
-    "ask",
     "edges",
     "engine",
     "experiment_of",
@@ -33,13 +32,14 @@ __all__ = [
     "labels",
     "new_table",
     "note_encoders",
-    "opened",
+    "open_journal",
     "outcomes",
     "output",
     "output_or_print",
     "reading",
-    "recorded",
+    "recorded_tables",
     "refuse_unknown",
+    "run_query",
     "schema_of",
     "share",
     "sizes",
@@ -327,7 +327,7 @@ def source(
     return Source(data, at_version, text, named, at=at, query_file=query)
 
 
-def opened(journal: Path, **limits: Any) -> Journal:
+def open_journal(journal: Path, **limits: Any) -> Journal:
     """Open the journal; `limits` are those of `Journal` on what a query may take."""
     from gtmar.journal.catalog import Journal
 
@@ -385,11 +385,11 @@ def new_table(path: str | None, *inputs: object, **how: bool) -> NewTable | None
 
 def full_id(journal: Path, run: str | None) -> str:
     """Return the full id of a run by what names it; None for the last search."""
-    with opened(journal) as own:
+    with open_journal(journal) as own:
         return own.run_id(run)
 
 
-def recorded(journal: Path, run_id: str) -> list[Path]:
+def recorded_tables(journal: Path, run_id: str) -> list[Path]:
     """Return the journal's folder, and the tables that a run's record names."""
     from gtmar.errors import JournalError
     from gtmar.journal.files import RunFiles
@@ -463,7 +463,9 @@ def write_best(output: Output, result: RunResult) -> None:
     )
 
 
-def ask(journal: Journal, name: str | None, text: str | None, settings: list[str]) -> pl.DataFrame:
+def run_query(
+    journal: Journal, name: str | None, text: str | None, settings: list[str]
+) -> pl.DataFrame:
     """Run a query by name, by file, or as text, with ``name=value`` settings."""
     from gtmar.journal.sql_library import find_file
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints, is_
 
 import typer
 
-from gtmar.cli.error_boundary import bounded
+from gtmar.cli.error_boundary import within_boundary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,7 +42,7 @@ journal_app = _group("journal", "Export, import, compact and publish the journal
 export_app = _group("export", "Write a score for other systems: SQL, dbt, MLflow.")
 
 
-# ---- what a shell offers after a tab: nothing is opened that a name of a file tells already ----
+# ---- shell completion: by names of files, without opening them where these suffice ----
 
 
 def _offered(options: Iterable[str], incomplete: str) -> list[str]:
@@ -373,7 +373,7 @@ class RepeatOptions(TypedDict):
     quiet: Quiet
 
 
-#: What these options are where they are not given; others are None, flags False.
+#: Defaults of options in bundles; of others it is None, of flags False.
 _DEFAULTS = {
     "engine": "local",
     "journal": DEFAULT_JOURNAL,
@@ -463,7 +463,7 @@ def command(
             together = {name: {each: given.pop(each) for each in b} for name, b in bundles.items()}
             return function(**given, **together)
 
-        inner = bounded(opened)
+        inner = within_boundary(opened)
         inner.__signature__ = inspect.Signature(order)  # type: ignore[attr-defined] # typer reads it
         inner.__annotations__ = {each.name: each.annotation for each in order}
         name = example.split()[0 if group is app else 1]

@@ -31,19 +31,20 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 __all__ = [
+    "HEADS",
     "Answer",
     "Tone",
     "announce",
     "complain",
     "data",
-    "finish",
-    "following",
+    "flush_stdout",
     "for_programs",
     "frame",
-    "given",
+    "hide_credentials_of",
     "is_terminal",
     "json_line",
     "number",
+    "print_command",
     "say",
     "say_newest",
     "set_form",
@@ -54,6 +55,8 @@ __all__ = [
     "without_secrets",
 ]
 
+#: What a tier's metrics are called in the head of a table.
+HEADS = {"logo_retention": "logos kept", "nrr": "NRR", "grr": "GRR", "arpa": "ARPA", "mrr": "MRR"}
 #: What a colour means; nothing else has one. On a terminal only, and not with NO_COLOR.
 Tone: TypeAlias = Literal["good", "bad", "warning"]
 _STYLES: dict[Tone, str] = {"good": "green", "bad": "red", "warning": "yellow"}
@@ -65,14 +68,14 @@ _TONES: dict[str, Tone] = {
     "blocked": "warning",
 }
 
-#: Between two columns, and what it may shrink to before rows become blocks of lines.
+#: Blanks between two columns, the most first; where the fewest are too many, rows become blocks.
 _GAPS = (3, 2, 1)
-#: A word is shortened to this at the least; a number, a run's name, a verdict never is.
+#: No word is shortened below this width.
 _SHORTEST = 12
 #: Columns up to this wide are whole in a query's result, RUN/EXP among them; least width that a
 #: longer text is wrapped to there.
 _WHOLE, _WRAPPED = 33, 20
-#: Words that nobody can do with in part: numbers and dates, runs and experiments, verdicts.
+#: Words that are never shortened: numbers and dates, runs and experiments, verdicts.
 _ENTIRE = re.compile(
     r"[(\[]?[-+]?[\d.,:/%+-]+(e[-+]?\d+)?[%)\],;.]*|r\d{8}-\d{6}-[0-9a-f]{6}(/\w+)?[,;.]?|[A-Z_]{3,}[,;.]?"
 )
@@ -118,7 +121,7 @@ def for_programs() -> bool:
 _given: list[str] = []
 
 
-def given(locations: Iterable[str]) -> None:
+def hide_credentials_of(locations: Iterable[str]) -> None:
     """Take in what a command was given as locations, whose credentials must not be printed."""
     _given[:] = locations
 
@@ -140,8 +143,8 @@ def is_terminal(stream: TextIO | None) -> bool:
 def _write(content: str, *, to_errors: bool = False) -> None:
     """Write to stdout, or to stderr; the only place that does.
 
-    `OutputError` where stdout can't be written, `BrokenPipeError` where its reader has gone. What
-    can't be told on stderr is lost: nobody could be told.
+    `OutputError` where stdout can't be written, `BrokenPipeError` where its reader has gone. A
+    message that stderr doesn't take is dropped.
     """
     stream = sys.stderr if to_errors else sys.stdout
     if stream is None:
@@ -169,7 +172,7 @@ def unwritable(reason: str) -> OutputError:
     )
 
 
-def finish() -> None:
+def flush_stdout() -> None:
     """Flush stdout, so that nothing fails when the process ends; errors are those of `_write`."""
     if sys.stdout is None:
         return
@@ -229,7 +232,7 @@ def announce(sentence: str) -> None:
     _write(f"{_shown(sentence)}\n", to_errors=True)
 
 
-def following(command: str) -> None:
+def print_command(command: str) -> None:
     """Print the next command, whole on one line, so that it can be copied."""
     shown = _shown(command)
     _write(f"Next: {shown}\n")

@@ -1,6 +1,6 @@
 """Progress of a run on stderr: a bar on a terminal, a plain line now and then elsewhere.
 
-It is told of every batch and draws seldom, so that nobody's search is slower for being watched.
+It is called after every batch and draws seldom, so that it slows no search.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BAR = 16
 
 
 def counting(*, quiet: bool) -> Callable[[int, int], None] | None:
-    """Give something to tell how many of how many searches are done; None where nobody watches."""
+    """Return what takes how many of how many searches are done; None where nothing is shown."""
     if quiet or for_programs():
         return None
     last = time.monotonic()
@@ -50,9 +50,9 @@ def counting(*, quiet: bool) -> Callable[[int, int], None] | None:
 
 @contextmanager
 def stepping() -> Iterator[Callable[[str, int, int], None] | None]:
-    """Give something to tell what is being done, and how many of how many dates are there.
+    """Give what takes the step being done, and how many of how many dates are there.
 
-    Its line is on a terminal alone; None elsewhere. Steps are few and long: each is drawn.
+    It draws a line on a terminal; None elsewhere. Steps are few and long: each is drawn.
     """
     if for_programs() or not is_terminal(sys.stderr):
         yield None
@@ -68,7 +68,7 @@ def stepping() -> Iterator[Callable[[str, int, int], None] | None]:
 
 @contextmanager
 def watching(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """Give a run something to tell its progress to; None where nobody watches."""
+    """Give what takes the progress of a run; None where nothing is shown."""
     if quiet or for_programs():
         yield None
     elif is_terminal(sys.stderr):
@@ -134,7 +134,7 @@ def _shown() -> progress.Progress:
         *columns,
         console=Console(stderr=True, highlight=False),
         transient=True,
-        # No thread that draws by itself: it would take its turns from the search.
+        # No drawing thread: it would take processor time from the search.
         auto_refresh=False,
     )
 

@@ -10,7 +10,7 @@ import typer
 
 from gtmar.cli import option_values, progress
 from gtmar.cli import options as a
-from gtmar.cli.next_step import follow
+from gtmar.cli.next_step import print_next
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, complain, for_programs, say, some, table
 from gtmar.documents import is_spec_file
@@ -72,7 +72,7 @@ def demo(
             watch=watch,
         )
     option_values.write_best(new, result)
-    with option_values.opened(folder / "journal") as journal:
+    with option_values.open_journal(folder / "journal") as journal:
         found = reading.review(journal, result.run_id)
 
     def text() -> None:
@@ -188,7 +188,7 @@ def simplify(
             )
         run_id = runs.run_or_experiment(spec, journal).partition("/")[0]
         given |= tables_of(RunFiles(journal, run_id).record("start"))
-        read += option_values.recorded(journal, run_id)
+        read += option_values.recorded_tables(journal, run_id)
     new = option_values.output(output_path, *read, force=force)
     with progress.watching(quiet=quiet) as watch:
         found = runs.simplify(
@@ -228,7 +228,7 @@ def resume(
     from gtmar import runs
 
     run_id = option_values.full_id(journal, run_id)
-    read = (data, holdout_file, *option_values.recorded(journal, run_id))
+    read = (data, holdout_file, *option_values.recorded_tables(journal, run_id))
     new = option_values.output(output_path, *read, force=force)
     with progress.watching(quiet=quiet) as watch:
         result = runs.resume(
@@ -319,7 +319,7 @@ def _print_run(result: RunResult, *, written: str | None) -> None:
     if written:
         say(f"Best spec: {written}")
     say()
-    follow("review", result.run_id, journal=result.journal)
+    print_next("review", result.run_id, journal=result.journal)
 
 
 def _print_simplified(found: Simplified, *, spec: str, data: Any, written: str | None) -> None:
@@ -350,11 +350,11 @@ def _print_simplified(found: Simplified, *, spec: str, data: Any, written: str |
     say(f"Run {result.run_id}")
     if written is None:
         say()
-        follow("review", result.run_id, journal=result.journal)
+        print_next("review", result.run_id, journal=result.journal)
         return
     say(f"Best spec: {written}")
     say()
-    follow("decide", written, against=spec, data=data, journal=result.journal)
+    print_next("decide", written, against=spec, data=data, journal=result.journal)
 
 
 _ENDED = {
@@ -403,7 +403,7 @@ def _print_pace(found: Pace, *, given: bool) -> None:
     )
     if found.peak_bytes is not None:
         say(f"Largest size of the process, libraries included: {found.peak_bytes / 1e6:,.0f} MB.")
-    follow("run" if given else "demo")
+    print_next("run" if given else "demo")
 
 
 def example_spec(kind: str) -> Path:

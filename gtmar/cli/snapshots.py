@@ -10,7 +10,7 @@ import typer
 
 from gtmar.cli import options as a
 from gtmar.cli import output
-from gtmar.cli.next_step import follow, next_command, unused
+from gtmar.cli.next_step import free_path, next_command, print_next
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, complain, say, some, table
 from gtmar.cli.progress import stepping
@@ -33,7 +33,7 @@ _Recipe = Annotated[Path, typer.Argument(help="Recipe, a YAML file.")]
 _Memory = Annotated[
     str | None, typer.Option(help="Memory to use, as 4GB; the rest goes to temporary files.")
 ]
-#: What doesn't add up, or contradicts itself, as for a table that breaks the contract.
+#: Exit code where sums differ or a contradiction has no rule, as for a broken data contract.
 _UNSOUND = 3
 
 
@@ -102,7 +102,7 @@ def snapshot(
                 "--draft chooses dates itself and writes a recipe alone",
                 hint="leave all but -o and --memory out",
             )
-        return _draft(recipe, Path(output_path or unused("snapshots.yaml")), memory)
+        return _draft(recipe, Path(output_path or free_path("snapshots.yaml")), memory)
     if len(recipe) > 1:
         raise UsageError(
             f"expected one recipe, got {len(recipe)} arguments",
@@ -137,7 +137,7 @@ def snapshot(
         place = snapshots_into(output_path, _local_sources(loaded, path.parent))
     with stepping() as watch:
         built = building.build(loaded, place, days=days, watch=watch, **_options(path, memory))
-    return Answer(lambda: _facts(built), lambda: _print(built))
+    return Answer(lambda: _built_facts(built), lambda: _print_built(built))
 
 
 def _warehouse_sql(
@@ -182,7 +182,7 @@ def _dbt(
 
     def text() -> None:
         say(f"{some(len(names), 'model')} in {folder}, each with its tests: one a date.")
-        output.following(shlex.join(["dbt", "build", "--select", *names]))
+        output.print_command(shlex.join(["dbt", "build", "--select", *names]))
 
     return Answer(lambda: {"models": names, "output": [str(path) for path in written]}, text)
 
@@ -245,13 +245,13 @@ def _print_draft(found: DraftedRecipe, path: Path) -> None:
     for conflict in found.conflicts:
         complain("rule", f"{conflict}; {conflict.remedy}.")
     if not found.conflicts:
-        follow("snapshot", path, output_path=unused("accounts"), draft=None)
+        print_next("snapshot", path, output_path=free_path("accounts"), draft=None)
         return
-    command = next_command("snapshot", path, output_path=unused("accounts"), draft=None)
+    command = next_command("snapshot", path, output_path=free_path("accounts"), draft=None)
     say(f"Rule on each in {path}, where it stands as a comment; then: {command}")
 
 
-def _facts(built: Built) -> dict[str, Any]:
+def _built_facts(built: Built) -> dict[str, Any]:
     return {
         "recipe": built.recipe_id,
         "sources": built.sources,
@@ -287,7 +287,7 @@ _CHANGES = {
 }
 
 
-def _print(built: Built) -> None:
+def _print_built(built: Built) -> None:
     known = sum(each.outcomes for each in built.tables)
     total = sum(each.accounts for each in built.tables)
     first, last = built.tables[0], built.tables[-1]
@@ -325,7 +325,7 @@ def _print(built: Built) -> None:
                 f"Each account is in several of them: {together} searches them together. The "
                 f"newest with outcomes is {newest.day}."
             )
-        follow("init", data=newest.data, output_path=unused("spec.yaml"))
+        print_next("init", data=newest.data, output_path=free_path("spec.yaml"))
     else:
         say("Without outcomes nothing can be searched; a spec of an earlier date can score it.")
 
@@ -421,9 +421,9 @@ def _print_bridge(
     if page is not None:
         say(f"{page}: open it in any browser; it needs nothing else.")
     if found.sound and page is None:
-        follow("bridge", recipe, output_path=unused("bridge.html"))
+        print_next("bridge", recipe, output_path=free_path("bridge.html"))
     elif found.sound:
-        follow("snapshot", recipe, output_path=unused("accounts"))
+        print_next("snapshot", recipe, output_path=free_path("accounts"))
 
 
 def _worded(value: Any) -> str:

@@ -9,9 +9,9 @@ import typer
 
 from gtmar.cli import option_values, progress
 from gtmar.cli import options as a
-from gtmar.cli.next_step import WHY, follow, unused
+from gtmar.cli.next_step import WHY, free_path, print_next
 from gtmar.cli.options import app
-from gtmar.cli.output import Answer, announce, number, say, say_newest, some, table
+from gtmar.cli.output import HEADS, Answer, announce, number, say, say_newest, some, table
 from gtmar.plain_data import digits, percent
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ NewFolder = Annotated[Path | None, typer.Option("-o", "--output", help="New fold
 Note = Annotated[str | None, typer.Option(help="Why.")]
 #: Exit codes of the decisions that put nothing forward, which are no errors.
 _CODES = {"KEEP_INCUMBENT": 10, "UNVERIFIED": 11}
-#: That of a score that ranks worse than a coin.
+#: Exit code of a score that ranks worse than chance.
 _TURNED = 10
 
 
@@ -290,11 +290,11 @@ def _print_explanation(
     say("Points say what goes with the outcome, not what causes it.")
     say()
     if versus is not None:
-        follow("diff", versus, spec)
+        print_next("diff", versus, spec)
     elif start is not None:
-        follow("explain", found.account, versus=start)
+        print_next("explain", found.account, versus=start)
     else:
-        follow("score", output_path=unused("scored.parquet"))
+        print_next("score", output_path=free_path("scored.parquet"))
 
 
 def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
@@ -343,22 +343,22 @@ def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
     drawn = ", whole accounts drawn" if found.by_date else ""
     table(heads, rows, title=f"Metrics with {found.level:.1%} intervals{drawn}")
     if found.by_date:
-        _backtest_dates(found)
+        _print_backtest_dates(found)
     heads = [f"share of {counted}", "MRR held by the best", "lost among the worst"]
     table(
         heads, ([percent(share), *map(_percent, v)] for share, *v in found.curve), title="Capture"
     )
-    _surprises(found)
+    _print_surprises(found)
     for note in found.notes:
         say(f"Note: {note}")
     say()
     if spec is None:
-        follow("init", output_path=unused("spec.yaml"))
+        print_next("init", output_path=free_path("spec.yaml"))
     else:
-        follow("run", output_path=unused("best.yaml"))
+        print_next("run", output_path=free_path("best.yaml"))
 
 
-def _surprises(found: Backtest) -> None:
+def _print_surprises(found: Backtest) -> None:
     """Print the accounts that did what their tier says least."""
     on = "" if found.listed is None else f", {found.listed}"
     for frame, title in (
@@ -370,7 +370,7 @@ def _surprises(found: Backtest) -> None:
             table(frame.columns, first, title=f"{title}{on}: {frame.height:,}")
 
 
-def _backtest_dates(found: Backtest) -> None:
+def _print_backtest_dates(found: Backtest) -> None:
     """Print what the score was worth on each date, beside a candidate where there is one."""
     auc, kept = "auc_roc_retain", "logo_retention_by_tier.*"
     heads, sides = ["date", "accounts", "logos kept", found.name], ["before"]
@@ -410,11 +410,11 @@ def _print_null(found: NullSearch, *, journal: Path) -> None:
     )
     say()
     if found.reading == "few":
-        follow("null", found.run_id, searches=50, journal=journal)
+        print_next("null", found.run_id, searches=50, journal=journal)
     elif found.held_out:
-        follow("decide", found.run_id, journal=journal)
+        print_next("decide", found.run_id, journal=journal)
     else:
-        follow("stability", found.run_id, journal=journal)
+        print_next("stability", found.run_id, journal=journal)
 
 
 def _print_stability(found: FoundStability, *, journal: Path) -> None:
@@ -442,7 +442,7 @@ def _print_stability(found: FoundStability, *, journal: Path) -> None:
             "weight is for or against an account changes with the accounts drawn."
         )
     say()
-    follow("review", found.run_id, journal=journal)
+    print_next("review", found.run_id, journal=journal)
 
 
 def _print_decision(found: Decided, *, journal: Path) -> None:
@@ -473,12 +473,9 @@ def _print_decision(found: Decided, *, journal: Path) -> None:
     if found.verdict == "READY_FOR_REVIEW":
         # Of two specs the experiment has the form of both; the candidate's file is what goes live.
         live = found.experiment if found.names is None else found.names[0]
-        follow("promote", live, note=WHY, journal=journal)
+        print_next("promote", live, note=WHY, journal=journal)
     else:
-        follow("review", found.run_id, journal=journal)
-
-
-_HEADS = {"logo_retention": "logos kept", "nrr": "NRR", "grr": "GRR"}
+        print_next("review", found.run_id, journal=journal)
 
 
 def _print_segments(found: BySegment) -> None:
@@ -489,23 +486,23 @@ def _print_segments(found: BySegment) -> None:
     if note := basis_note(found.basis):
         say(note)
     for part in found.parts:
-        _part(part, found)
+        _print_segment_part(part, found)
     if len(found.parts) == 1:
         say("In-sample: the weights were chosen on these very accounts.")
     say()
     if len(found.parts) > 1:
-        follow("decide", found.run_id, segments=found.columns)
+        print_next("decide", found.run_id, segments=found.columns)
     else:
-        follow("review", found.run_id)
+        print_next("review", found.run_id)
 
 
-def _part(part: SegmentPart, found: BySegment) -> None:
+def _print_segment_part(part: SegmentPart, found: BySegment) -> None:
     from gtmar.metrics.metric import BINARY
 
     lines = part.lines
     total = sum(line.accounts for line in lines) // len(found.columns)
     say()
-    say(f"On the {some(total, 'account')} {part.part}: {_said(part)}")
+    say(f"On the {some(total, 'account')} {part.part}: {_segments_sentence(part)}")
     known = [line for line in lines if line.start.value is not None]
     rows = [
         (line.name, line.accounts, stage, *_ends(getattr(line, stage), signed=stage == "change"))
@@ -520,7 +517,8 @@ def _part(part: SegmentPart, found: BySegment) -> None:
     binary = " (binary)" if found.basis == BINARY else ""
     mark = {"logo_retention": "", "nrr": binary, "grr": binary}
     tiers = ("all", f"{found.tier}, start", f"{found.tier}, best")
-    for key, head in _HEADS.items():
+    for key in ("logo_retention", "nrr", "grr"):
+        head = HEADS[key]
         if all(line.retention[key].value is None for line in known):
             continue
         rows = [
@@ -532,7 +530,7 @@ def _part(part: SegmentPart, found: BySegment) -> None:
         table(["segment", "tier", "accounts", head, "from", "to"], rows, title=title)
 
 
-def _said(part: SegmentPart) -> str:
+def _segments_sentence(part: SegmentPart) -> str:
     """Put all segments in a sentence, the worse ones first."""
     words = []
     for reading in ("worse", "better", "no proven change"):

@@ -91,9 +91,6 @@ class Checked:
     outcomes: OutcomeColumns
     #: Smallest and largest encoded value by term, in 1/10,000ths.
     ranges: dict[str, tuple[int, int]]
-    #: Number of unknown values by feature, for features whose spec gives unknowns a value.
-    #: Features without unknown values are absent.
-    unknowns: dict[str, int]
     #: One sentence each about facts that don't break the contract.
     notes: tuple[str, ...]
     #: The table as it was read, without the rows that were set aside.
@@ -243,7 +240,6 @@ def check_contract(
         id_column=identifier,
         outcomes=columns,
         ranges=ranges,
-        unknowns=unknowns,
         notes=(*check.of_rows(*notes, *_unknown_notes(unknowns, rows)), *as_read),
         warnings=(*left_out, *strange),
         reading=as_read,

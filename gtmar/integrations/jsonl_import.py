@@ -32,11 +32,11 @@ from gtmar.integrations.jsonl_format import (
     entry_of,
     objects,
 )
-from gtmar.journal.columns import FORMAT_VERSION, experiment_id
+from gtmar.journal.columns import EXPERIMENTS, FORMAT_VERSION, experiment_id
 from gtmar.journal.compaction import work_folder
 from gtmar.journal.events import EventKind, event_files, read_event, untouched, write_event
 from gtmar.journal.files import RunFiles, make_folder, matching, place_file, run_of, unwritable
-from gtmar.journal.schema import experiment_schema, first_format
+from gtmar.journal.schema import first_format, schema_of
 from gtmar.journal.verify import covered, run_ids
 from gtmar.journal.writer import RunWriter
 from gtmar.metrics.registry import all_metrics
@@ -255,7 +255,7 @@ def _rows(run: _ForeignRun, run_id: str, placed: Sequence[_Placed]) -> pa.Table:
             of_tiers = entry.by_tier.get(key, {})
             row[key] = [(tier, of_tiers.get(tier)) for tier in run.tiers]
         rows.append(row)
-    return pa.Table.from_pylist(rows, schema=first_format(experiment_schema()))
+    return pa.Table.from_pylist(rows, schema=first_format(schema_of(EXPERIMENTS)))
 
 
 def _baseline(run: _ForeignRun, run_id: str) -> pa.Table:
@@ -276,7 +276,7 @@ def _baseline(run: _ForeignRun, run_id: str) -> pa.Table:
         "evaluated_at": run.first.at,
         **{key: [(tier, None) for tier in run.tiers] for key in run.by_tier},
     }
-    return pa.Table.from_pylist([row], schema=first_format(experiment_schema()))
+    return pa.Table.from_pylist([row], schema=first_format(schema_of(EXPERIMENTS)))
 
 
 # ---- writing to a journal ------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from sqlglot import exp
 
 from gtmar.data.locations import quoted
 from gtmar.errors import UsageError, culprits, did_you_mean
-from gtmar.integrations.known_sql import (
+from gtmar.integrations.portable_sql import (
     COMPARED,
     Schemas,
     compared_with,

@@ -526,7 +526,7 @@ class Journal:
             self._connection.execute(f'reset variable "{name}"')
             del self._variables[name]
         for name, value in variables.items():
-            if not name.isidentifier() or _folded(name) in _OWN:
+            if not name.isidentifier() or unicodedata.normalize("NFKC", name).casefold() in _OWN:
                 raise QueryError(f'"{name}" is no name for a parameter')
             # A null is left unset, as a null that is set has a type, which may be the wrong one.
             held = self._variables.get(name)
@@ -537,11 +537,6 @@ class Journal:
             except duckdb.Error as err:
                 raise QueryError(f'the value of "{name}" is of no SQL type: {value!r}') from err
             self._variables[name] = value
-
-
-def _folded(name: str) -> str:
-    """Return a name in the form that DuckDB compares: normalised, without case."""
-    return unicodedata.normalize("NFKC", name).casefold()
 
 
 def _engine_errors() -> tuple[type[Exception], ...]:

@@ -147,7 +147,8 @@ def write_event(
     """
     import pyarrow as pa
 
-    from gtmar.journal.schema import SMALL, event_schema, format_of, write_parquet
+    from gtmar.journal.columns import EVENTS
+    from gtmar.journal.schema import SMALL, format_of, schema_of, write_parquet
 
     refuse_journal_elsewhere(journal)
     now = datetime.now(UTC)
@@ -159,7 +160,7 @@ def write_event(
         "details": json.dumps(details, sort_keys=True, ensure_ascii=False) if details else None,
         **fields,
     }
-    schema = event_schema()
+    schema = schema_of(EVENTS)
     unknown = sorted(set(row) - set(schema.names))
     if unknown:
         raise TypeError(f"an event has no column {unknown}")

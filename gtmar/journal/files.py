@@ -451,9 +451,9 @@ def plain_rows(table: pa.Table) -> list[Row]:
 @cache
 def columns_in_footer(folder: str) -> tuple[bytes, ...]:
     """Return the beginnings of footers of a folder's files: the columns, in either format."""
-    from gtmar.journal.schema import SCHEMAS, first_format
+    from gtmar.journal.schema import first_format, schema_of
 
-    schema = SCHEMAS[folder]()
+    schema = schema_of(folder)
     return _columns_in_footer(schema), _columns_in_footer(first_format(schema))
 
 

@@ -25,8 +25,8 @@ from gtmar.journal.sentences import (
     unimproved,
     verdict,
 )
+from gtmar.metrics.published_ranges import published_sentences
 from gtmar.metrics.registry import all_metrics
-from gtmar.metrics.usual import usual_sentences
 from gtmar.plain_data import percent
 
 if TYPE_CHECKING:
@@ -484,7 +484,7 @@ def _usual(
         "logo_retention_by_tier": total("logo_retention", labelled),
     }
     days = (ends[1] - ends[0]).days + 1
-    return tuple(usual_sentences(totals, days=days, basis=basis))
+    return tuple(published_sentences(totals, days=days, basis=basis))
 
 
 def _seen(

@@ -17,9 +17,7 @@ import pyarrow.parquet as pq
 from gtmar.journal.columns import (
     ADDED,
     CHANGES,
-    EVENTS,
     EXPERIMENTS,
-    RECORDS,
     columns_of,
     experiment_id,
 )
@@ -34,17 +32,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FAST",
-    "SCHEMAS",
     "SMALL",
     "Fields",
     "baseline_fields",
     "completed",
-    "event_schema",
     "experiment_rows",
-    "experiment_schema",
     "first_format",
     "format_of",
-    "run_schema",
+    "schema_of",
     "step_fields",
     "write_parquet",
 ]
@@ -65,28 +60,10 @@ _ARROW = {
 }
 
 
-def _schema(folder: str) -> pa.Schema:
+def schema_of(folder: str) -> pa.Schema:
+    """Return the schema of a folder's rows: `RECORDS`, `EXPERIMENTS` or `EVENTS`."""
     return pa.schema([(name, _ARROW[kind]) for name, kind in columns_of(folder).items()])
 
-
-def run_schema() -> pa.Schema:
-    """Return the schema of a run's records: one for all kinds, so that a glob reads as a table."""
-    return _schema(RECORDS)
-
-
-def experiment_schema() -> pa.Schema:
-    """Return the schema of experiments: the head, one column for each metric, the tail."""
-    return _schema(EXPERIMENTS)
-
-
-def event_schema() -> pa.Schema:
-    """Return the schema of events."""
-    return _schema(EVENTS)
-
-
-#: The folders in the order in which they are listed: records first, so that all parts of a run are
-#: seen if its end is.
-SCHEMAS = {RECORDS: run_schema, EXPERIMENTS: experiment_schema, EVENTS: event_schema}
 
 #: Snappy takes two thirds of the time of zstd for several rows, half of it for few, and a third
 #: more space.
@@ -240,7 +217,7 @@ def experiment_rows(
     Cost: about 5 microseconds a row, half of it for the loops over steps.
     """
     count = len(fields["number"])
-    schema = experiment_schema()
+    schema = schema_of(EXPERIMENTS)
     personal = fields["number"] != [0]
     texts = {
         "run_id": run_id,

@@ -100,13 +100,9 @@ def _fields(lines: list[str]) -> tuple[Column, ...]:
     return tuple(Column(m["name"], m["type"], m["meaning"]) for m in found if m)
 
 
-def library(kind: str | None = None) -> dict[str, SqlFile]:
-    """Return all files by name; `kind` is a folder: journal, metrics or checks."""
-    return {
-        name: read_file(path, name)
-        for name, path in _paths().items()
-        if kind is None or name.startswith(f"{kind}/")
-    }
+def library() -> dict[str, SqlFile]:
+    """Return all files by name."""
+    return {name: read_file(path, name) for name, path in _paths().items()}
 
 
 @cache

@@ -212,9 +212,9 @@ class Tables:
         self, folder: str, names: list[str], large: list[str], columns: Sequence[str] | None
     ) -> Rows | ds.Dataset:
         """Return the rows of files, of which the small ones are read into memory."""
-        from gtmar.journal.schema import SCHEMAS
+        from gtmar.journal.schema import schema_of
 
-        schema = SCHEMAS[folder]()
+        schema = schema_of(folder)
         rows = self._read(folder, names, columns if not large else None)
         if not large:
             return Rows(rows.select(list(columns) if columns else schema.names))
@@ -237,9 +237,9 @@ class Tables:
         """Read files and check their hashes; at least `columns` are returned."""
         import pyarrow as pa
 
-        from gtmar.journal.schema import SCHEMAS, completed
+        from gtmar.journal.schema import completed, schema_of
 
-        schema = SCHEMAS[folder]()
+        schema = schema_of(folder)
         contents: list[IO[bytes]] = []
         for name in names:
             content = self.index.read(name)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from gtmar.errors import JournalError
-from gtmar.journal.columns import ADDED
+from gtmar.journal.columns import ADDED, RECORDS
 from gtmar.journal.digest import RunDigest
 from gtmar.journal.files import (
     RunFiles,
@@ -29,7 +29,7 @@ from gtmar.journal.files import (
     staged,
     unwritable,
 )
-from gtmar.journal.schema import FAST, format_of, run_schema, write_parquet
+from gtmar.journal.schema import FAST, format_of, schema_of, write_parquet
 from gtmar.outputs import settle
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class RunWriter:
         every run that has ended has a seal, and a run with a seal alone was interrupted.
         """
         self.flush()
-        schema = run_schema()
+        schema = schema_of(RECORDS)
         row = {"run_id": self.run_id, "record": kind, **fields}
         schema = pa.schema([f for f in schema if f.name not in ADDED or f.name in fields])
         arrays = [pa.array([row.get(field.name)], type=field.type) for field in schema]

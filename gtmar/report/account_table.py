@@ -25,13 +25,13 @@ from gtmar.errors import GtmarError, NotComparableError
 from gtmar.metrics.registry import all_metrics, metric_column
 from gtmar.objective.objective import Judge
 from gtmar.plain_data import digits
-from gtmar.runs.backtest import captured
-from gtmar.runs.holdout import recorded
+from gtmar.runs.backtest import share_held
+from gtmar.runs.holdout import holdout_parameters
 from gtmar.runs.inputs import of_day
 from gtmar.runs.score import tier_changes
-from gtmar.runs.segments import best_tier, segment_part
+from gtmar.runs.segments import segment_part
 from gtmar.runs.session import load_tables
-from gtmar.runs.side_by_side import measured_at_sizes
+from gtmar.runs.side_by_side import best_and_worst, measured_at_sizes
 from gtmar.spec.model import VALUE_UNITS
 from gtmar.stats.interval import reading_of, unknown, wilson
 from gtmar.validation.intervals import HEADLINES, costs_of, paired, panel_of, uncertainty
@@ -101,7 +101,7 @@ def capture_of(
         rows, of = slice(cohorts.negatives.start, cohorts.positives.stop), "retained accounts"
         amounts = (np.arange(rows.start, rows.stop) >= cohorts.positives.start).astype(np.int64)
     orders = [*(each[rows] if risk else -each[rows] for each in scores), -amounts]
-    start, best, perfect = (captured(order, amounts, GRID.tolist()) for order in orders)
+    start, best, perfect = (share_held(order, amounts, GRID.tolist()) for order in orders)
     if start is None or best is None or perfect is None:
         return None
     return Capture(of=of, accounts=len(amounts), start=start, best=best, perfect=perfect)
@@ -315,7 +315,7 @@ def _tables(
     except GtmarError as err:
         start, accounts = load_tables(run, data, untouched=False)
         return start, accounts, err.message
-    own = recorded(accounts)
+    own = holdout_parameters(accounts)
     if any(own[key] != run["parameters"].get(key) for key in _SAME_HOLDOUT if key in own):
         start, accounts = load_tables(run, data, untouched=False)
         return start, accounts, f"{own['holdout_source']} is another table by now."
@@ -357,7 +357,7 @@ def _revenue_of(
             before, after = (side[column] for side in measured)
             three = paired(intervals, column, before, after, none)
             # Only a change in the best tier is good or bad: what one tier gains, another loses.
-            good = tier is None or tier == best_tier(spec)
+            good = tier is None or tier == best_and_worst(spec)[0]
             reading = reading_of(three[2], metrics[key].better if good else "neither")
             lines.append(RevenueLine(column, label, unit, key in _FIRST, *three, reading))
     gain = intervals.gain.get(objective)
@@ -457,14 +457,14 @@ def encoder_pictures(
     if accounts.search.account_of is None:
         return pictures
     return tuple(
-        replace(each, bands=tuple(_without_interval(band) for band in each.bands))
+        replace(
+            each,
+            bands=tuple(
+                replace(band, retention_low=None, retention_high=None) for band in each.bands
+            ),
+        )
         for each in pictures
     )
-
-
-def _without_interval(band: Band) -> Band:
-    """Drop the interval, which is invalid if accounts have several rows."""
-    return replace(band, retention_low=None, retention_high=None)
 
 
 def _values(

@@ -14,7 +14,7 @@ from gtmar.journal.lookup import checkout
 from gtmar.journal.sentences import DATED
 from gtmar.metrics.registry import all_metrics
 from gtmar.report.account_table import read_table
-from gtmar.runs.holdout import looks_at
+from gtmar.runs.holdout import count_looks
 from gtmar.runs.session import commands_of, desk_command
 from gtmar.stats.interval import level_of, wilson
 from gtmar.validation.repeated_search import NullAnswers
@@ -380,7 +380,7 @@ def _table(
         return None, "The run was imported, so its account table is not known here."
     # The comparison at the run's end counts as a look at the holdout.
     comparison = f"{run['run_id']}/{review.summary['best_experiment']}"
-    looks = looks_at(Path(journal.path), run["outcomes_fingerprint"], comparison)
+    looks = count_looks(Path(journal.path), run["outcomes_fingerprint"], comparison)
     try:
         best = checkout(journal, comparison)
         return read_table(run, best, data, level=level_of(looks)), None

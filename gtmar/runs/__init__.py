@@ -4,14 +4,12 @@ from gtmar.optimize.search_loop import Limits
 from gtmar.runs.account_list import AccountList, account_list
 from gtmar.runs.backtest import Backtest, backtest
 from gtmar.runs.bench import Pace, bench
-from gtmar.runs.calibrate import Calibrated, calibrate
 from gtmar.runs.check import Checkup, Drift, check, drift
 from gtmar.runs.decide import decide, decide_between, decide_on, refresh
-from gtmar.runs.decided import Decided
-from gtmar.runs.explain import Difference, Explanation, difference, explain
-from gtmar.runs.grid import Grid, grid
+from gtmar.runs.decision_report import Decided
+from gtmar.runs.explain import Explanation, explain
 from gtmar.runs.inputs import run_or_experiment, spec_of
-from gtmar.runs.leaving import TimeToLeaving, time_to_leaving
+from gtmar.runs.leaving import Calibrated, TimeToLeaving, calibrate, time_to_leaving
 from gtmar.runs.plan import DEFAULT_PROPOSER, DEFAULT_START, PROPOSERS, STARTS, Engine
 from gtmar.runs.promote import WentLive, promote, record
 from gtmar.runs.rerun import (
@@ -29,13 +27,15 @@ from gtmar.runs.score import (
     NewTable,
     changed_since,
     score,
-    stamped,
+    score_table,
+    with_spec_stamp,
     write_rows_aside,
     write_table,
 )
 from gtmar.runs.segments import BySegment, by_segment
 from gtmar.runs.simplify import Simplified, simplify
-from gtmar.runs.tiers import TierLine, Tiers, tiers_of
+from gtmar.runs.tiers import Grid, TierLine, Tiers, grid, tiers_of
+from gtmar.runs.two_specs import Difference, difference
 from gtmar.runs.walk import Walked, walk
 from gtmar.runs.watch import Watched, watch
 
@@ -94,16 +94,17 @@ __all__ = [
     "run",
     "run_or_experiment",
     "score",
+    "score_table",
     "simplify",
     "spec_of",
     "stability",
-    "stamped",
     "tiers_of",
     "time_to_leaving",
     "try_weights",
     "walk",
     "warnings_of",
     "watch",
+    "with_spec_stamp",
     "write_rows_aside",
     "write_table",
 ]

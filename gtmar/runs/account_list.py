@@ -15,7 +15,7 @@ from gtmar.errors import AccountDataError, SpecError, UsageError, culprits, near
 from gtmar.html import table as html_table
 from gtmar.plain_data import PlainData, digits, percent
 from gtmar.runs.inputs import newest_date
-from gtmar.runs.score import CARRIED, score, stamped
+from gtmar.runs.score import CARRIED, score_table, with_spec_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,7 @@ _VETO = "\x00veto"
 class AccountList(PlainData):
     """Accounts in the order of what is at stake with them."""
 
+    _left_out = ("set_aside",)
     _beside = ("sentence",)
 
     source: str
@@ -55,6 +56,8 @@ class AccountList(PlainData):
     at_stake: float | None
     #: Accounts asked about whose MRR isn't known; None without MRR.
     mrr_unknown: int | None
+    #: Rows that were left out since they break the data contract.
+    set_aside: SetAside = field(repr=False)
     #: The date taken of a table of several, its newest; None of a table of one date.
     newest: date | None = None
 
@@ -89,12 +92,11 @@ def account_list(
     as_of: str | None = None,
     announce: Callable[[str], None] | None = None,
     set_aside: float | None = None,
-    asides: list[SetAside] | None = None,
 ) -> AccountList:
     """List accounts in the order of what is at stake. Outcomes aren't needed.
 
-    Parameters are those of `gtmar.account_list`; `asides` is as for `score`. Of accounts that stand
-    on several dates the newest of these is taken.
+    Parameters are those of `gtmar.account_list`. Of accounts that stand on several dates the newest
+    of these is taken.
 
     Returns
     -------
@@ -133,15 +135,11 @@ def account_list(
     known = OutcomeColumns.found(spec.outcomes, table.columns).columns
     ends = [c for role, c in known.items() if role in ("retained", "churned", "mrr_end")]
     carried = dict.fromkeys([*columns, *ends, *([] if money is None else [money])])
-    scored = score(
-        table,
-        spec,
-        as_of=as_of,
-        announce=announce,
-        set_aside=set_aside,
-        asides=asides,
-        carry=list(carried),
-    )
+    found = score_table(table, spec, as_of=as_of, set_aside=set_aside, carry=list(carried))
+    scored = found.frame
+    if announce is not None:
+        for note in found.notes:
+            announce(note)
     identity = scored.columns[: scored.columns.index("score")]
     if not identity:
         scored = scored.with_row_index("account", offset=1)
@@ -165,7 +163,7 @@ def account_list(
     first = _with_reasons(ranked.head(most), scored, spec)
     if announce is not None and (past := _past(first, ends, spec)) is not None:
         announce(past)
-    rows = stamped(first.select(*identity, *own, "reasons"), spec)
+    rows = with_spec_stamp(first.select(*identity, *own, "reasons"), spec)
     return AccountList(
         source=table.source,
         model=spec.model,
@@ -177,6 +175,7 @@ def account_list(
         at_stake=None if money is None else float(asked[_AT_STAKE].sum()),
         mrr_unknown=unknown,
         newest=newest,
+        set_aside=found.set_aside,
     )
 
 

@@ -10,26 +10,24 @@ import numpy as np
 import polars as pl
 
 from gtmar import spec as specs
-from gtmar.data.matrix import load_accounts, part
 from gtmar.data.outcomes import CENTS, canonical_outcomes
 from gtmar.data.prepare import read_for
-from gtmar.data.scan import AccountTable, Source, collect, scan
+from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.data.split import key_expression
 from gtmar.engine.cohorts import cohorts_of
 from gtmar.engine.equal_sizes import with_edges
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.tally import TierEdges
-from gtmar.errors import AccountDataError, JournalError, UsageError
-from gtmar.journal.catalog import Journal
-from gtmar.journal.files import RunFiles
+from gtmar.errors import AccountDataError, UsageError
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import Judge
 from gtmar.plain_data import PlainData, digits
-from gtmar.runs.holdout import looks_at, record_look, whole
+from gtmar.runs.holdout import count_looks, record_look, without_holdout
 from gtmar.runs.inputs import load, of_day
 from gtmar.runs.results import copies_finding, leak_findings, warnings_of
 from gtmar.runs.score import score
-from gtmar.runs.side_by_side import by_day
+from gtmar.runs.searched_before import searched_before
+from gtmar.runs.side_by_side import best_and_worst, date_parts
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import level_of
 from gtmar.validation.intervals import (
@@ -51,17 +49,16 @@ if TYPE_CHECKING:
     from gtmar.data.matrix import AccountMatrix, Accounts
     from gtmar.data.scan import Tabular
     from gtmar.runs.inputs import TableOptions
-    from gtmar.spec.model import ScoringSpec, Split
+    from gtmar.spec.model import ScoringSpec
 
 __all__ = [
     "Backtest",
     "BacktestDate",
-    "at_sizes",
     "backtest",
-    "captured",
-    "columns_of",
-    "in_sample_of",
+    "candidate_at_sizes",
+    "only_columns",
     "scored_by",
+    "share_held",
     "spec_of_column",
 ]
 
@@ -204,13 +201,16 @@ def backtest(
             hint="--score-column current_health",
         )
     if candidate is None:
-        joined = whole(today)
+        joined = without_holdout(today)
     else:
         # Today's score as one feature more, so that both are loaded at once.
         features = {**candidate.features, **today.features}
         joined = candidate.model_copy(update={"features": features})
     accounts, aside = load(table, joined, **table_options)
-    in_sample = None if spec is None else in_sample_of(accounts, spec, Path(journal), notes, as_of)
+    before = None if spec is None else searched_before(accounts, spec, Path(journal), as_of)
+    in_sample = None if before is None else before.searched > 0
+    if before is not None and before.note is not None:
+        notes.append(before.note)
     matrix = accounts.search
     if candidate is not None and accounts.holdout is not None:
         matrix, in_sample = accounts.holdout, False
@@ -221,10 +221,12 @@ def backtest(
         notes.append("The candidate may have been searched on these very accounts.")
     today = _edged(matrix, today)
     scored, evaluator = scored_by(matrix, today)
-    other = None if candidate is None else at_sizes(scored, scored_by(matrix, candidate)[0])
+    other = (
+        None if candidate is None else candidate_at_sizes(scored, scored_by(matrix, candidate)[0])
+    )
     panel = Panel.of(matrix, scored, other)
     level, intervals = _intervals(panel, candidate, accounts, Path(journal), notes)
-    own = None if spec is None else (columns_of(matrix, spec), spec)
+    own = None if spec is None else (only_columns(matrix, spec), spec)
     judged = None if own is None else reliability(*own, level=level)
     weights = [term.weight for term in today.terms]
     days = _by_date(matrix, today, candidate, level)
@@ -259,9 +261,9 @@ def _by_date(
 ) -> tuple[BacktestDate, ...]:
     """Take a few metrics on each date that has rows; nothing of a table of one date."""
     found = []
-    for day, rows in by_day(matrix):
+    for day, rows in date_parts(matrix):
         one = scored_by(rows, today)[0]
-        two = None if candidate is None else at_sizes(one, scored_by(rows, candidate)[0])
+        two = None if candidate is None else candidate_at_sizes(one, scored_by(rows, candidate)[0])
         intervals = uncertainty(Panel.of(rows, one, two), level=level, metrics=BY_DATE)
         found.append(BacktestDate(day, rows.distinct, intervals))
     return tuple(found)
@@ -352,70 +354,6 @@ def _tiers(edges: Mapping[str, float], scale: int, top: int) -> dict[str, dict[s
     return tiers
 
 
-def in_sample_of(
-    accounts: Accounts, spec: ScoringSpec, journal: Path, notes: list[str], as_of: str | None
-) -> bool | None:
-    """Say whether a run of the journal searched these accounts for the spec's weights.
-
-    None where no run is on record, by the spec's lineage or by the table, or its table isn't there
-    to compare ids with.
-    """
-
-    def fingerprint(split: Split) -> str:
-        """Return the fingerprint of ids, outcomes and split that a run with this split has."""
-        dropped = accounts.checked.dropped > 0
-        other = spec.model_copy(update={"split": split})
-        loaded = load_accounts(accounts.table, other, as_of=as_of, drop_unlabelled=dropped)
-        return loaded.outcomes_fingerprint
-
-    try:
-        if spec.lineage is not None:
-            run_id = spec.lineage.run
-        else:
-            with Journal(journal) as opened:
-                runs = opened.query(
-                    "select run_id from runs where kind = 'search' "
-                    "and model = getvariable('model') "
-                    "and outcomes_fingerprint = getvariable('print') order by started_at",
-                    model=spec.model,
-                    print=fingerprint(spec.split),
-                )["run_id"]
-            if runs.is_empty():
-                return None
-            run_id = runs[-1]
-        start = RunFiles(journal, run_id).record("start")
-    except JournalError:
-        return None
-    split = specs.parse(start["spec"], source="the run's spec").split
-    if start["outcomes_fingerprint"] == fingerprint(split):
-        count = start["search_accounts"]
-    else:
-        count = _shared(accounts, start, split)
-    if count is None:
-        return None
-    if count:
-        notes.append(
-            f"In-sample: run {start['run_id']} searched {count:,} of these "
-            f"{accounts.checked.accounts:,} accounts for its weights, so the score looks better on "
-            "them than it is."
-        )
-    return bool(count)
-
-
-def _shared(accounts: Accounts, start: dict[str, Any], split: Split) -> int | None:
-    """Count accounts that a run searched in its own table; None where ids can't be compared."""
-    identifier = accounts.checked.id_column
-    if identifier is None or not Path(start["source"]).exists():
-        return None
-    searched = scan(Source.of_record(start["source"], dict(start["parameters"])))
-    if identifier not in searched.columns:
-        return None
-    key = pl.col(identifier).cast(pl.String)
-    sides = (part(searched.with_text(identifier), identifier, split), accounts.table)
-    old, now = (collect(side, side.frame.select(key).unique()) for side in sides)
-    return now.join(old, on=identifier, how="semi").height
-
-
 def _intervals(
     panel: Panel,
     candidate: ScoringSpec | None,
@@ -427,7 +365,7 @@ def _intervals(
     if candidate is None or accounts.holdout is None:
         return 0.95, uncertainty(panel)
     fingerprint, comparison = accounts.outcomes_fingerprint, specs.spec_id(candidate)
-    looks = looks_at(journal, fingerprint, comparison)
+    looks = count_looks(journal, fingerprint, comparison)
     level = level_of(looks)
     intervals = uncertainty(panel, level=level)
     judge = Judge.of(candidate)
@@ -450,7 +388,7 @@ def _intervals(
     return level, intervals
 
 
-def columns_of(matrix: AccountMatrix, spec: ScoringSpec) -> AccountMatrix:
+def only_columns(matrix: AccountMatrix, spec: ScoringSpec) -> AccountMatrix:
     """Return a matrix with the columns that a spec reads, and no others."""
     names = [term.name for term in spec.terms]
     columns = tuple(matrix.columns[matrix.names.index(name)] for name in names)
@@ -459,19 +397,19 @@ def columns_of(matrix: AccountMatrix, spec: ScoringSpec) -> AccountMatrix:
 
 def _edged(matrix: AccountMatrix, spec: ScoringSpec) -> ScoringSpec:
     """Return a spec whose tiers have edges: its own, or those of its rule on these accounts."""
-    return spec if spec.has_edges else with_edges(spec, columns_of(matrix, spec))
+    return spec if spec.has_edges else with_edges(spec, only_columns(matrix, spec))
 
 
 def scored_by(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[Scored, LocalEvaluator]:
     """Score the accounts by a spec that reads some of the matrix's columns."""
     spec = _edged(matrix, spec)
-    evaluator = LocalEvaluator(columns_of(matrix, spec), spec)
+    evaluator = LocalEvaluator(only_columns(matrix, spec), spec)
     scores = evaluator.scores([term.weight for term in spec.terms]).astype(np.intp)
     edges = TierEdges.of(spec)
     return Scored(scores, edges.tiers_of(scores), edges.tiers, edges.risk), evaluator
 
 
-def at_sizes(today: Scored, candidate: Scored) -> Scored:
+def candidate_at_sizes(today: Scored, candidate: Scored) -> Scored:
     """Return a candidate's score with tiers of the sizes that today's have, best to best."""
     turned = candidate.places if today.risk == candidate.risk else -candidate.places
     cut = at_sizes_of(today, turned)
@@ -485,16 +423,16 @@ def _curve(
     cohorts, best_first = cohorts_of(matrix), scored.places if scored.risk else -scored.places
     labelled = slice(cohorts.negatives.start, cohorts.positives.stop)
     lost = np.arange(labelled.start, labelled.stop) < cohorts.negatives.stop
-    missed = captured(-best_first[labelled], lost, SHARES)
+    missed = share_held(-best_first[labelled], lost, SHARES)
     held = None
     if matrix.start is not None:
-        held = captured(best_first[cohorts.paying], matrix.start[cohorts.paying], SHARES)
+        held = share_held(best_first[cohorts.paying], matrix.start[cohorts.paying], SHARES)
     none = (None,) * len(SHARES)
     curves = (none if curve is None else curve.tolist() for curve in (held, missed))
     return tuple(zip(SHARES, *curves, strict=True))
 
 
-def captured(
+def share_held(
     order: NDArray[np.number], amounts: NDArray[np.generic], shares: Sequence[float]
 ) -> NDArray[np.float64] | None:
     """Return what part of the amounts the first accounts hold; None where there is no amount.
@@ -537,9 +475,7 @@ def _surprises(
         mrr=outcomes["start"] / CENTS,
         retained=outcomes["retained"],
     ).sort("mrr", "account", descending=[True, False], nulls_last=True)
-    best, worst = today.tier_names[0], today.tier_names[-1]
-    if today.orientation == "risk":
-        best, worst = worst, best
+    best, worst = best_and_worst(today)
     green = both.filter((pl.col("tier") == best) & (pl.col("retained") == 0))
     red = both.filter((pl.col("tier") == worst) & (pl.col("retained") == 1))
     return green.drop("retained"), red.drop("retained")

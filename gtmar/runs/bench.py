@@ -23,7 +23,7 @@ from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
 from gtmar.optimize.surrogate import MACHINE_CODE
 from gtmar.plain_data import PlainData
-from gtmar.runs.holdout import whole
+from gtmar.runs.holdout import without_holdout
 from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import Plan
 
@@ -85,7 +85,9 @@ class Track:
         *,
         threads: int | None = None,
     ) -> None:
-        self.spec = whole(spec if isinstance(spec, specs.ScoringSpec) else specs.load(spec))
+        self.spec = without_holdout(
+            spec if isinstance(spec, specs.ScoringSpec) else specs.load(spec)
+        )
         self.judge = Judge.of(self.spec)
         began = time.perf_counter()
         self.accounts: Accounts = load_accounts(scan(data), self.spec)
@@ -105,7 +107,7 @@ class Track:
             expected=experiments,
             by_rule=True,
         )
-        # Machine code is what is timed: it is waited for.
+        # Machine code is what is timed, so wait for it.
         if evaluator.compile():
             MACHINE_CODE.compile()
         plan = Plan(limits=Limits(experiments))

@@ -27,7 +27,7 @@ from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective.objective import Judge
 from gtmar.plain_data import PlainData, percent
-from gtmar.runs.holdout import both, whole
+from gtmar.runs.holdout import read_both, without_holdout
 from gtmar.runs.inputs import ReadOptions, load, refuse_unknown_options
 from gtmar.runs.results import copies_finding, leaks_of, limit_findings, order_findings
 from gtmar.runs.score import score, write_rows_aside
@@ -206,7 +206,7 @@ def _made_of(text: str) -> list[str]:
         sources = json.loads(text)
         return [_source_words(name, source) for name, source in sources.items()]
     except (ValueError, TypeError, AttributeError, KeyError):
-        # Somebody else's file; who made it says nothing that can be read.
+        # Another tool's file, whose metadata has another form.
         return []
 
 
@@ -407,16 +407,14 @@ def drift(
         session = open_run(spec.lineage.run, journal, untouched=False)
         reference, before_as_of = session.accounts.table, before_as_of or session.plan.as_of
     table = scan(data)
-    asides: list[SetAside] = []
-    shifts, accounts, leaving = shifts_between(
+    shifts, accounts, leaving, sides = shifts_between(
         reference,
         table,
         spec,
         as_of=(before_as_of, as_of or against_as_of),
         set_aside=options.get("set_aside"),
-        asides=asides,
     )
-    for sentence in write_rows_aside(asides, options.get("set_aside_to")):
+    for sentence in write_rows_aside(sides, options.get("set_aside_to")):
         if announce is not None:
             announce(sentence)
     auc = _auc(table, spec, as_of=as_of or against_as_of, set_aside=options.get("set_aside"))
@@ -433,7 +431,7 @@ def _auc(
     try:
         if not OutcomeColumns.found(spec.outcomes, table.columns).has("retained", "churned"):
             return None
-        matrix = load_accounts(table, whole(spec), **options).search
+        matrix = load_accounts(table, without_holdout(spec), **options).search
     except AccountDataError:
         # Outcomes that break the contract; of features the shifts have said so.
         return None
@@ -449,18 +447,17 @@ def shifts_between(
     *,
     as_of: tuple[str | None, str | None] = (None, None),
     set_aside: float | None = None,
-    asides: list[SetAside] | None = None,
-) -> tuple[tuple[Shift, ...], tuple[int, int], tuple[float, float] | None]:
+) -> tuple[tuple[Shift, ...], tuple[int, int], tuple[float, float] | None, list[SetAside]]:
     """Hold each feature's column of one table against another's, and the score.
 
     `as_of` is the ISO dates that `days_before` counts from, of the reference and now; `set_aside`
-    and `asides` are as for `score`, of either table. Returns the shifts, features in the spec's
-    order and `score` last, both numbers of accounts, and `Drift.leaving`. The columns that the
-    spec reads are held in memory, of both tables.
+    is as for `score`, of either table. Returns the shifts, features in the spec's order and `score`
+    last, both numbers of accounts, `Drift.leaving`, and what was set aside of either table. The
+    columns that the spec reads are held in memory, of both tables.
     """
-    (before, one), (after, two) = both(
-        lambda: _read(reference, spec, as_of[0], set_aside, asides),
-        lambda: _read(now, spec, as_of[1], set_aside, asides),
+    (before, one, left), (after, two, right) = read_both(
+        lambda: _values_and_score(reference, spec, as_of[0], set_aside),
+        lambda: _values_and_score(now, spec, as_of[1], set_aside),
     )
     shifts = []
     accounts = {"accounts": (one, two)} if (one, two) != (before.height, after.height) else {}
@@ -476,23 +473,19 @@ def shifts_between(
     calibration, leaving = specs.calibration_of(spec), None
     if calibration is not None and after.height:
         leaving = calibration.base_rate, float(after[_PROBABILITY].to_numpy().mean())
-    return tuple(shifts), (one, two), leaving
+    return tuple(shifts), (one, two), leaving, [left, right]
 
 
 #: Columns of the score's own, under names that no feature has.
 _SCORE, _PROBABILITY = "\x00score", "\x00probability"
 
 
-def _read(
-    table: AccountTable,
-    spec: ScoringSpec,
-    as_of: str | None,
-    set_aside: float | None,
-    asides: list[SetAside] | None,
-) -> tuple[pl.DataFrame, int]:
+def _values_and_score(
+    table: AccountTable, spec: ScoringSpec, as_of: str | None, set_aside: float | None
+) -> tuple[pl.DataFrame, int, SetAside]:
     """Return each feature's values by its name, numbers or texts as its encoder reads them.
 
-    And how many accounts they are of.
+    And how many accounts they are of, and the rows that were set aside.
     """
     table = prepared(table, spec, outcomes=False)
     read: set[str | None] = set(spec.columns)
@@ -504,8 +497,6 @@ def _read(
     table = replace(table, frame=held.lazy())
     checked = check_contract(table, spec, as_of=as_of, outcomes=False, set_aside=set_aside)
     table = checked.table
-    if asides is not None:
-        asides.append(checked.set_aside)
     day = as_of_date(spec, table.schema, as_of, table.dates)
     values = [
         _value(name, feature, table.schema, day).alias(name)
@@ -516,7 +507,7 @@ def _read(
     own = {_SCORE: "score", _PROBABILITY: "probability"}
     there = {name: column for name, column in own.items() if column in scored.columns}
     own_columns = [scored[column].alias(name) for name, column in there.items()]
-    return frame.with_columns(own_columns), checked.accounts
+    return frame.with_columns(own_columns), checked.accounts, checked.set_aside
 
 
 def _value(name: str, feature: Feature, schema: pl.Schema, day: pl.Expr | None) -> pl.Expr:

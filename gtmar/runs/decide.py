@@ -27,12 +27,12 @@ from gtmar.metrics.metric import basis_note
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective.guardrails import Guard
 from gtmar.outputs import Output
-from gtmar.runs.decided import Decided, write_folder
+from gtmar.runs.decision_report import Decided, write_folder
 from gtmar.runs.holdout import (
-    looks_at,
+    count_looks,
     order_unverified,
     record_look,
-    shared_note,
+    shared_account_notes,
 )
 from gtmar.runs.inputs import (
     file_hashes,
@@ -43,17 +43,18 @@ from gtmar.runs.inputs import (
     spec_of,
 )
 from gtmar.runs.run import run
+from gtmar.runs.searched_before import refuse_searched
 from gtmar.runs.segments import (
-    few_valued,
-    large_segments,
+    columns_of_few_values,
+    large_segment_panels,
     only_segments,
     segment_panels,
     segment_rows,
-    segmented,
+    with_segments,
 )
 from gtmar.runs.session import ended_run, tables_of
-from gtmar.runs.side_by_side import at_equal_sizes, by_date, customers_apart, objectives
-from gtmar.runs.two_specs import refuse_searched, tried_between
+from gtmar.runs.side_by_side import at_equal_sizes, both_objectives, by_date, customers_apart
+from gtmar.runs.two_specs import tried_between
 from gtmar.stats.interval import level_of
 from gtmar.validation.gates import (
     Gates,
@@ -238,12 +239,12 @@ def decide_between(
         holdout_file=holdout_file,
         **try_options,
     )
-    given = _Given(changed, (against, candidate), called)
+    given = _GivenSpecs(changed, (against, candidate), called)
     return _decide(run_id, Path(journal), data, holdout_file, options, tables, before, given)
 
 
 @dataclass(frozen=True)
-class _Given:
+class _GivenSpecs:
     """Two specs that a person gave: the candidate in their joint form, and both as they are."""
 
     changed: ScoringSpec
@@ -259,7 +260,7 @@ def _decide(
     options: DecisionOptions,
     sources: tuple[Any, ...] = (),
     hashes: dict[str, str] | None = None,
-    given: _Given | None = None,
+    given: _GivenSpecs | None = None,
 ) -> Decided:
     """Measure, judge, put on record, write; in this order, and nothing if an input changed.
 
@@ -295,14 +296,14 @@ def _decide(
         accounts, as_of = later, plan.holdout_as_of or plan.as_of
     stated = (options.get("gates") or Gates()).asking(spec)
     old, new = ([side.weights[t.name] for t in spec.terms] for side in (spec, candidate))
-    looks = looks_at(journal, accounts.outcomes_fingerprint, experiment)
+    looks = count_looks(journal, accounts.outcomes_fingerprint, experiment)
     level = level_of(looks)
     basis = accounts.checked.outcomes.basis
     panel = panel_of(holdout, spec, old, new)
     segments, large = _segments_of(accounts, spec, stated, old, new, as_of=as_of)
     if later is not None:
         segments = _searched_segments(session, stated) | segments
-    before, after = objectives(judge, holdout, spec, old, new)
+    before, after = both_objectives(judge, holdout, spec, old, new)
     own, moves, moved_mrr = _by_own_edges(holdout, spec, candidate, level)
     moved = 1 - sum(row[tier] for tier, row in enumerate(moves)) / max(1, holdout.accounts)
     frame = _as_it_would_go_live(holdout, candidate)
@@ -354,7 +355,7 @@ def _decide(
             "outcomes": accounts.outcomes_fingerprint,
             "features": accounts.features_fingerprint,
         },
-        notes=tuple(filter(None, (*shared_note(session.accounts), basis_note(basis)))),
+        notes=tuple(filter(None, (*shared_account_notes(session.accounts), basis_note(basis)))),
         unknown_searches=seen,
         findings=findings,
         basis=basis,
@@ -389,7 +390,7 @@ def _searched_segments(session: Session, stated: Gates) -> dict[str, Panel | Non
     """Name the segments of the accounts searched: a later table may have no account of one."""
     accounts = session.accounts
     there = [name for name in stated.segments if name in accounts.table.columns]
-    searched = segmented(accounts, session.spec, there, as_of=session.plan.as_of).search
+    searched = with_segments(accounts, session.spec, there, as_of=session.plan.as_of).search
     return dict.fromkeys(name for name, rows in segment_rows(searched) if len(rows))
 
 
@@ -403,11 +404,11 @@ def _segments_of(
     as_of: str | None,
 ) -> tuple[dict[str, Panel | None], dict[str, Panel]]:
     """Score the segments that are asked for, and the large ones that nobody asked for."""
-    others = [name for name in few_valued(accounts, spec) if name not in stated.segments]
-    parts = segmented(accounts, spec, (*stated.segments, *others), as_of=as_of)
+    others = [name for name in columns_of_few_values(accounts, spec) if name not in stated.segments]
+    parts = with_segments(accounts, spec, (*stated.segments, *others), as_of=as_of)
     matrix = parts.search if parts.holdout is None else parts.holdout
     asked = segment_panels(only_segments(matrix, stated.segments), spec, old, new)
-    return asked, large_segments(only_segments(matrix, others), spec, old, new)
+    return asked, large_segment_panels(only_segments(matrix, others), spec, old, new)
 
 
 def _by_own_edges(

@@ -1,11 +1,9 @@
-"""One account's score taken apart, and two specs side by side."""
+"""One account's score taken apart, line by line."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from os.path import isdir
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,21 +12,13 @@ import polars as pl
 from gtmar import spec as specs
 from gtmar.data.contract import as_of_date, check_contract, id_column
 from gtmar.data.encode import encoded_terms, flag_values, rule_holds
-from gtmar.data.matrix import load_accounts
 from gtmar.data.prepare import prepared
 from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.data.split import key_expression
-from gtmar.documents import is_spec_file
-from gtmar.errors import AccountDataError, UsageError, culprits
-from gtmar.html import sentence, table
-from gtmar.journal.catalog import Journal
-from gtmar.journal.lookup import Reference, checkout, measured_as, resolve
-from gtmar.metrics.metric import basis_note
+from gtmar.errors import AccountDataError, culprits
 from gtmar.plain_data import PlainData
-from gtmar.runs.holdout import whole
 from gtmar.runs.inputs import newest_date
-from gtmar.runs.score import score, tier_changes
-from gtmar.runs.side_by_side import side_by_side
+from gtmar.runs.score import score
 from gtmar.spec.combination import Combination
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS
 
@@ -40,12 +30,9 @@ if TYPE_CHECKING:
     from gtmar.spec.model import ScoringSpec
 
 __all__ = [
-    "Difference",
     "Explanation",
     "Line",
     "PossibleChange",
-    "Side",
-    "difference",
     "explain",
     "explained",
     "row_of",
@@ -343,217 +330,3 @@ def _steps(
         points_lost = (before - after) / VALUE_UNITS
         steps.append(PossibleChange("veto", points_lost, 0.0, after >= needed_raw))
     return tuple(sorted(steps, key=lambda step: step.points - step.possible))
-
-
-#: What must agree for two experiments' metrics to mean the same.
-_SHARED = {
-    "outcomes_fingerprint": "tables",
-    "tiers_id": "tiers",
-    "evaluator_version": "evaluators",
-}
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of two specs."""
-
-    #: As it was named.
-    name: str
-    spec: ScoringSpec
-    #: The experiment that measured it; None for a file without lineage or edited since.
-    experiment: Reference | None
-
-
-@dataclass(frozen=True)
-class Difference(PlainData):
-    """What differs between two specs."""
-
-    _left_out = ("one", "two", "weights")
-
-    one: Side
-    two: Side
-    #: Weight by term, None where a side has no such term.
-    weights: tuple[tuple[str, int | None, int | None], ...]
-    #: Parts of the spec other than weights that differ.
-    parts: tuple[str, ...]
-    #: Metrics that differ: metric, one, two, change, reading; None where they don't compare.
-    metrics: pl.DataFrame | None
-    #: Why metrics don't compare.
-    unmeasured: str | None
-    #: Accounts by tier before and after: from, to, accounts; None without a table.
-    moves: pl.DataFrame | None
-    #: Accounts that change tier: id or row, both scores, both tiers; those that move most first.
-    moved: pl.DataFrame | None
-    #: Both by tier at the first one's sizes, as `side_by_side` gives it; None without a table that
-    #: has outcomes.
-    equal_sizes: dict[str, Any] | None
-    #: The date taken of a table of several, its newest; None of a table of one date.
-    newest: date | None = None
-
-    @property
-    def earned_by(self) -> dict[str, str]:
-        """What earns the points of each weight that differs; by either side where they differ."""
-        one, two = self.one.spec.earned_by, self.two.spec.earned_by
-        either = {name: (one.get(name), two.get(name)) for name, *_ in self.weights}
-        return {
-            name: f"one: {old}; two: {new}" if old and new and old != new else new or old or ""
-            for name, (old, new) in either.items()
-            if old or new
-        }
-
-    def _repr_html_(self) -> str:
-        names = ("weight", self.one.name, self.two.name, "earned by")
-        earned = self.earned_by
-        weights = [(*row, earned.get(row[0], "")) for row in self.weights]
-        shown = table(names, weights, caption=f"{self.one.name} and {self.two.name}")
-        if self.parts:
-            shown += sentence(f"Also different: {', '.join(self.parts)}.")
-        if self.metrics is not None:
-            shown += table(self.metrics.columns, self.metrics.rows(), caption="Metrics")
-            bases = self.metrics["basis"].drop_nulls().unique().to_list()
-            if note := basis_note(bases[0] if bases else None):
-                shown += sentence(note)
-        elif self.unmeasured:
-            shown += sentence(f"Metrics don't compare: {self.unmeasured}.")
-        if self.moves is not None:
-            shown += table(self.moves.columns, self.moves.rows(), caption="Accounts by tier")
-        return shown
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        earned = self.earned_by
-        return {
-            "one": self.one.name,
-            "two": self.two.name,
-            "weights": [
-                {"weight": name, "one": one, "two": two, "earned_by": earned.get(name)}
-                for name, one, two in self.weights
-            ],
-            **super().as_json(),
-        }
-
-
-def difference(
-    one: ScoringSpec | str | Path,
-    two: ScoringSpec | str | Path,
-    *,
-    journal: str | Path = "journal",
-    data: Tabular | None = None,
-    as_of: str | None = None,
-) -> Difference:
-    """Say what differs between two specs.
-
-    Parameters are those of `gtmar.diff`. Of accounts that stand on several dates the newest of
-    these is taken. `RunNotFoundError` or `SpecError` where one of the two isn't there or can't be
-    read.
-    """
-    metrics = None
-    files = not any(isinstance(each, str) and not is_spec_file(each) for each in (one, two))
-    # Unlike `Path`, it takes a name that is too long for a path.
-    there = isdir(journal)  # noqa: PTH112
-    if files and not (there and any(Path(journal).glob("runs/*/start.parquet"))):
-        sides = _side(one, None), _side(two, None)
-        unmeasured: str | None = "neither was measured in a journal"
-    else:
-        with Journal(journal) as opened:
-            sides = _side(one, opened), _side(two, opened)
-            first, second = (side.experiment for side in sides)
-            unmeasured = _incomparable(opened, *sides)
-            if first is not None and second is not None and unmeasured is None:
-                metrics = opened.sql(
-                    "difference",
-                    run=first.run_id,
-                    experiment=first.experiment_id,
-                    other=second.run_id,
-                    other_experiment=second.experiment_id,
-                )
-    old, new = (side.spec for side in sides)
-    weights = (
-        (name, old.weights.get(name), new.weights.get(name))
-        for name in dict.fromkeys([*old.weights, *new.weights])
-    )
-    left, right = _unweighted(old), _unweighted(new)
-    given: AccountTable | None = None
-    newest: date | None = None
-    if data is not None:
-        given = scan(data)
-        given, newest = newest_date(given, id_column(old, given.columns))
-    moves, moved = (None, None) if given is None else _moves(given, old, new, as_of=as_of)
-    return Difference(
-        *sides,
-        weights=tuple(row for row in weights if row[1] != row[2]),
-        parts=tuple(key for key in sorted({*left, *right}) if left.get(key) != right.get(key)),
-        metrics=metrics,
-        unmeasured=unmeasured,
-        moves=moves,
-        moved=moved,
-        equal_sizes=None if given is None else _at_equal_sizes(given, old, new, as_of=as_of),
-        newest=newest,
-    )
-
-
-def _at_equal_sizes(
-    table: AccountTable, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
-) -> dict[str, Any] | None:
-    """Measure both specs at the first one's tier sizes; None where the table has no outcomes."""
-    if one.orientation != two.orientation:
-        return None
-    try:
-        first, second = (load_accounts(table, whole(spec), as_of=as_of) for spec in (one, two))
-    except AccountDataError:
-        return None
-    old, new = ([term.weight for term in spec.terms] for spec in (one, two))
-    sides = (first.search, one, old), (second.search, two, new)
-    return side_by_side(*sides, first.checked.outcomes)
-
-
-def _side(given: ScoringSpec | str | Path, journal: Journal | None) -> Side:
-    """Read a spec by its name; one that is no experiment's name is measured if it is unchanged."""
-    if journal is not None and isinstance(given, str) and not is_spec_file(given):
-        return Side(given, checkout(journal, given), resolve(journal, given))
-    spec = given if isinstance(given, specs.ScoringSpec) else specs.load(given)
-    measured = None if journal is None else measured_as(journal, spec)
-    return Side(str(measured or spec.model) if spec is given else str(given), spec, measured)
-
-
-def _incomparable(journal: Journal, one: Side, two: Side) -> str | None:
-    """Say why the metrics of two sides don't compare; None where they do."""
-    unknown = [side.name for side in (one, two) if side.experiment is None]
-    if unknown:
-        return f"{' and '.join(unknown)} was not measured in this journal as it is"
-    ids = [side.experiment.run_id for side in (one, two) if side.experiment]
-    rows = journal.query(
-        f"select run_id, {', '.join(_SHARED)} from runs "
-        "where list_contains(getvariable('ids'), run_id)",
-        ids=ids,
-    ).rows_by_key("run_id", named=True, unique=True)
-    first, second = (rows[run_id] for run_id in ids)
-    differing = [word for column, word in _SHARED.items() if first[column] != second[column]]
-    return f"they were measured on different {' and '.join(differing)}" if differing else None
-
-
-def _unweighted(spec: ScoringSpec) -> dict[str, Any]:
-    """Return a spec's canonical parts, features one by one, without weights."""
-    parts = specs.canonical(spec)
-    for name, feature in parts.pop("features").items():
-        bins = feature["encode"]["bins"] if feature["encode"]["kind"] == "bins" else {}
-        for weighted in (feature, *bins.values()):
-            weighted.pop("weight", None)
-        parts[f"features.{name}"] = feature
-    return parts
-
-
-def _moves(
-    table: AccountTable, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Score a table by both specs and say who changes tier."""
-    if one.id != two.id:
-        raise UsageError(
-            f'the specs name different id columns: "{one.id}" and "{two.id}"',
-            hint="give both the same id",
-        )
-    changed = tier_changes(table, one, two, as_of=as_of)
-    order = {name: index for spec in (two, one) for index, name in enumerate(spec.tier_names)}
-    tiers = pl.col("tier_one", "tier_two")
-    moves = changed.group_by("tier_one", "tier_two").agg(accounts=pl.len())
-    return moves.sort(tiers.replace_strict(order, return_dtype=pl.Int64)), changed

@@ -42,20 +42,20 @@ if TYPE_CHECKING:
     from gtmar.spec.model import ScoringSpec
 
 __all__ = [
-    "both",
-    "compared_on",
+    "comparisons_on",
+    "count_looks",
     "declared_window",
+    "holdout_parameters",
+    "identifying_columns",
     "ids_in_both",
     "journal_if_there",
     "later_source",
     "load_with_holdout",
-    "looks_at",
     "order_unverified",
+    "read_both",
     "record_look",
-    "recorded",
-    "shared_note",
-    "values_read",
-    "whole",
+    "shared_account_notes",
+    "without_holdout",
 ]
 
 
@@ -63,8 +63,8 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-def both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
-    """Read two tables; a `ViolationsError` has what is wrong in either, by the table's name."""
+def read_both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
+    """Read two tables; a `ViolationsError` lists what is wrong with both, by the tables' names."""
     try:
         one = first()
     except ViolationsError as err:
@@ -87,7 +87,7 @@ def both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
 _PREFIX = "holdout_"
 
 
-def whole(spec: ScoringSpec, *, share: float | None = None) -> ScoringSpec:
+def without_holdout(spec: ScoringSpec, *, share: float | None = None) -> ScoringSpec:
     """Return a spec that searches all of its table; `UsageError` where a share is held out, too."""
     if share:
         raise UsageError(
@@ -107,7 +107,7 @@ def load_with_holdout(
     spec_file: str | Path | None = None,
     **options: Any,
 ) -> Accounts:
-    """Load a table to search and a later one as its holdout, by a spec of the `whole` table.
+    """Load a table to search and a later one as its holdout, by a spec `without_holdout`.
 
     Other parameters are those of `load_accounts`, for both tables; `later_as_of` None is `as_of`;
     `spec_file` is where an error's hint says that a window is to be declared. What is said of
@@ -120,7 +120,7 @@ def load_with_holdout(
     AccountDataError
         If rows stand in both tables, and no window says that one is later than the other.
     """
-    one, two = both(
+    one, two = read_both(
         lambda: load_accounts(searched, spec, as_of=as_of, **options),
         lambda: load_accounts(later, spec, as_of=later_as_of or as_of, **options),
     )
@@ -140,7 +140,7 @@ def load_with_holdout(
     one = replace(one, holdout=two.search, later=two)
     unverified = order_unverified(one, spec)
     warnings = () if unverified is None else (unverified,)
-    said = _shared(one, two)
+    said = _shared_sentences(one, two)
     two = replace(two, checked=replace(two.checked, notes=said))
     checked = replace(
         one.checked,
@@ -160,11 +160,11 @@ def declared_window(
 
     None where there is none, or it doesn't say when outcomes were complete.
     """
-    window = spec.window or _of_recipe(searched, later)
+    window = spec.window or _recipe_window(searched, later)
     return None if window is None or window.outcome_end is None else window
 
 
-def _of_recipe(*tables: AccountTable) -> Window | None:
+def _recipe_window(*tables: AccountTable) -> Window | None:
     """Return the window of tables that one recipe of gtmar snapshot made; None of others."""
     recipes = {table.origin.get("recipe") for table in tables}
     days = window_of(tables[0])
@@ -181,7 +181,7 @@ def order_unverified(accounts: Accounts, spec: ScoringSpec) -> str | None:
     """
     later = accounts.later
     if later is None:
-        window = spec.window or _of_recipe(accounts.table)
+        window = spec.window or _recipe_window(accounts.table)
         if window is not None and (window.outcome_start or window.outcome_end):
             return None
         return (
@@ -201,12 +201,12 @@ def _refuse_the_same(
 ) -> None:
     """Refuse rows that stand in both tables, and two tables that are one."""
     name, there = later.checked.id_column, searched.table.columns
-    columns = [column for column in values_read(later, spec) if column in there]
+    columns = [column for column in identifying_columns(later, spec) if column in there]
     same = 0
     if searched.outcomes_fingerprint == later.outcomes_fingerprint:
         same = later.checked.accounts
     elif name is not None and searched.checked.id_column == name:
-        one, two = (_rows(each, name, columns) for each in (searched, later))
+        one, two = (_ids_and_columns(each, name, columns) for each in (searched, later))
         if one.schema == two.schema:
             same = one.join(two, on=one.columns, how="semi", nulls_equal=True).height
     if not same:
@@ -232,14 +232,14 @@ def _refuse_the_same(
     )
 
 
-def values_read(accounts: Accounts, spec: ScoringSpec) -> list[str]:
+def identifying_columns(accounts: Accounts, spec: ScoringSpec) -> list[str]:
     """Return the columns of outcomes and features that make a row what it is, without the id."""
     outcomes = accounts.checked.outcomes.columns.values()
     read = dict.fromkeys([*outcomes, *spec.columns])
     return [name for name in read if name != accounts.checked.id_column]
 
 
-def _rows(accounts: Accounts, name: str, columns: Sequence[str] = ()) -> pl.DataFrame:
+def _ids_and_columns(accounts: Accounts, name: str, columns: Sequence[str] = ()) -> pl.DataFrame:
     """Read ids, as their table spells them, and other columns."""
     table = accounts.table
     key = key_expression(name, table.schema).alias(name)
@@ -285,22 +285,24 @@ def ids_in_both(searched: Accounts, later: Accounts) -> pl.Series | None:
     name = later.checked.id_column
     if name is None or searched.checked.id_column != name:
         return None
-    one, two = (_rows(each, name) for each in (searched, later))
+    one, two = (_ids_and_columns(each, name) for each in (searched, later))
     return two.join(one, on=name, how="semi")[name].unique(maintain_order=True)
 
 
-def shared_note(accounts: Accounts) -> tuple[str, ...]:
+def shared_account_notes(accounts: Accounts) -> tuple[str, ...]:
     """Return what is said of accounts in both tables; nothing where there is one table."""
     return () if accounts.later is None else accounts.later.checked.notes
 
 
-def _shared(searched: Accounts, later: Accounts) -> tuple[str, ...]:
+def _shared_sentences(searched: Accounts, later: Accounts) -> tuple[str, ...]:
     """Say how many accounts stand in both tables, and how many are new."""
     again = ids_in_both(searched, later)
     if again is None:
         return ("There is no id to tell whether accounts stand in both tables.",)
     name = str(later.checked.id_column)
-    one, two = (_rows(each, name).unique(maintain_order=True) for each in (searched, later))
+    one, two = (
+        _ids_and_columns(each, name).unique(maintain_order=True) for each in (searched, later)
+    )
     if len(again):
         new = two.height - len(again)
         return (
@@ -317,7 +319,7 @@ def _shared(searched: Accounts, later: Accounts) -> tuple[str, ...]:
     )
 
 
-def recorded(accounts: Accounts) -> dict[str, str]:
+def holdout_parameters(accounts: Accounts) -> dict[str, str]:
     """Return what a start record's parameters say of a holdout that is a table of its own."""
     later = accounts.later
     if later is None:
@@ -349,17 +351,17 @@ def journal_if_there(folder: str | Path) -> Iterator[Journal | None]:
         yield opened
 
 
-def looks_at(journal: Path, outcomes_fingerprint: str, comparison: str) -> int:
+def count_looks(journal: Path, outcomes_fingerprint: str, comparison: str) -> int:
     """Count the comparisons on a holdout, this one included; the same again is none.
 
     `outcomes_fingerprint` is that of the table that holds the holdout, `comparison` what is
     compared with its incumbent. Where there is no journal yet, this is the first look.
     """
-    return len({*compared_on(journal, outcomes_fingerprint), comparison})
+    return len({*comparisons_on(journal, outcomes_fingerprint), comparison})
 
 
-def compared_on(journal: Path, outcomes_fingerprint: str) -> set[str]:
-    """Return the comparisons that a holdout was looked at for; parameters as for `looks_at`."""
+def comparisons_on(journal: Path, outcomes_fingerprint: str) -> set[str]:
+    """Return the comparisons that a holdout was looked at for; parameters as for `count_looks`."""
     with journal_if_there(journal) as opened:
         if opened is None:
             return set()

@@ -30,13 +30,13 @@ from gtmar.metrics.registry import measure
 from gtmar.objective.objective import guardrail_of
 from gtmar.optimize.hill_climb import Climb
 from gtmar.optimize.search_loop import SearchLoop
-from gtmar.runs.holdout import order_unverified, recorded
+from gtmar.runs.holdout import holdout_parameters, order_unverified
 from gtmar.runs.results import Progress, RunResult, clipping, findings_of, recorded_findings
 from gtmar.runs.side_by_side import (
     at_equal_sizes,
+    both_objectives,
     by_date,
     customers_apart,
-    objectives,
     signs_by_date,
 )
 from gtmar.safe_text import without_credentials
@@ -61,11 +61,11 @@ if TYPE_CHECKING:
     from gtmar.spec.calibration import Calibration
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Ledger", "Search", "new_run_id", "noticed", "start_record"]
+__all__ = ["Ledger", "Search", "first_interrupt", "new_run_id", "start_record"]
 
 
 @contextmanager
-def noticed() -> Iterator[threading.Event]:
+def first_interrupt() -> Iterator[threading.Event]:
     """Note the first Ctrl-C in an event; a second one raises `KeyboardInterrupt`.
 
     Outside the main thread signals can't be handled; nothing is noted there.
@@ -206,7 +206,7 @@ class Search:
         """
         self._began = began = time.perf_counter()
         plan, memory = self.plan, self.plan.memory
-        # The words of a person stand in the rows that are hers.
+        # Author and note of a person's change stand in its row; of a search, in the start record.
         author, note = (None, None) if plan.kind == "search" else (plan.author, plan.note)
         shared = {
             "run_id": writer.run_id,
@@ -237,7 +237,7 @@ class Search:
                 self._count(step.outcome, step.value, step.breaches)
             ledger.add(steps, sums, took)
 
-        with noticed() as interruption:
+        with first_interrupt() as interruption:
             state = self.loop.drive(
                 climb,
                 plan.limits,
@@ -297,8 +297,8 @@ class Search:
 
     def _finish(self, climb: Climb, writer: RunWriter, state: str, seconds: float) -> RunResult:
         best = experiment_id(climb.incumbent)
-        # A look at the holdout makes it a little less unseen: a person's change that was not kept
-        # isn't worth one.
+        # Each look makes the holdout less unseen: a person's change that was not kept isn't
+        # measured there.
         looks = self.plan.kind == "search" or climb.incumbent > 0
         found = self._spec_of(climb.weights)
         fitted, checked = self._calibration(found, looks=looks)
@@ -325,7 +325,7 @@ class Search:
             "holdout_baseline_metrics": _json(looked.get("baseline_metrics")),
             "holdout_best_metrics": _json(looked.get("metrics")),
             "equal_sizes": _json(sized),
-            # There in any case: files of one set of columns are read at once.
+            # Always written: files that have the same columns are read at once.
             "customers": _json(customers or None),
             "by_date": _json(dated),
         }
@@ -472,7 +472,7 @@ class Search:
             weights = [term.weight for term in spec.terms]
             frame = LocalEvaluator(holdout, spec).frame([weights])
             rows.append(measure(frame, spec.tier_names, outcomes).row(0))
-        before, after = objectives(
+        before, after = both_objectives(
             self.judge, holdout, self.spec, self.start, [term.weight for term in best.terms]
         )
         return {
@@ -499,7 +499,7 @@ def _json(value: object) -> str | None:
     return None if value is None else json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-def _order(accounts: Accounts, spec: ScoringSpec) -> str:
+def _order_of_time(accounts: Accounts, spec: ScoringSpec) -> str:
     return order_unverified(accounts, spec) or "declared"
 
 
@@ -521,8 +521,8 @@ def start_record(search: Search) -> dict[str, Any]:
         "findings": recorded_findings(search.findings),
         "copies_together": accounts.copies.repeated if accounts.copies else None,
         **accounts.table.origin,
-        **recorded(accounts),
-        "order_of_time": None if accounts.later is None else _order(accounts, spec),
+        **holdout_parameters(accounts),
+        "order_of_time": None if accounts.later is None else _order_of_time(accounts, spec),
     }
     packages = ("gtmar", "polars", "duckdb", "numpy", "pyarrow")
     return {
@@ -573,10 +573,10 @@ _MEASURED_AFTER = 1.0
 
 
 class Ledger:
-    """What a run has judged and not yet written: measured in one query, handed to the journal.
+    """Steps that a run has judged and not yet journaled; they are measured in one query.
 
-    To decide takes the objective alone; `measure` gives the full metrics of many rows of sums at
-    once. `shared` is what `experiment_rows` takes that is the same in all rows of the run.
+    A decision needs the objective alone; `measure` gives all metrics of many rows of sums at once.
+    `shared` is what `experiment_rows` takes that is the same in all rows of the run.
     """
 
     def __init__(

@@ -33,9 +33,10 @@ from gtmar.journal.files import RunFiles, lock_alone, make_folder, open_lock, pa
 from gtmar.objective.objective import Judge, breach
 from gtmar.outputs import place_file, sync_folder
 from gtmar.plain_data import PlainData, apart, digits, percent
-from gtmar.runs.backtest import at_sizes, in_sample_of, scored_by
+from gtmar.runs.backtest import candidate_at_sizes, scored_by
 from gtmar.runs.holdout import journal_if_there, record_look
 from gtmar.runs.inputs import load, outcome_end
+from gtmar.runs.searched_before import searched_before
 from gtmar.safe_text import without_credentials
 from gtmar.spec.model import SCORE_UNITS, Guardrail
 from gtmar.stats.interval import Interval
@@ -119,7 +120,7 @@ def score_store(
 
 
 @contextmanager
-def _alone(lock: Path, name: str) -> Iterator[None]:
+def _locked(lock: Path, name: str) -> Iterator[None]:
     """Hold a lock; `UsageError` where another process does."""
     with open_lock(lock) as file:
         if not lock_alone(file):
@@ -144,7 +145,7 @@ class TableStore:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the store, so that nobody else writes to it; `UsageError` where another does."""
-        with _alone(self.journal / ".watch.lock", without_credentials(self.table.location)):
+        with _locked(self.journal / ".watch.lock", without_credentials(self.table.location)):
             yield
 
     def kept(self) -> list[KeptScores]:
@@ -196,7 +197,7 @@ class ScoreStore:
     def alone(self) -> Iterator[None]:
         """Hold the store, so that nobody else writes to it; `UsageError` where another does."""
         make_folder(self.folder, exist_ok=True)
-        with _alone(self.folder / ".lock", str(self.folder)):
+        with _locked(self.folder / ".lock", str(self.folder)):
             yield
 
     def kept(self) -> list[KeptScores]:
@@ -336,7 +337,7 @@ def measure(
     gains: dict[str, Interval] = {}
     identifier = specs.score_id(spec)
     for each, column in zip(group[1:], loaded.columns[1:], strict=True):
-        other = at_sizes(own, scored_by(matrix, column)[0])
+        other = candidate_at_sizes(own, scored_by(matrix, column)[0])
         pair = uncertainty(Panel.of(matrix, own, other), level=_LEVEL, metrics={judge.metric.key})
         gain = pair.gain.get(judge.name)
         if gain is not None and each.role == "predecessor":
@@ -348,7 +349,7 @@ def measure(
     verdict, kept, sentence = _verdict(judge, alone, gains.get("predecessor"), promise, day)
     end, scored_on = outcome_end(table, spec), live.scored_on
     in_time = end is None or (scored_on is not None and scored_on <= end)
-    if _searched(loaded.accounts, spec, journal, day, options):
+    if _search_saw_outcomes(loaded.accounts, spec, journal, day, options):
         verdict = "unknown"
         sentence = f"Can't be judged on the accounts of {day}: its weights were searched on them."
     elif not in_time:
@@ -404,7 +405,7 @@ def measure(
     return replace(found, event_id=event)
 
 
-def _searched(
+def _search_saw_outcomes(
     accounts: Accounts, spec: ScoringSpec, journal: Path, day: date, options: TableOptions
 ) -> bool:
     """Whether the search that a spec comes from saw what became of a date's accounts.
@@ -421,11 +422,12 @@ def _searched(
             end = None
         if end is not None and end < day:
             return False
-    return bool(in_sample_of(accounts, spec, journal, [], options.get("as_of")))
+    before = searched_before(accounts, spec, journal, options.get("as_of"))
+    return before is not None and before.searched > 0
 
 
 @dataclass(frozen=True)
-class _Loaded:
+class _KeptOutcomes:
     """A date's table with its kept scores."""
 
     accounts: Accounts
@@ -436,7 +438,9 @@ class _Loaded:
     probability: tuple[float, float] | None
 
 
-def _load_kept(table: AccountTable, group: Sequence[KeptScores], options: TableOptions) -> _Loaded:
+def _load_kept(
+    table: AccountTable, group: Sequence[KeptScores], options: TableOptions
+) -> _KeptOutcomes:
     """Join a date's outcomes with the scores that were kept, by id; those with both count."""
     spec = group[0].spec
     table = read_for(table, spec)
@@ -464,7 +468,7 @@ def _load_kept(table: AccountTable, group: Sequence[KeptScores], options: TableO
         means = labelled.select(pl.col(_PROBABILITY).mean(), left=1 - pl.col("retained").mean())
         probability = (float(means[_PROBABILITY][0]), float(means["left"][0]))
     absent = group[0].frame().height - matched
-    return _Loaded(accounts, columns, counted - matched, absent, probability)
+    return _KeptOutcomes(accounts, columns, counted - matched, absent, probability)
 
 
 def _of_column(spec: ScoringSpec, column: str) -> ScoringSpec:

@@ -1,36 +1,44 @@
-"""When an account was there and by when it was gone, defined once; what its score said before.
+"""Who leaves: when an account counts as gone, what its score said before, how likely it is to.
 
-And how many of those still here are gone after 30, 60, 90 and 180 days, by tier and score band,
+How many of those still here are gone after 30, 60, 90 and 180 days is told by tier and score band,
 from the tables of several dates: each account on each date counts with the tier that it had then,
-and is followed to later dates.
+and is followed to later dates. The probability of leaving is fitted anew on one table.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import polars as pl
 
+from gtmar import spec as specs
 from gtmar.data.contract import id_column, needed_id
 from gtmar.data.outcomes import OutcomeColumns, canonical_outcomes
 from gtmar.data.prepare import read_for
-from gtmar.data.scan import collect
+from gtmar.data.scan import collect, scan
 from gtmar.data.split import key_expression
+from gtmar.engine.equal_sizes import with_edges
+from gtmar.errors import AccountDataError
 from gtmar.plain_data import PlainData, digits
-from gtmar.runs.inputs import outcome_end, tables_by_date
+from gtmar.runs.inputs import load, outcome_end, tables_by_date
 from gtmar.runs.score import score
+from gtmar.runs.side_by_side import best_and_worst
 from gtmar.stats.interval import Interval, effective_size, from_proportion, unknown
+from gtmar.validation.reliability import Reliability, calibrated, reliability
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from gtmar.data.scan import AccountTable, Tabular
+    from gtmar.runs.inputs import TableOptions
     from gtmar.runs.kept_scores import KeptScores
+    from gtmar.spec.calibration import Calibration
     from gtmar.spec.model import ScoringSpec
     from gtmar.stats.interval import Interval
 
@@ -40,12 +48,14 @@ __all__ = [
     "HORIZONS",
     "THERE",
     "UNKNOWN",
+    "Calibrated",
     "Leaving",
     "Presence",
     "TimeToLeaving",
     "before_leaving",
+    "calibrate",
+    "follow_scored",
     "gone_after",
-    "leaving_of",
     "presence",
     "share_gone",
     "time_to_leaving",
@@ -174,7 +184,7 @@ def before_leaving(
             "account",
             "score",
             pl.lit(each.day).alias("day"),
-            (pl.col("tier") == _worst(each.spec)).alias("worst"),
+            (pl.col("tier") == best_and_worst(each.spec)[1]).alias("worst"),
         )
         for each in lives
     ]
@@ -197,10 +207,6 @@ def before_leaving(
             }
         )
     return pl.DataFrame(rows, schema={**schema, "median": pl.Float64})
-
-
-def _worst(spec: ScoringSpec) -> str:
-    return spec.tier_names[0 if spec.orientation == "risk" else -1]
 
 
 def _gone(spec: ScoringSpec, tables: Mapping[date, AccountTable]) -> pl.DataFrame:
@@ -298,10 +304,10 @@ def time_to_leaving(
         scored = score(table, spec, set_aside=set_aside)
         account = key_expression(name, scored.schema).alias("account")
         frames.append(scored.select(account, "score", "tier", day=pl.lit(day)))
-    return leaving_of(pl.concat(frames), spec, tables)
+    return follow_scored(pl.concat(frames), spec, tables)
 
 
-def leaving_of(
+def follow_scored(
     scored: pl.DataFrame, spec: ScoringSpec, tables: Mapping[date, AccountTable]
 ) -> TimeToLeaving:
     """Follow scored accounts, `account`, `day`, `score` and `tier`, through the tables of dates.
@@ -462,3 +468,61 @@ def share_gone(
     else:
         size = float(len(np.unique(whose[risk])))
     return from_proportion(share * accounts, accounts, level=level, effective=size)
+
+
+# ---- the probability of leaving, fitted anew -----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Calibrated(PlainData):
+    """A spec with the table of probabilities that was fitted, and how it did where it was not."""
+
+    _left_out = ("spec", "counted")
+
+    spec: ScoringSpec = field(repr=False)
+    calibration: Calibration
+    source: str
+    #: On the accounts that the spec's split holds out; None where it holds out none.
+    held_out: Reliability | None
+    #: What the table's counts are of: `accounts`, or `rows` where an account has several.
+    counted: str = "accounts"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return super().as_json() | {"accounts": self.calibration.accounts}
+
+
+def calibrate(
+    data: Tabular, spec: ScoringSpec | str | Path, **table_options: Unpack[TableOptions]
+) -> Calibrated:
+    """Fit how many of the accounts with such a score leave, on the accounts that may be searched.
+
+    Parameters
+    ----------
+    data
+        The account table, with outcomes.
+    spec
+        The scoring spec, or its file; weights and tiers stay.
+    table_options
+        As for `run`.
+
+    Raises
+    ------
+    AccountDataError
+        If the table breaks the contract, or everybody left, or nobody did.
+    """
+    given = specs.reading_dates(spec, table_options.get("date_format"))
+    table = scan(data)
+    accounts, _ = load(table, given, **table_options)
+    edged = given if given.has_edges else with_edges(given, accounts.search)
+    fitted = calibrated(accounts.search, edged, datetime.now(UTC).date())
+    if fitted is None:
+        raise AccountDataError(
+            f"{table.source}: a probability needs accounts that left and accounts that stayed; "
+            "one of the two is missing",
+            hint="gtmar check says which outcomes the table has",
+        )
+    spec = edged.model_copy(update={"calibration": fitted})
+    held_out = None if accounts.holdout is None else reliability(accounts.holdout, spec)
+    counted = "rows" if accounts.search.dates else "accounts"
+    return Calibrated(spec, fitted, table.source, held_out, counted)

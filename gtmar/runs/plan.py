@@ -1,6 +1,6 @@
 """What a run is to do, kept in its start record and read back from there; and where it computes.
 
-And what a spec's weights may be, as the search and a person who moves them take it.
+Also the bounds and constraints of a spec's weights, for searches and for people.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ __all__ = [
     "Plan",
     "constraints_of",
     "given_at_start",
-    "pinned",
     "refuse_unfit",
     "refuse_unknown",
     "search_space_of",
     "vector_of",
+    "with_locked_weights",
 ]
 
 DEFAULT_PROPOSER = "learned"
@@ -317,11 +317,11 @@ def refuse_unfit(spec: ScoringSpec, weights: Mapping[str, int]) -> None:
         raise SpecError(f'spec "{spec.model}": {"; ".join(wrong)}')
     outside = (n not in terms or not terms[n].min <= w <= terms[n].max for n, w in weights.items())
     if any(outside):
-        # Which says it in words.
+        # It words the error.
         specs.reweighed(spec, weights)
 
 
-def pinned(spec: ScoringSpec, locked: Collection[str]) -> ScoringSpec:
+def with_locked_weights(spec: ScoringSpec, locked: Collection[str]) -> ScoringSpec:
     """Return a spec in which some weights have no other value within their bounds.
 
     `SpecError` where a name is no weight.

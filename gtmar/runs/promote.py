@@ -1,4 +1,4 @@
-"""What is live: a spec promoted by somebody's word, or a change elsewhere put on record."""
+"""What is live: a spec that somebody promoted, or a change made elsewhere and recorded."""
 
 from __future__ import annotations
 

@@ -231,8 +231,12 @@ def null_search(run_id: str, **options: Unpack[SearchesOptions]) -> NullSearch:
     NotResumableError
         If the run hasn't ended, or table or evaluator version differ from the run's.
     """
-    session, how = _opened(run_id, options)
-    (search, accounts), judge, end = _searched(session, options), session.judge, session.end
+    session, how = _opened_run(run_id, options)
+    (search, accounts), judge, end = (
+        _search_and_accounts(session, options),
+        session.judge,
+        session.end,
+    )
     value = end["best_value"]
     gain = judge.sign * (value - end["baseline_value"])
     watch = how.pop("watch")
@@ -292,8 +296,8 @@ def stability(run_id: str, **options: Unpack[SearchesOptions]) -> FoundStability
 
     Errors are those of `null_search`.
     """
-    session, how = _opened(run_id, options)
-    search, accounts = _searched(session, options)
+    session, how = _opened_run(run_id, options)
+    search, accounts = _search_and_accounts(session, options)
     with how["processes"]:
         drawn = searched_again(search, accounts, **how)
     weights = read_weights(session.spec, session.best, drawn)
@@ -333,7 +337,9 @@ def repeated_search(session: Session) -> RepeatedSearch:
     )
 
 
-def _searched(session: Session, options: SearchesOptions) -> tuple[RepeatedSearch, AccountMatrix]:
+def _search_and_accounts(
+    session: Session, options: SearchesOptions
+) -> tuple[RepeatedSearch, AccountMatrix]:
     """Return a run's search, and its accounts with what it takes to fit encoders to them anew.
 
     That is done where encoders were fitted, and may have been fitted to these accounts.
@@ -356,7 +362,7 @@ def _put_on_record(
     return write_event(journal, kind, author=author, details=facts, **named)
 
 
-def _opened(run_id: str, options: SearchesOptions) -> tuple[Session, dict[str, Any]]:
+def _opened_run(run_id: str, options: SearchesOptions) -> tuple[Session, dict[str, Any]]:
     """Open the run that is searched again, and say how; refuse numbers out of their range first."""
     refuse_unknown_options(options, SearchesOptions)
     searches, seed = options.get("searches", 50), options.get("seed", 0)

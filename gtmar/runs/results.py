@@ -1,4 +1,4 @@
-"""What a run shows while it goes, what a check finds against it, and what it gives in the end."""
+"""The progress of a run, what checks find against it, and its result."""
 
 from __future__ import annotations
 

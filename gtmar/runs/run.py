@@ -1,4 +1,4 @@
-"""A seeded search, warm by what the journal knows, and one change that a person proposes."""
+"""A seeded search, started warm from the journal, and one change that a person proposes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge
 from gtmar.optimize.hill_climb import MOST_GIVEN, Given, Known, Memory
 from gtmar.optimize.search_loop import Limits
-from gtmar.runs.holdout import journal_if_there, shared_note, whole
+from gtmar.runs.holdout import journal_if_there, shared_account_notes, without_holdout
 from gtmar.runs.inputs import load
 from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import (
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "changed_weights",
-    "journaled",
-    "recall",
+    "measure_change",
+    "memory_sentence",
+    "recall_memory",
     "refuse_out_of_range",
     "run",
-    "said",
-    "spec_asked",
-    "tried",
+    "run_and_journal",
+    "spec_as_asked",
     "try_weights",
 ]
 
@@ -114,7 +114,7 @@ def run(
     if spec is None:
         share = holdout if table_options.get("holdout_file") is None else 0.0
         spec = first_spec(table, holdout=share, set_aside=table_options.get("set_aside")).spec
-    spec = spec_asked(spec, table_options, holdout)
+    spec = spec_as_asked(spec, table_options, holdout)
     if no_worse:
         held = dict.fromkeys((*spec.no_worse, *no_worse))
         spec = spec.model_copy(update={"no_worse": tuple(held)})
@@ -122,13 +122,13 @@ def run(
     accounts, aside = load(table, spec, spec_file=spec_file, memory=engine.memory, **table_options)
     announce = announce or _keep_quiet
     checked = accounts.checked
-    # What is a warning stands beside the result.
+    # Warnings are shown with the result.
     reading = [each for each in checked.reading if each not in checked.warnings]
-    for sentence in (*aside, *reading, *shared_note(accounts)):
+    for sentence in (*aside, *reading, *shared_account_notes(accounts)):
         announce(sentence)
-    memory = None if cold else recall(Path(journal), accounts, spec, judge)
+    memory = None if cold else recall_memory(Path(journal), accounts, spec, judge)
     if memory is not None:
-        announce(said(memory, judge.name))
+        announce(memory_sentence(memory, judge.name))
     plan = Plan(
         seed=seed,
         limits=limits,
@@ -146,19 +146,19 @@ def run(
         search = Search(
             accounts, spec, judge, plan, watch=watch, evaluator=evaluator, announce=announce
         )
-        # What else was found stands beside the result.
+        # Other findings are shown with the result.
         for sentence in warnings_of(f for f in search.findings if f.kind == "limit"):
             announce(sentence)
-        return journaled(search, journal)
+        return run_and_journal(search, journal)
 
 
-def spec_asked(
+def spec_as_asked(
     spec: ScoringSpec | str | Path, table_options: HoldoutOptions, holdout: float | None = None
 ) -> ScoringSpec:
     """Return a spec, or that of a file, which reads dates and holds accounts out as asked."""
     spec = specs.reading_dates(spec, table_options.get("date_format"))
     if table_options.get("holdout_file") is not None:
-        return whole(spec, share=holdout)
+        return without_holdout(spec, share=holdout)
     if holdout is None:
         return spec
     split = spec.split.model_copy(update={"holdout": holdout})
@@ -166,10 +166,10 @@ def spec_asked(
 
 
 def _keep_quiet(_sentence: str) -> None:
-    """Tell nobody."""
+    """Ignore a sentence."""
 
 
-def journaled(search: Search, journal: str | Path) -> RunResult:
+def run_and_journal(search: Search, journal: str | Path) -> RunResult:
     """Run a search and put it on record, from its start record on."""
     with RunWriter(Path(journal), new_run_id()) as writer:
         return search.run(writer, start=start_record(search))
@@ -217,11 +217,11 @@ def try_weights(
         whether the objective rose and no guardrail broke.
     """
     spec_file = spec if isinstance(spec, str | Path) else None
-    spec = spec_asked(spec, table_options)
+    spec = spec_as_asked(spec, table_options)
     after = changed_weights(spec, weights, kind=kind)
     judge = Judge.of(spec, metric)
     accounts, aside = load(scan(data), spec, spec_file=spec_file, **table_options)
-    for sentence in (*aside, *shared_note(accounts)):
+    for sentence in (*aside, *shared_account_notes(accounts)):
         (announce or _keep_quiet)(sentence)
     asked = Plan(
         kind=kind,
@@ -230,7 +230,7 @@ def try_weights(
         as_of=table_options.get("as_of"),
         holdout_as_of=table_options.get("holdout_as_of"),
     )
-    return tried(accounts, spec, after, judge, asked, journal=journal)
+    return measure_change(accounts, spec, after, judge, asked, journal=journal)
 
 
 def changed_weights(
@@ -250,7 +250,7 @@ def changed_weights(
     return after
 
 
-def tried(
+def measure_change(
     accounts: Accounts,
     spec: ScoringSpec,
     after: tuple[int, ...],
@@ -269,7 +269,7 @@ def tried(
         limits=Limits(experiments=int(changes)),
         given=Given("human", (after,)) if changes else None,
     )
-    return journaled(Search(accounts, spec, judge, plan), journal)
+    return run_and_journal(Search(accounts, spec, judge, plan), journal)
 
 
 #: Vectors that a memory holds at most, the best ones.
@@ -278,7 +278,9 @@ _MOST_KNOWN = 20_000
 _COLUMNS = ("run_id", "experiment_id", "number", "value_after", "outcome", "weights")
 
 
-def recall(journal: Path, accounts: Accounts, spec: ScoringSpec, judge: Judge) -> Memory | None:
+def recall_memory(
+    journal: Path, accounts: Accounts, spec: ScoringSpec, judge: Judge
+) -> Memory | None:
     """Gather what finished runs over this very table, objective and scale have evaluated.
 
     The same outcomes fingerprint means the same accounts searched, so that nothing of the holdout
@@ -288,7 +290,7 @@ def recall(journal: Path, accounts: Accounts, spec: ScoringSpec, judge: Judge) -
     with journal_if_there(journal) as opened:
         if opened is None:
             return None
-        # Of their rows alone all weights are read.
+        # Weights are read of these runs alone.
         on_table = opened.query(
             "select run_id from runs where outcomes_fingerprint = getvariable('outcomes')",
             columns=(),
@@ -342,7 +344,7 @@ def _form_of(text: str) -> str | None:
         return None
 
 
-def said(memory: Memory, objective: str) -> str:
+def memory_sentence(memory: Memory, objective: str) -> str:
     """Say what a memory holds, before a run begins with it."""
     runs = len(memory.runs)
     sentence = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,11 +39,13 @@ if TYPE_CHECKING:
 __all__ = [
     "CARRIED",
     "NewTable",
+    "ScoredTable",
     "changed_since",
     "score",
+    "score_table",
     "scored",
-    "stamped",
     "tier_changes",
+    "with_spec_stamp",
     "write_rows_aside",
     "write_table",
 ]
@@ -60,6 +63,19 @@ _MOVING = ("points.", "group.", "redistributed", "veto")
 CARRIED = "\x00carried."
 
 
+@dataclass(frozen=True)
+class ScoredTable:
+    """The scores of an account table, and what is worth knowing of the table."""
+
+    #: As `score` returns it.
+    frame: pl.DataFrame
+    #: Rows that were left out since they break the data contract.
+    set_aside: SetAside
+    #: Such as how many values are unknown, or that most of a column's values are none of the spec's
+    #: categories.
+    notes: tuple[str, ...]
+
+
 def score(
     data: Tabular,
     spec: ScoringSpec,
@@ -67,31 +83,43 @@ def score(
     as_of: str | None = None,
     announce: Callable[[str], None] | None = None,
     set_aside: float | None = None,
-    asides: list[SetAside] | None = None,
-    carry: Sequence[str] = (),
 ) -> pl.DataFrame:
+    """Score an account table; parameters, result and errors are those of `score_table`.
+
+    `announce` is called with each of its notes.
+    """
+    found = score_table(data, spec, as_of=as_of, set_aside=set_aside)
+    if announce is not None:
+        for sentence in found.notes:
+            announce(sentence)
+    return found.frame
+
+
+def score_table(
+    data: Tabular,
+    spec: ScoringSpec,
+    *,
+    as_of: str | None = None,
+    set_aside: float | None = None,
+    carry: Sequence[str] = (),
+) -> ScoredTable:
     """Score an account table. Outcomes aren't needed.
 
     Parameters
     ----------
     data, spec, as_of, set_aside
         As for `run`, without outcomes.
-    announce
-        Called with each thing worth knowing of the table, such as how many values are unknown, or
-        that most of a column's values are none of the spec's categories.
-    asides
-        Takes what was set aside.
     carry
         Columns of the table that come along, under their names with `CARRIED` before them.
 
     Returns
     -------
-    DataFrame
-        One row per account, in the table's order: the id where there is one, the date's column in
-        a table of several dates, `score` in points,
-        `tier`, the `probability` of leaving where the spec is calibrated, then what the score is
-        made of: `base`, ``points.<term>`` for each weight, what groups, redistribution and vetoes
-        do (``group.<name>``, ``redistributed``, ``redistributed.<group>``, ``veto``) where the spec
+    ScoredTable
+        Its `frame` has a row an account, in the table's order: the id where there is one, the
+        date's column in a table of several dates, `score` in points, `tier`, the `probability` of
+        leaving where the spec is calibrated, then what the score is made of: `base`,
+        ``points.<term>`` for each weight, what groups, redistribution and vetoes do
+        (``group.<name>``, ``redistributed``, ``redistributed.<group>``, ``veto``) where the spec
         has any, `rounding` and `clipping`; all of them add up to it.
 
     Raises
@@ -106,12 +134,7 @@ def score(
     table = prepared(table.with_text(likely), spec, outcomes=False)
     checked = check_contract(table, spec, as_of=as_of, outcomes=False, set_aside=set_aside)
     table = checked.table
-    if asides is not None:
-        asides.append(checked.set_aside)
     check_reach(spec, checked.ranges)
-    if announce is not None:
-        for sentence in checked.notes:
-            announce(sentence)
     identifier = checked.id_column or likely
     combination = Combination.of(spec)
     lines = [] if combination is None else list(combination.lines)
@@ -122,7 +145,8 @@ def score(
             f"the result has {', '.join(sorted(own))}",
             hint="rename the table's column",
         )
-    return scored(table, spec, identifier, as_of=as_of, carry=carry)
+    frame = scored(table, spec, identifier, as_of=as_of, carry=carry)
+    return ScoredTable(frame, checked.set_aside, checked.notes)
 
 
 def scored(
@@ -133,7 +157,7 @@ def scored(
     as_of: str | None = None,
     carry: Sequence[str] = (),
 ) -> pl.DataFrame:
-    """Score a table that is known to fit a spec; parameters and result are those of `score`."""
+    """Score a table that is known to fit a spec; parameters as for `score_table`."""
     combination = Combination.of(spec)
     lines = [] if combination is None else list(combination.lines)
     identity = [pl.col(identifier)] if identifier else []
@@ -150,7 +174,7 @@ def scored(
     flags = [flag.alias(f"{_FLAG}{name}") for name, flag in flag_values(spec, table.schema).items()]
     frame = table.frame.select(*identity, *weighted, *carried, *flags)
     if combination is not None:
-        frame = frame.with_columns(**_lines(spec, combination))
+        frame = frame.with_columns(**_combination_lines(spec, combination))
     frame = frame.with_columns(
         (pl.sum_horizontal([*points, *lines]) + spec.base * VALUE_UNITS).alias(_RAW)
     ).with_columns(
@@ -175,7 +199,7 @@ def scored(
     return collect(table, result)
 
 
-def _lines(spec: ScoringSpec, combination: Combination) -> dict[str, pl.Expr]:
+def _combination_lines(spec: ScoringSpec, combination: Combination) -> dict[str, pl.Expr]:
     """Return what groups, redistribution and vetoes add to the points, in 1/10,000ths, by line."""
     terms = spec.terms
     sums = [
@@ -186,7 +210,7 @@ def _lines(spec: ScoringSpec, combination: Combination) -> dict[str, pl.Expr]:
     return combination.parts(sums, [term.weight for term in terms], flags)
 
 
-def stamped(scored: pl.DataFrame, spec: ScoringSpec) -> pl.DataFrame:
+def with_spec_stamp(scored: pl.DataFrame, spec: ScoringSpec) -> pl.DataFrame:
     """Say in every row of a table that is kept by what it was scored, and on which day (UTC)."""
     stamp = zip(_STAMP, (specs.spec_id(spec), datetime.now(UTC).date()), strict=True)
     return scored.with_columns(pl.lit(value).alias(name) for name, value in stamp)
@@ -284,7 +308,7 @@ def changed_since(
     table = table.with_text(key if key in table.columns else escaped)
     before = collect(table, table.frame)
     if table.source.lower().endswith(".csv"):
-        # What was written for spreadsheets is read as it was before.
+        # Undo the apostrophes that were written for spreadsheets.
         before = safe_text.from_spreadsheet(before)
     lacking = [name for name in (key, "score", "tier") if name not in before.columns]
     if lacking or key == "score":
@@ -327,7 +351,7 @@ def changed_since(
         "previous_tier",
         reason=pl.Series(reasons, dtype=pl.String),
     )
-    return stamped(found, spec)
+    return with_spec_stamp(found, spec)
 
 
 def _reason(row: dict[str, Any], points: list[str]) -> str:

@@ -13,9 +13,9 @@ from gtmar.data.scan import collect
 from gtmar.errors import UsageError
 from gtmar.objective.guardrails import SMALLEST_SEGMENT, Guard, gap_of
 from gtmar.plain_data import PlainData
-from gtmar.runs.holdout import looks_at
+from gtmar.runs.holdout import count_looks
 from gtmar.runs.session import ended_run
-from gtmar.runs.side_by_side import objectives
+from gtmar.runs.side_by_side import best_and_worst, both_objectives
 from gtmar.stats.interval import level_of, reading_of, unknown
 from gtmar.validation.gates import LARGE_SEGMENT
 from gtmar.validation.intervals import OVERALL, paired, panel_of, uncertainty
@@ -38,16 +38,15 @@ __all__ = [
     "BySegment",
     "SegmentLine",
     "SegmentPart",
-    "best_tier",
     "by_segment",
-    "few_valued",
-    "large_segments",
+    "columns_of_few_values",
+    "large_segment_panels",
     "only_segments",
     "segment_objectives",
     "segment_panels",
     "segment_part",
     "segment_rows",
-    "segmented",
+    "with_segments",
 ]
 
 #: Columns that are looked at though nobody asked: what they may hold beside numbers, values of one
@@ -146,26 +145,21 @@ def by_segment(
         )
     asked = (spec, judge, session.baseline, session.best)
     experiment = f"{run_id}/{session.end['best_experiment']}"
-    accounts = segmented(session.accounts, spec, columns, as_of=session.plan.as_of)
+    accounts = with_segments(session.accounts, spec, columns, as_of=session.plan.as_of)
     parts = [segment_part(accounts.search, *asked)]
     if accounts.holdout is not None:
-        level = level_of(looks_at(Path(journal), accounts.outcomes_fingerprint, experiment))
+        level = level_of(count_looks(Path(journal), accounts.outcomes_fingerprint, experiment))
         parts.append(segment_part(accounts.holdout, *asked, part="held out", level=level))
     return BySegment(
         run_id=run_id,
         experiment=experiment,
         objective=judge.name,
         higher_is_better=judge.sign > 0,
-        tier=best_tier(spec),
+        tier=best_and_worst(spec)[0],
         columns=columns,
         parts=tuple(parts),
         basis=session.accounts.checked.outcomes.basis,
     )
-
-
-def best_tier(spec: ScoringSpec) -> str:
-    """Return the tier of the accounts that a score thinks best of."""
-    return spec.tier_names[-1 if spec.orientation == "risk" else 0]
 
 
 def segment_part(
@@ -185,7 +179,7 @@ def segment_part(
     """
     old, new = segment_objectives(matrix, spec, judge, before, after)
     lines = [
-        _line(name, panel, judge, old[name], new[name], best_tier(spec), level)
+        _line(name, panel, judge, old[name], new[name], best_and_worst(spec)[0], level)
         for name, panel in segment_panels(matrix, spec, before, after).items()
     ]
     gaps = [gap_of(v for v in side.values() if v is not None) for side in (old, new)]
@@ -209,7 +203,7 @@ def segment_objectives(
             rows = column.rows(index)
             part = matrix.take(rows)
             enough = part.distinct >= SMALLEST_SEGMENT
-            values = objectives(judge, part, spec, before, after) if enough else (None, None)
+            values = both_objectives(judge, part, spec, before, after) if enough else (None, None)
             for side, value in zip(sides, values, strict=True):
                 side[column.name(index)] = value
     return sides
@@ -250,7 +244,7 @@ def _line(
     )
 
 
-def segmented(
+def with_segments(
     accounts: Accounts, spec: ScoringSpec, columns: Sequence[str], *, as_of: str | None
 ) -> Accounts:
     """Return a table with these segment columns: as it is, or loaded again where it lacks one.
@@ -284,7 +278,7 @@ def only_segments(matrix: AccountMatrix, columns: Sequence[str]) -> AccountMatri
     return replace(matrix, segments=tuple(own[name] for name in columns))
 
 
-def few_valued(accounts: Accounts, spec: ScoringSpec) -> list[str]:
+def columns_of_few_values(accounts: Accounts, spec: ScoringSpec) -> list[str]:
     """Return a table's columns of few values that are neither id nor outcome nor date.
 
     Features may be among them. They are the first of them, in the table's order.
@@ -303,7 +297,7 @@ def few_valued(accounts: Accounts, spec: ScoringSpec) -> list[str]:
     return [name for name in usable if 1 < counts[name] <= _FEW_VALUES][:_MOST_COLUMNS]
 
 
-def large_segments(
+def large_segment_panels(
     matrix: AccountMatrix, spec: ScoringSpec, before: Sequence[int], after: Sequence[int]
 ) -> dict[str, Panel]:
     """Score, by two weight vectors, each segment of over `LARGE_SEGMENT` of accounts or MRR."""

@@ -16,7 +16,7 @@ from gtmar.errors import AccountDataError, NotResumableError, UsageError
 from gtmar.journal.columns import experiment_id
 from gtmar.journal.files import RunFiles
 from gtmar.objective.objective import Judge
-from gtmar.runs.holdout import later_source, load_with_holdout, recorded
+from gtmar.runs.holdout import holdout_parameters, later_source, load_with_holdout
 from gtmar.runs.journaled_search import Search
 from gtmar.runs.plan import Engine, Plan
 
@@ -227,7 +227,7 @@ _COMPARED = {
 def _refuse_another(start: dict[str, Any], accounts: Accounts) -> None:
     """Refuse tables or an evaluator that aren't those of the run; say which, then and now."""
     then = dict(start["parameters"]) | start
-    now = recorded(accounts) | {
+    now = holdout_parameters(accounts) | {
         "outcomes_fingerprint": accounts.outcomes_fingerprint,
         "features_fingerprint": accounts.features_fingerprint,
         "segments_fingerprint": accounts.segments_fingerprint,

@@ -43,15 +43,22 @@ if TYPE_CHECKING:
 __all__ = [
     "Customers",
     "at_equal_sizes",
+    "best_and_worst",
+    "both_objectives",
     "by_date",
-    "by_day",
     "customers_apart",
+    "date_parts",
     "measured_at_sizes",
-    "objectives",
     "one_side",
     "side_by_side",
     "signs_by_date",
 ]
+
+
+def best_and_worst(spec: ScoringSpec) -> tuple[str, str]:
+    """Return the tiers of the accounts that a score thinks best and worst of."""
+    first, last = spec.tier_names[0], spec.tier_names[-1]
+    return (last, first) if spec.orientation == "risk" else (first, last)
 
 
 def measured_at_sizes(
@@ -115,7 +122,7 @@ def one_side(
     }
 
 
-def objectives(
+def both_objectives(
     judge: Judge,
     matrix: AccountMatrix,
     spec: ScoringSpec,
@@ -144,7 +151,7 @@ def _parts(matrix: AccountMatrix) -> list[AccountMatrix]:
     ]
 
 
-def by_day(matrix: AccountMatrix) -> list[tuple[date, AccountMatrix]]:
+def date_parts(matrix: AccountMatrix) -> list[tuple[date, AccountMatrix]]:
     """Return each date of a table of several that has rows, and these; nothing of one date."""
     parts = _parts(matrix) if matrix.dates else []
     return [(day, part) for day, part in zip(matrix.dates, parts, strict=True) if part.accounts]
@@ -177,7 +184,7 @@ def by_date(
         one = two = None
         rows = [dict.fromkeys(whole)] * 2
         if part.accounts:
-            one, two = objectives(judge, part, spec, before, after)
+            one, two = both_objectives(judge, part, spec, before, after)
             frame = LocalEvaluator(part, spec).frame([before, after])
             measured = measure(frame, spec.tier_names, part.outcomes)
             rows = [{key: measured.row(n).get(key) for key in whole} for n in (0, 1)]
@@ -212,7 +219,9 @@ def signs_by_date(
         without = [*weights[:index], 0, *weights[index + 1 :]]
         signs: list[bool | None] = []
         for part in parts:
-            ends = objectives(judge, part, spec, without, weights) if part.accounts else (None,)
+            ends = (
+                both_objectives(judge, part, spec, without, weights) if part.accounts else (None,)
+            )
             signs.append(None if None in ends else judge.gain(ends[-1], ends[0]))
         found[term.name] = signs
     return found
@@ -330,6 +339,6 @@ def _measured(
         metrics = {judge.name.partition(".")[0]}
         found = uncertainty(panel_of(matrix, spec, before, after), level=level, metrics=metrics)
         lacking = replace(nothing, reason="the metric has no interval")
-        one, two = objectives(judge, matrix, spec, before, after)
+        one, two = both_objectives(judge, matrix, spec, before, after)
         three = paired(found, judge.name, one, two, lacking)
     return Customers(group, count, judge.name, judge.sign > 0, *three)

@@ -1,31 +1,42 @@
-"""Edges of a spec's tiers set by hand: by shares, capacity, lift, or the sizes of another spec."""
+"""Edges of a spec's tiers set by hand, and a grid of the tiers of two scores.
+
+Edges are set by shares, capacity, lift, or the sizes of another spec.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
+import polars as pl
 
 from gtmar import spec as specs
-from gtmar.data.scan import AccountTable, scan
+from gtmar.data.contract import check_contract, id_column
+from gtmar.data.outcomes import CENTS, canonical_outcomes
+from gtmar.data.prepare import prepared
+from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.engine.equal_sizes import tier_sizes, with_edges
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import tier_sum
 from gtmar.engine.tally import TierEdges
-from gtmar.errors import SpecError, UsageError
+from gtmar.errors import AccountDataError, SpecError, UsageError, culprits
+from gtmar.html import table as html_table
 from gtmar.journal.columns import experiment_id
 from gtmar.journal.writer import RunWriter
+from gtmar.metrics import accounts as account_metrics
 from gtmar.metrics.registry import measure, metric_column
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
 from gtmar.plain_data import PlainData, plain
-from gtmar.runs.holdout import whole
-from gtmar.runs.inputs import TableOptions, load, of_day
+from gtmar.runs.holdout import without_holdout
+from gtmar.runs.inputs import TableOptions, load, newest_date, of_day
 from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import Plan
+from gtmar.runs.score import score
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import Interval, from_proportion
 
@@ -37,7 +48,7 @@ if TYPE_CHECKING:
     from gtmar.data.scan import Tabular
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["TierLine", "Tiers", "tiers_of"]
+__all__ = ["Grid", "TierLine", "Tiers", "grid", "refuse_unlike", "tiers_of"]
 
 #: Shares are compared in millionths.
 _DIGITS = 6
@@ -122,7 +133,7 @@ def tiers_of(
         raise UsageError("a rule and its sizes go together, or `like` says the sizes")
     given = specs.reading_dates(spec, table_options.get("date_format"))
     table, newest = _newest_known(scan(data), given, table_options)
-    accounts, _ = load(table, whole(given), **table_options)
+    accounts, _ = load(table, without_holdout(given), **table_options)
     matrix = accounts.search
     if like is not None:
         rule, sizes = "share", _shares_of(like, table, table_options)
@@ -130,7 +141,8 @@ def tiers_of(
     edged = with_edges(ruled, matrix)
     before = moved = None
     if given.has_edges:
-        before = {n: low / SCORE_UNITS for n, low in _edges(given)}
+        ends = zip(given.tier_names, given.tier_lows, strict=True)
+        before = {name: low / SCORE_UNITS for name, low in ends}
         moved = _moved(matrix, given, edged)
     lines = _lines(matrix, edged)
     found = Tiers(edged, table.source, matrix.accounts, lines, before, moved, newest=newest)
@@ -144,7 +156,7 @@ def tiers_of(
         as_of=table_options.get("as_of"),
         tiers_before=json.dumps(before or {}),
     )
-    measured = whole(edged)
+    measured = without_holdout(edged)
     search = Search(accounts, measured, Judge.of(measured), plan)
     with RunWriter(Path(journal), new_run_id()) as writer:
         run = search.run(writer, start=start_record(search))
@@ -164,20 +176,16 @@ def _newest_known(
     if table.several is None:
         return table, None
     options = TableOptions(**{**options, "set_aside_to": None})
-    accounts, _ = load(table, whole(spec), **options)
+    accounts, _ = load(table, without_holdout(spec), **options)
     matrix = accounts.search
     assert matrix.date_of is not None  # a table of several dates has it
     last = matrix.dates[int(matrix.date_of.max())]
     return of_day(table, table.several.column, last), last
 
 
-def _edges(spec: ScoringSpec) -> list[tuple[str, int]]:
-    return list(zip(spec.tier_names, spec.tier_lows, strict=True))
-
-
 def _shares_of(like: ScoringSpec, table: Any, options: TableOptions) -> dict[str, float]:
     """Return the shares of a table's accounts that another spec's tiers have; they add up to 1."""
-    accounts, _ = load(table, whole(like), **options)
+    accounts, _ = load(table, without_holdout(like), **options)
     edged = like if like.has_edges else with_edges(like, accounts.search)
     sizes = tier_sizes(accounts.search, edged, [term.weight for term in edged.terms])
     shares = [round(size / sum(sizes), _DIGITS) for size in sizes]
@@ -251,3 +259,129 @@ def _lines(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[TierLine, ...]:
             )
         )
     return tuple(lines)
+
+
+# ---- the tiers of two scores crossed -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Grid(PlainData):
+    """Accounts by the tiers of two scores."""
+
+    _left_out = ("rows",)
+
+    source: str
+    #: Names of the two scores.
+    models: tuple[str, str]
+    accounts: int
+    #: A row a cell, the best tiers first: the tier by each score, `cell` (both, as A1), `accounts`,
+    #: `share` of all, `logo_retention`, `nrr` and `mrr`, null without their columns.
+    cells: pl.DataFrame
+    #: An account each: the id where there is one, ``<model>_score`` and ``<model>_tier`` for both
+    #: scores, `cell`.
+    rows: pl.DataFrame = field(repr=False)
+    #: Why there are no outcomes; None where there are.
+    unmeasured: str | None = None
+    #: The date taken of a table of several, its newest; None of a table of one date.
+    newest: date | None = None
+
+    def _repr_html_(self) -> str:
+        return html_table(self.cells.columns, self.cells.rows(), caption=" by ".join(self.models))
+
+
+def refuse_unlike(one: ScoringSpec, two: ScoringSpec) -> None:
+    """Refuse two specs that make no grid.
+
+    Raises
+    ------
+    UsageError
+        If their models have one name, or they name different ids.
+    """
+    if one.model == two.model:
+        raise UsageError(
+            f'both specs are called "{one.model}", so their columns would be, too',
+            hint="give one of them another `model`",
+        )
+    if one.id != two.id:
+        raise UsageError(
+            f'the specs name different id columns: "{one.id}" and "{two.id}"',
+            hint="give both the same id",
+        )
+
+
+def grid(data: Tabular, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None = None) -> Grid:
+    """Score a table by two specs, and count what became of the accounts in each pair of tiers.
+
+    Parameters
+    ----------
+    data, as_of
+        As for `score`.
+    one, two
+        Scores of the grid's rows and columns. The first one's outcomes count.
+
+    Raises
+    ------
+    UsageError
+        If the specs make no grid, see `refuse_unlike`.
+    ViolationsError
+        If the table doesn't fit one of them.
+    """
+    refuse_unlike(one, two)
+    given = scan(data)
+    table, newest = newest_date(given, id_column(one, given.columns))
+    sides = [score(table.as_read, spec, as_of=as_of) for spec in (one, two)]
+    named = [f"{spec.model}_tier" for spec in (one, two)]
+    identity = sides[0].columns[: sides[0].columns.index("score")]
+    columns = {
+        f"{spec.model}_{name}": side[name]
+        for spec, side in zip((one, two), sides, strict=True)
+        for name in ("score", "tier")
+    }
+    if clash := {*columns, "cell"}.intersection(identity):
+        raise UsageError(
+            f"{culprits(clash)} is the account id's column and one of the grid's",
+            hint="rename the table's column",
+        )
+    cell = pl.concat_str(*named).alias("cell")
+    rows = sides[0].select(identity).with_columns(**columns).with_columns(cell)
+    outcomes, reason = _known_outcomes(table, one, as_of)
+    counted = pl.DataFrame(
+        list(product(one.tier_names, two.tier_names)), schema=named, orient="row"
+    ).with_columns(cell)
+    measured = rows.select(*named).hstack(outcomes) if outcomes is not None else rows.select(named)
+    found = measured.group_by(named).agg(
+        accounts=pl.len(),
+        share=pl.len() / rows.height,
+        **({} if outcomes is None else _cell_measures(outcomes)),
+    )
+    empty = pl.col("accounts", "share").fill_null(0)
+    cells = counted.join(found, on=named, how="left", maintain_order="left").with_columns(empty)
+    models = one.model, two.model
+    return Grid(table.source, models, rows.height, cells, rows, reason, newest)
+
+
+def _cell_measures(outcomes: pl.DataFrame) -> dict[str, pl.Expr]:
+    """Return what is measured of each cell, as far as there are columns for it."""
+    known = {name for name in outcomes.columns if outcomes[name].count()}
+    measures = {}
+    if "retained" in known:
+        measures["logo_retention"] = account_metrics.logo_retention("retained")
+    if {"start", "end"} <= known:
+        measures["nrr"] = account_metrics.nrr("start", "end", "retained")
+    if "start" in known:
+        measures["mrr"] = pl.col("start").sum() / CENTS
+    return measures
+
+
+def _known_outcomes(
+    table: AccountTable, spec: ScoringSpec, as_of: str | None
+) -> tuple[pl.DataFrame | None, str | None]:
+    """Return each account's retention and money, in the table's order; or why there is neither."""
+    table = prepared(table, spec)
+    try:
+        checked = check_contract(table, spec, as_of=as_of)
+    except AccountDataError as err:
+        return None, err.message
+    canonical = canonical_outcomes(checked.outcomes, table.schema)
+    kept = [canonical[name].alias(name) for name in ("retained", "start", "end")]
+    return collect(table, table.frame.select(kept)), None

@@ -1,62 +1,261 @@
-"""Two specs on accounts held out: put on record, refused where a search saw those, looked at.
-
-To decide between any two, the change from one to the other is put on record as a person's, measured
-over the accounts searched; then it is decided on as any other, on those held out. A look measures a
-change there without a decision, and is counted.
-"""
+"""Two specs: what differs between them, and the change from one to the other put on record."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os.path import isdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+import polars as pl
+
 from gtmar import spec as specs
-from gtmar.data.matrix import part
-from gtmar.data.prepare import prepared
-from gtmar.data.rules import OWN, overlap
-from gtmar.data.scan import Source, collect, scan
-from gtmar.data.split import key_expression
-from gtmar.engine.equal_sizes import tier_sizes
-from gtmar.errors import AccountDataError, JournalError, UsageError
-from gtmar.journal.files import RunFiles
-from gtmar.journal.sentences import Seen, old_customers, worse
+from gtmar.data.contract import id_column
+from gtmar.data.matrix import load_accounts
+from gtmar.data.scan import AccountTable, scan
+from gtmar.documents import is_spec_file
+from gtmar.errors import AccountDataError, UsageError
+from gtmar.html import sentence, table
+from gtmar.journal.catalog import Journal
+from gtmar.journal.lookup import Reference, checkout, measured_as, resolve
+from gtmar.metrics.metric import basis_note
 from gtmar.objective.objective import Judge
 from gtmar.plain_data import PlainData
-from gtmar.runs.holdout import (
-    compared_on,
-    declared_window,
-    journal_if_there,
-    record_look,
-    recorded,
-    values_read,
-    whole,
-)
-from gtmar.runs.inputs import HoldoutOptions, load, refuse_unknown_options
+from gtmar.runs.holdout import holdout_parameters, journal_if_there, without_holdout
+from gtmar.runs.inputs import HoldoutOptions, load, newest_date, refuse_unknown_options
 from gtmar.runs.run import try_weights
-from gtmar.runs.side_by_side import at_equal_sizes, customers_apart, measured_at_sizes, objectives
-from gtmar.runs.weight_change import MetricChange, metric_changes
+from gtmar.runs.score import tier_changes
+from gtmar.runs.searched_before import refuse_searched
+from gtmar.runs.side_by_side import side_by_side
 from gtmar.spec.joined import joined
-from gtmar.stats.interval import level_of, reading_of
-from gtmar.validation.intervals import panel_of, uncertainty
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from datetime import date
 
-    from gtmar.data.matrix import AccountMatrix, Accounts
+    from gtmar.data.matrix import Accounts
     from gtmar.data.scan import Tabular
     from gtmar.spec.model import ScoringSpec
-    from gtmar.stats.interval import Interval
 
-__all__ = [
-    "HoldoutLook",
-    "Looks",
-    "look_at_holdout",
-    "looks_so_far",
-    "on_record",
-    "refuse_searched",
-    "tried_between",
-]
+__all__ = ["Difference", "Side", "difference", "on_record", "tried_between"]
+
+#: What must agree for two experiments' metrics to mean the same.
+_SHARED = {
+    "outcomes_fingerprint": "tables",
+    "tiers_id": "tiers",
+    "evaluator_version": "evaluators",
+}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two specs."""
+
+    #: As it was named.
+    name: str
+    spec: ScoringSpec
+    #: The experiment that measured it; None for a file without lineage or edited since.
+    experiment: Reference | None
+
+
+@dataclass(frozen=True)
+class Difference(PlainData):
+    """What differs between two specs."""
+
+    _left_out = ("one", "two", "weights")
+
+    one: Side
+    two: Side
+    #: Weight by term, None where a side has no such term.
+    weights: tuple[tuple[str, int | None, int | None], ...]
+    #: Parts of the spec other than weights that differ.
+    parts: tuple[str, ...]
+    #: Metrics that differ: metric, one, two, change, reading; None where they don't compare.
+    metrics: pl.DataFrame | None
+    #: Why metrics don't compare.
+    unmeasured: str | None
+    #: Accounts by tier before and after: from, to, accounts; None without a table.
+    moves: pl.DataFrame | None
+    #: Accounts that change tier: id or row, both scores, both tiers; those that move most first.
+    moved: pl.DataFrame | None
+    #: Both by tier at the first one's sizes, as `side_by_side` gives it; None without a table that
+    #: has outcomes.
+    equal_sizes: dict[str, Any] | None
+    #: The date taken of a table of several, its newest; None of a table of one date.
+    newest: date | None = None
+
+    @property
+    def earned_by(self) -> dict[str, str]:
+        """What earns the points of each weight that differs; by either side where they differ."""
+        one, two = self.one.spec.earned_by, self.two.spec.earned_by
+        either = {name: (one.get(name), two.get(name)) for name, *_ in self.weights}
+        return {
+            name: f"one: {old}; two: {new}" if old and new and old != new else new or old or ""
+            for name, (old, new) in either.items()
+            if old or new
+        }
+
+    def _repr_html_(self) -> str:
+        names = ("weight", self.one.name, self.two.name, "earned by")
+        earned = self.earned_by
+        weights = [(*row, earned.get(row[0], "")) for row in self.weights]
+        shown = table(names, weights, caption=f"{self.one.name} and {self.two.name}")
+        if self.parts:
+            shown += sentence(f"Also different: {', '.join(self.parts)}.")
+        if self.metrics is not None:
+            shown += table(self.metrics.columns, self.metrics.rows(), caption="Metrics")
+            bases = self.metrics["basis"].drop_nulls().unique().to_list()
+            if note := basis_note(bases[0] if bases else None):
+                shown += sentence(note)
+        elif self.unmeasured:
+            shown += sentence(f"Metrics don't compare: {self.unmeasured}.")
+        if self.moves is not None:
+            shown += table(self.moves.columns, self.moves.rows(), caption="Accounts by tier")
+        return shown
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        earned = self.earned_by
+        return {
+            "one": self.one.name,
+            "two": self.two.name,
+            "weights": [
+                {"weight": name, "one": one, "two": two, "earned_by": earned.get(name)}
+                for name, one, two in self.weights
+            ],
+            **super().as_json(),
+        }
+
+
+def difference(
+    one: ScoringSpec | str | Path,
+    two: ScoringSpec | str | Path,
+    *,
+    journal: str | Path = "journal",
+    data: Tabular | None = None,
+    as_of: str | None = None,
+) -> Difference:
+    """Say what differs between two specs.
+
+    Parameters are those of `gtmar.diff`. Of accounts that stand on several dates the newest of
+    these is taken. `RunNotFoundError` or `SpecError` where one of the two isn't there or can't be
+    read.
+    """
+    metrics = None
+    files = not any(isinstance(each, str) and not is_spec_file(each) for each in (one, two))
+    # Unlike `Path`, it takes a name that is too long for a path.
+    there = isdir(journal)  # noqa: PTH112
+    if files and not (there and any(Path(journal).glob("runs/*/start.parquet"))):
+        sides = _side(one, None), _side(two, None)
+        unmeasured: str | None = "neither was measured in a journal"
+    else:
+        with Journal(journal) as opened:
+            sides = _side(one, opened), _side(two, opened)
+            first, second = (side.experiment for side in sides)
+            unmeasured = _incomparable(opened, *sides)
+            if first is not None and second is not None and unmeasured is None:
+                metrics = opened.sql(
+                    "difference",
+                    run=first.run_id,
+                    experiment=first.experiment_id,
+                    other=second.run_id,
+                    other_experiment=second.experiment_id,
+                )
+    old, new = (side.spec for side in sides)
+    weights = (
+        (name, old.weights.get(name), new.weights.get(name))
+        for name in dict.fromkeys([*old.weights, *new.weights])
+    )
+    left, right = _unweighted(old), _unweighted(new)
+    given: AccountTable | None = None
+    newest: date | None = None
+    if data is not None:
+        given = scan(data)
+        given, newest = newest_date(given, id_column(old, given.columns))
+    moves, moved = (None, None) if given is None else _moves(given, old, new, as_of=as_of)
+    return Difference(
+        *sides,
+        weights=tuple(row for row in weights if row[1] != row[2]),
+        parts=tuple(key for key in sorted({*left, *right}) if left.get(key) != right.get(key)),
+        metrics=metrics,
+        unmeasured=unmeasured,
+        moves=moves,
+        moved=moved,
+        equal_sizes=None if given is None else _at_equal_sizes(given, old, new, as_of=as_of),
+        newest=newest,
+    )
+
+
+def _at_equal_sizes(
+    table: AccountTable, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
+) -> dict[str, Any] | None:
+    """Measure both specs at the first one's tier sizes; None where the table has no outcomes."""
+    if one.orientation != two.orientation:
+        return None
+    try:
+        first, second = (
+            load_accounts(table, without_holdout(spec), as_of=as_of) for spec in (one, two)
+        )
+    except AccountDataError:
+        return None
+    old, new = ([term.weight for term in spec.terms] for spec in (one, two))
+    sides = (first.search, one, old), (second.search, two, new)
+    return side_by_side(*sides, first.checked.outcomes)
+
+
+def _side(given: ScoringSpec | str | Path, journal: Journal | None) -> Side:
+    """Read a spec by its name; one that is no experiment's name is measured if it is unchanged."""
+    if journal is not None and isinstance(given, str) and not is_spec_file(given):
+        return Side(given, checkout(journal, given), resolve(journal, given))
+    spec = given if isinstance(given, specs.ScoringSpec) else specs.load(given)
+    measured = None if journal is None else measured_as(journal, spec)
+    return Side(str(measured or spec.model) if spec is given else str(given), spec, measured)
+
+
+def _incomparable(journal: Journal, one: Side, two: Side) -> str | None:
+    """Say why the metrics of two sides don't compare; None where they do."""
+    unknown = [side.name for side in (one, two) if side.experiment is None]
+    if unknown:
+        return f"{' and '.join(unknown)} was not measured in this journal as it is"
+    ids = [side.experiment.run_id for side in (one, two) if side.experiment]
+    rows = journal.query(
+        f"select run_id, {', '.join(_SHARED)} from runs "
+        "where list_contains(getvariable('ids'), run_id)",
+        ids=ids,
+    ).rows_by_key("run_id", named=True, unique=True)
+    first, second = (rows[run_id] for run_id in ids)
+    differing = [word for column, word in _SHARED.items() if first[column] != second[column]]
+    return f"they were measured on different {' and '.join(differing)}" if differing else None
+
+
+def _unweighted(spec: ScoringSpec) -> dict[str, Any]:
+    """Return a spec's canonical parts, features one by one, without weights."""
+    parts = specs.canonical(spec)
+    for name, feature in parts.pop("features").items():
+        bins = feature["encode"]["bins"] if feature["encode"]["kind"] == "bins" else {}
+        for weighted in (feature, *bins.values()):
+            weighted.pop("weight", None)
+        parts[f"features.{name}"] = feature
+    return parts
+
+
+def _moves(
+    table: AccountTable, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Score a table by both specs and say who changes tier."""
+    if one.id != two.id:
+        raise UsageError(
+            f'the specs name different id columns: "{one.id}" and "{two.id}"',
+            hint="give both the same id",
+        )
+    changed = tier_changes(table, one, two, as_of=as_of)
+    order = {name: index for spec in (two, one) for index, name in enumerate(spec.tier_names)}
+    tiers = pl.col("tier_one", "tier_two")
+    moves = changed.group_by("tier_one", "tier_two").agg(accounts=pl.len())
+    return moves.sort(tiers.replace_strict(order, return_dtype=pl.Int64)), changed
+
+
+# ---- the change from one to the other ------------------------------------------------------------
 
 
 def tried_between(
@@ -84,7 +283,7 @@ def tried_between(
     refuse_unknown_options(table_options, HoldoutOptions)
     start, changed = joined(against, candidate)
     if table_options.get("holdout_file") is not None:
-        start, changed = whole(start), whole(changed)
+        start, changed = without_holdout(start), without_holdout(changed)
     elif not start.split.holdout:
         raise UsageError(
             "no account is held out: the candidate's split has a holdout of 0, so that a search "
@@ -137,273 +336,9 @@ def on_record(
             features=accounts.features_fingerprint,
             objective=objective,
         ).to_dicts()
-    name, later = "holdout_outcomes_fingerprint", recorded(accounts)
+    name, later = "holdout_outcomes_fingerprint", holdout_parameters(accounts)
     for row in rows:
         then = dict(row["parameters"]).get(name)
         if dict(row["weights"]) == changed.weights and then == later.get(name):
             return str(row["run_id"])
     return None
-
-
-# ---- accounts that a search saw ------------------------------------------------------------------
-
-
-def refuse_searched(
-    journal: Path, accounts: Accounts, spec: ScoringSpec, *from_specs: ScoringSpec
-) -> tuple[str, ...]:
-    """Refuse accounts held out that a search saw which chose weights of a spec.
-
-    That is each search in a spec's lineage, back to the first; `spec` is the one that the accounts
-    were loaded by. Who was searched in an earlier
-    window that a declared one follows may be held out; see `load_with_holdout`.
-
-    Returns
-    -------
-    tuple of str
-        A sentence for each search of which it isn't known.
-
-    Raises
-    ------
-    UsageError
-        If a search saw some; how many, and which search.
-    """
-    unknown = []
-    for run_id in dict.fromkeys(run for spec in from_specs for run in _searches(journal, spec)):
-        start = RunFiles(journal, run_id).record("start")
-        seen = _seen_by(start, accounts, spec)
-        if seen is None:
-            unknown.append(
-                f"Whether run {run_id}, which chose weights, searched any of these accounts isn't "
-                "known: its table isn't there to compare ids with."
-            )
-        elif seen:
-            held = 0 if accounts.holdout is None else accounts.holdout.accounts
-            raise UsageError(
-                f"run {run_id}, which chose weights, searched {seen:,} of the {held:,} accounts "
-                "held out: they prove nothing of them",
-                hint="--holdout-file LATER_TABLE: accounts that no search saw, or a later window",
-            )
-    return tuple(unknown)
-
-
-def _searches(journal: Path, spec: ScoringSpec) -> Iterator[str]:
-    """Give the searches of the journal that a spec comes from, the latest first."""
-    run_id = None if spec.lineage is None else spec.lineage.run
-    known: set[str] = set()
-    while run_id is not None and run_id not in known:
-        known.add(run_id)
-        try:
-            start = RunFiles(journal, run_id).record("start")
-        except JournalError:
-            return
-        if start["kind"] == "search":
-            yield run_id
-        run_id = start["parent_run"]
-
-
-def _seen_by(start: dict[str, Any], accounts: Accounts, spec: ScoringSpec) -> int | None:
-    """Count held-out accounts that a run searched, as they are; None where that isn't known."""
-    later, identifier = accounts.later, accounts.checked.id_column
-    prints = start["outcomes_fingerprint"]
-    if later is None and prints == accounts.outcomes_fingerprint:
-        return 0
-    if later is not None and prints == later.outcomes_fingerprint:
-        return int(start["search_accounts"])
-    if identifier is None or not Path(start["source"]).exists():
-        return None
-    try:
-        table = scan(Source.of_record(start["source"], dict(start["parameters"])))
-        table = prepared(table, spec)
-    except AccountDataError:
-        return None
-    if identifier not in table.columns:
-        return None
-    columns: list[str] = []
-    if later is None:
-        held = part(accounts.table, identifier, spec.split, held=True, copies=accounts.copies)
-    else:
-        held, window = later.table, declared_window(spec, table, later.table)
-        if window is not None and not overlap(window, table, held):
-            return 0
-        if window is None:
-            # As for the table that is searched here: other values may be another window.
-            columns = [n for n in values_read(later, spec) if table.schema.get(n) == held.schema[n]]
-    split = specs.parse(start["spec"], source="the run's spec").split
-    sides = []
-    for each in (part(table, identifier, split), held):
-        key = key_expression(identifier, each.schema).alias(f"{OWN}id")
-        sides.append(collect(each, each.frame.select(key, *columns)))
-    old, now = sides
-    return now.join(old, on=now.columns, how="semi", nulls_equal=True).height
-
-
-# ---- one look at the holdout ---------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Looks(PlainData):
-    """How often a holdout was looked at, before a look."""
-
-    #: Comparisons so far, and whether this one would be a further one: the same again is none.
-    so_far: int
-    new: bool
-    accounts: int
-
-    @property
-    def sentence(self) -> str:
-        """Say what a look costs, before it."""
-        count = f"{self.so_far:,} comparison{'' if self.so_far == 1 else 's'}"
-        before = f"The {self.accounts:,} accounts held out served {count} so far"
-        if not self.new:
-            return f"{before}, this one among them: to look again is no further look."
-        return f"{before}; this is one more, and each further one makes proof harder."
-
-
-@dataclass(frozen=True)
-class HoldoutLook(PlainData):
-    """A change of weights on accounts that no search saw, tiers at the incumbent's sizes."""
-
-    weights: dict[str, int]
-    accounts: int
-    #: Comparisons on this holdout before, and with this one; the level of all intervals follows.
-    looks_before: int
-    looks: int
-    level: float
-    objective: str
-    before: float | None
-    after: float | None
-    #: Whether the objective is better there; None where it has no value. What its interval says:
-    #: ``better``, ``worse``, ``no proven change`` or ``unknown``.
-    improved: bool | None
-    reading: str
-    sentences: tuple[str, ...]
-    metrics: tuple[MetricChange, ...]
-    #: The event that has it on record.
-    event_id: str
-    #: A sentence for each search of which it isn't known whether it saw these accounts.
-    unknown_searches: tuple[str, ...]
-
-    @property
-    def sentence(self) -> str:
-        """The sentences in one text."""
-        return " ".join(self.sentences)
-
-
-def _held_out(accounts: Accounts) -> tuple[AccountMatrix, Accounts]:
-    """Return the accounts held out, and the table that they are of."""
-    if accounts.holdout is None:
-        raise UsageError(
-            "no account is held out: all of them are searched",
-            hint="--holdout 0.3, or --holdout-file LATER_TABLE",
-        )
-    return accounts.holdout, accounts if accounts.later is None else accounts.later
-
-
-def _comparison(
-    accounts: Accounts, spec: ScoringSpec, changed: ScoringSpec, judge: Judge, journal: Path
-) -> str:
-    """Name what is compared: the experiment that has this change on record, else the spec's id."""
-    run_id = on_record(journal, accounts, spec, changed, judge.name)
-    return specs.spec_id(changed) if run_id is None else f"{run_id}/exp_00001"
-
-
-def looks_so_far(
-    accounts: Accounts, spec: ScoringSpec, changed: ScoringSpec, judge: Judge, journal: Path
-) -> Looks:
-    """Say how often the holdout was looked at; errors are those of `look_at_holdout`."""
-    holdout, held = _held_out(accounts)
-    seen = compared_on(journal, held.outcomes_fingerprint)
-    new = _comparison(accounts, spec, changed, judge, journal) not in seen
-    return Looks(len(seen), new, holdout.distinct)
-
-
-def look_at_holdout(
-    accounts: Accounts,
-    spec: ScoringSpec,
-    changed: ScoringSpec,
-    judge: Judge,
-    journal: Path,
-    *,
-    as_of: str | None = None,
-    author: str | None = None,
-    note: str | None = None,
-) -> HoldoutLook:
-    """Measure a spec with other weights on the accounts held out, and count the look.
-
-    Parameters
-    ----------
-    accounts, spec, judge
-        The accounts, loaded by the incumbent; and what decides.
-    changed
-        The incumbent with other weights.
-    journal, author, note
-        Where the look is put on record, by whom, and why.
-    as_of
-        ISO date that `days_before` counts from in the holdout's table.
-
-    Raises
-    ------
-    UsageError
-        If no account is held out, or a search that chose the incumbent's weights saw some; nothing
-        is written then.
-    """
-    holdout, held = _held_out(accounts)
-    unknown = refuse_searched(journal, accounts, spec, spec)
-    old, new = ([term.weight for term in each.terms] for each in (spec, changed))
-    seen = compared_on(journal, held.outcomes_fingerprint)
-    comparison = _comparison(accounts, spec, changed, judge, journal)
-    looks = len({*seen, comparison})
-    level, outcomes = level_of(looks), held.checked.outcomes
-    intervals = uncertainty(panel_of(holdout, spec, old, new), level=level)
-    sizes = tier_sizes(holdout, spec, old)
-    ends = [measured_at_sizes(holdout, spec, each, sizes, outcomes) for each in (old, new)]
-    before, after = objectives(judge, holdout, spec, old, new)
-    gain: Interval | None = intervals.gain.get(judge.name)
-    apart = customers_apart(accounts, spec, judge, old, new, as_of=as_of, level=level)
-    shown = Seen(
-        unseen=True,
-        accounts=holdout.distinct,
-        start=ends[0],
-        best=ends[1],
-        sized=at_equal_sizes(holdout, spec, new, outcomes),
-        risk=spec.orientation == "risk",
-        old=old_customers(each.as_json() for each in apart),
-        rows=bool(holdout.dates),
-    )
-    run_id, _, experiment = comparison.partition("/")
-    event_id = record_look(
-        journal,
-        held.outcomes_fingerprint,
-        comparison,
-        objective=judge.name,
-        before=before,
-        after=after,
-        higher_is_better=judge.sign > 0,
-        author=author,
-        note=note,
-        model=spec.model,
-        spec_id=specs.spec_id(spec),
-        source=held.table.source,
-        run_id=run_id if experiment else None,
-        experiment_id=experiment or None,
-    )
-    return HoldoutLook(
-        weights=changed.weights,
-        accounts=holdout.distinct,
-        looks_before=len(seen),
-        looks=looks,
-        level=level,
-        objective=judge.name,
-        before=before,
-        after=after,
-        improved=None if None in (before, after) else judge.gain(after, before),
-        reading="unknown"
-        if gain is None
-        else reading_of(gain, "higher" if judge.sign > 0 else "lower"),
-        sentences=(*shown.said(improved=True), *worse(shown, judge.name)),
-        metrics=metric_changes(
-            ends[0], ends[1], spec.tier_names, outcomes, intervals=intervals.gain
-        ),
-        event_id=event_id,
-        unknown_searches=unknown,
-    )

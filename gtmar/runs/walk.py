@@ -32,8 +32,8 @@ from gtmar.journal.lookup import checkout
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
 from gtmar.plain_data import PlainData, percent
-from gtmar.runs.backtest import columns_of, spec_of_column
-from gtmar.runs.holdout import journal_if_there, whole
+from gtmar.runs.backtest import only_columns, spec_of_column
+from gtmar.runs.holdout import journal_if_there, without_holdout
 from gtmar.runs.inputs import (
     TableOptions,
     load,
@@ -221,7 +221,7 @@ def walk(
     """
     refuse_unknown_options(table_options, TableOptions)
     given = specs.reading_dates(spec, table_options.get("date_format"))
-    given = whole(given)
+    given = without_holdout(given)
     judge = Judge.of(given, metric)
     limits = limits or Limits()
     # Once, so that what a database says in between changes nothing.
@@ -234,14 +234,14 @@ def walk(
             "were over",
             hint="; ".join(f"{day}: {why}" for day, why in left_out[-2:]) or None,
         )
-    panel = _Judged.load(every, given, [day for day, _ in judged], score_column, table_options)
-    walk_id = _identifier(panel.accounts, given, judge, limits, seed, score_column)
+    panel = _JudgedDates.load(every, given, [day for day, _ in judged], score_column, table_options)
+    walk_id = _walk_id(panel.accounts, given, judge, limits, seed, score_column)
     incumbent, once, steps, reused = given, None, [], 0
     for number, (day, known) in enumerate(judged, start=1):
         train = _at(every, known[0], known[-1])
         accounts, _ = load(train, given, **table_options)
         note = f"walk {walk_id}: judged on {day}"
-        run_id = _found(Path(journal), note, accounts, incumbent)
+        run_id = _recorded_step(Path(journal), note, accounts, incumbent)
         if run_id is None:
             if announce is not None:
                 announce(f"Step {number} of {len(judged)}: search until {known[-1]}, judge {day}.")
@@ -262,7 +262,7 @@ def walk(
         else:
             reused += 1
         with Journal(journal) as opened:
-            incumbent = whole(checkout(opened, run_id))
+            incumbent = without_holdout(checkout(opened, run_id))
         once = once or _vector(incumbent)
         vectors = {
             "alone": _vector(given),
@@ -347,7 +347,9 @@ def _logistic(matrix: AccountMatrix, spec: ScoringSpec, judge: Judge) -> tuple[i
     return given.vectors[-max(ranked)[1]]
 
 
-def _found(journal: Path, note: str, accounts: Accounts, incumbent: ScoringSpec) -> str | None:
+def _recorded_step(
+    journal: Path, note: str, accounts: Accounts, incumbent: ScoringSpec
+) -> str | None:
     """Return a step's run where an earlier walk has done it, on the same table; None else."""
     with journal_if_there(journal) as opened:
         if opened is None:
@@ -368,7 +370,7 @@ def _found(journal: Path, note: str, accounts: Accounts, incumbent: ScoringSpec)
     return None if rows.is_empty() else str(rows["run_id"][0])
 
 
-def _identifier(
+def _walk_id(
     accounts: Accounts,
     spec: ScoringSpec,
     judge: Judge,
@@ -414,7 +416,7 @@ def _put_on_record(journal: Path, walked: Walked, spec: ScoringSpec) -> str:
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _JudgedDates:
     """The accounts of all dates that judge, with the team's own score where there is one."""
 
     accounts: Accounts
@@ -431,7 +433,7 @@ class _Judged:
         days: Sequence[date],
         column: str | None,
         options: TableOptions,
-    ) -> _Judged:
+    ) -> _JudgedDates:
         """Read the dates, all accounts of them."""
         table = _at(every, days[0], days[-1])
         own = None if column is None else spec_of_column(table, column, spec, None, None, [])
@@ -450,7 +452,7 @@ class _Judged:
         numbers = {day: number for number, day in enumerate(matrix.dates or self.days)}
         parts = [matrix.take(np.flatnonzero(dates == numbers[step[0]])) for step in steps]
         sides = [
-            _Sides.of(part, self.spec, self.column, judge, vectors)
+            _DateScores.of(part, self.spec, self.column, judge, vectors)
             for part, (*_, vectors) in zip(parts, steps, strict=True)
         ]
         values = [side.values() for side in sides]
@@ -516,7 +518,7 @@ def _mean_gain(values: Sequence[Mapping[str, float | None]], other: str) -> floa
 
 
 @dataclass(frozen=True)
-class _Sides:
+class _DateScores:
     """The scores of one date: each a spec, whose columns the matrix has, and weights."""
 
     judge: Judge
@@ -531,15 +533,15 @@ class _Sides:
         column: ScoringSpec | None,
         judge: Judge,
         vectors: Mapping[str, Any],
-    ) -> _Sides:
+    ) -> _DateScores:
         """Collect the scores of a date, all with the tiers of the spec."""
-        spec = with_edges(spec, columns_of(matrix, spec))
+        spec = with_edges(spec, only_columns(matrix, spec))
         scores = {name: (spec, vector) for name, vector in vectors.items() if vector is not None}
         if column is not None:
             scores["column"] = column, _vector(column)
         return cls(judge, matrix, scores)
 
-    def without(self, group: int) -> _Sides:
+    def without(self, group: int) -> _DateScores:
         """Leave out one group of accounts, all rows of each."""
         whose = self.matrix.account_of
         rows = np.arange(self.matrix.accounts) if whose is None else whose
@@ -556,13 +558,13 @@ class _Sides:
             for _, together in groupby(self.scores, key=lambda name: id(self.scores[name][0])):
                 names = list(together)
                 spec = self.scores[names[0]][0]
-                evaluator = LocalEvaluator(columns_of(self.matrix, spec), spec)
+                evaluator = LocalEvaluator(only_columns(self.matrix, spec), spec)
                 sums = evaluator.frame([self.scores[name][1] for name in names])
                 found.update(zip(names, self.judge.values(sums), strict=True))
             return found
         sizes = None
         for name, (spec, weights) in self._ordered():
-            matrix = columns_of(self.matrix, spec)
+            matrix = only_columns(self.matrix, spec)
             sizes = sizes or tier_sizes(matrix, spec, weights)
             tiers = self.scores["alone"][0].tier_names
             found[name] = self.judge.decide(sums_at_sizes(matrix, spec, weights, sizes, tiers))[0]
@@ -578,7 +580,7 @@ class _Sides:
         movement = self.matrix.codes // ACTIVATION_STATES
         lost = (movement == Movement.LOST_NONPAYING) | (movement == Movement.LOST_PAYING)
         for name, (spec, weights) in self._ordered():
-            evaluator = LocalEvaluator(columns_of(self.matrix, spec), spec)
+            evaluator = LocalEvaluator(only_columns(self.matrix, spec), spec)
             places = evaluator.scores(weights).astype(np.intp)
             if first is None:
                 edges = TierEdges.of(spec)

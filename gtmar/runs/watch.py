@@ -1,7 +1,7 @@
 """Watching what is live: keep its scores by date, and hold them against what became of accounts.
 
-Made for a timer. A run that is killed is done again by the next one: what is kept stays, and each
-date is measured once.
+Meant to be started by a timer. The next start goes on where one was killed: scores that are kept
+stay, and each date is measured once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gtmar.runs.inputs import (
     tables_by_date,
 )
 from gtmar.runs.kept_scores import Live, measure, measurements, score_store
-from gtmar.runs.leaving import before_leaving, leaving_of
+from gtmar.runs.leaving import before_leaving, follow_scored
 from gtmar.runs.score import score
 from gtmar.spec.model import Guardrail
 from gtmar.validation.psi import shift_of_numbers
@@ -363,4 +363,4 @@ def _leaving(
     frames = [
         each.frame().select("account", "score", "tier", day=pl.lit(each.day)) for each in lives
     ]
-    return leaving_of(pl.concat(frames), spec, tables) if frames else None
+    return follow_scored(pl.concat(frames), spec, tables) if frames else None

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
     from gtmar.data.outcomes import OutcomeColumns
     from gtmar.engine.local import LocalEvaluator
-    from gtmar.metrics.metric import Metric
     from gtmar.runs.journaled_search import Search
     from gtmar.spec.calibration import Calibration
     from gtmar.spec.model import ScoringSpec
@@ -594,6 +593,8 @@ class Incumbent:
                 old = self._start_segments
                 new = guard.segment_values(candidate.weights, lows)
         lines = []
+        # Of concentration, neither way of which is better, it is more.
+        direction = "lower" if judge.metric.sign < 0 else "higher"
         for column in matrix.segments:
             for index in range(len(column.values)):
                 name, held = column.name(index), column.rows(index)
@@ -610,13 +611,8 @@ class Incumbent:
                         before=old[name],
                         after=new[name],
                         change=_difference(old[name], new[name]),
-                        reading=_reading(old[name], new[name], _direction(judge.metric)),
+                        reading=_reading(old[name], new[name], direction),
                         reason=lacking if none else None,
                     )
                 )
         return {"segments": tuple(lines)}
-
-
-def _direction(metric: Metric) -> str:
-    """Which way of an objective is better: of concentration, which has none, more."""
-    return "lower" if metric.sign < 0 else "higher"

@@ -1,4 +1,4 @@
-"""One table and one spec kept in memory, for a person who moves weights and looks what they do.
+"""One table and one spec kept in memory: a person moves weights and sees at once what that does.
 
 The page of `gtmar desk` and a notebook ask the same object; it measures as `try` does.
 """
@@ -27,21 +27,28 @@ from gtmar.objective.objective import Judge, expected
 from gtmar.optimize.search_loop import Limits
 from gtmar.plain_data import PlainData
 from gtmar.runs.explain import Explanation, explained, row_of
-from gtmar.runs.holdout import journal_if_there, shared_note
+from gtmar.runs.holdout import journal_if_there, shared_account_notes
+from gtmar.runs.holdout_look import HoldoutLook, Looks, look_at_holdout, looks_so_far
 from gtmar.runs.inputs import HoldoutOptions, file_stamps, load, newest_date
 from gtmar.runs.journaled_search import Search
-from gtmar.runs.plan import Plan, constraints_of, pinned, refuse_unfit, search_space_of, vector_of
+from gtmar.runs.plan import (
+    Plan,
+    constraints_of,
+    refuse_unfit,
+    search_space_of,
+    vector_of,
+    with_locked_weights,
+)
 from gtmar.runs.promote import WentLive, promote
 from gtmar.runs.run import (
     changed_weights,
-    journaled,
-    recall,
+    measure_change,
+    recall_memory,
     refuse_out_of_range,
-    spec_asked,
-    tried,
+    run_and_journal,
+    spec_as_asked,
 )
 from gtmar.runs.score import scored
-from gtmar.runs.two_specs import HoldoutLook, Looks, look_at_holdout, looks_so_far
 from gtmar.runs.watch import live_history
 from gtmar.runs.weight_change import Incumbent
 from gtmar.spec.ids import form_id
@@ -147,9 +154,9 @@ def _refusal(spec: ScoringSpec, row: Mapping[str, Any], weights: dict[str, int])
     return None
 
 
-#: Accounts from which on machine code counts, as soon as it is there; below, numpy is fast enough.
+#: Accounts from which on machine code is used once it is loaded; below, numpy is fast enough.
 _COMPILED_FROM = 100_000
-#: Weights that a person drags past in an hour, about.
+#: Candidates that a person measures in an hour, about.
 _EXPECTED = 10_000
 
 
@@ -226,14 +233,14 @@ class Workbench:
         if spec is None:
             spec = _live_spec(Path(journal), model)
         spec_file = spec if isinstance(spec, str | Path) else None
-        spec = spec_asked(spec, table_options, holdout)
+        spec = spec_as_asked(spec, table_options, holdout)
         judge = Judge.of(spec, metric)
         sources = (data, table_options.get("holdout_file"))
         stamps = file_stamps(*sources)
         accounts, aside = load(
             scan(data), spec, spec_file=spec_file, keep_ids=True, **table_options
         )
-        for sentence in (*aside, *shared_note(accounts)):
+        for sentence in (*aside, *shared_account_notes(accounts)):
             if announce is not None:
                 announce(sentence)
         edged = with_edges(spec, accounts.search)
@@ -452,7 +459,9 @@ class Workbench:
             expect=expect,
             findings=self._search.findings,
         )
-        return tried(self.accounts, self.spec, after, self._judge, plan, journal=self.journal)
+        return measure_change(
+            self.accounts, self.spec, after, self._judge, plan, journal=self.journal
+        )
 
     def promote(
         self,
@@ -533,7 +542,7 @@ class Workbench:
         -----
         Its end looks at the holdout, once, as every search does.
         """
-        spec = pinned(specs.reweighed(self.spec, self._named(weights)), locked)
+        spec = with_locked_weights(specs.reweighed(self.spec, self._named(weights)), locked)
         if all(term.fixed for term in spec.terms):
             raise SpecError("no weight is left to move: all are locked or have one value")
         self._refuse_changed()
@@ -543,11 +552,11 @@ class Workbench:
             kind="search",
             seed=self._seed,
             limits=limits or Limits(),
-            memory=recall(self.journal, self.accounts, spec, judge),
+            memory=recall_memory(self.journal, self.accounts, spec, judge),
             author=author,
             note=note,
         )
-        return journaled(
+        return run_and_journal(
             Search(self.accounts, spec, judge, plan, watch=on_progress, stop=stop), self.journal
         )
 
@@ -557,7 +566,7 @@ class Workbench:
     def changed(self) -> bool:
         """Whether the table's files aren't what they were; asked again after half a second.
 
-        Of frames, and of addresses of other machines, nobody can tell.
+        Frames and addresses of other machines can't be checked.
         """
         if not self._changed and time.monotonic() - self._asked_at > _ASKED_AGAIN:
             self._ask_again()

@@ -35,7 +35,6 @@ __all__ = [
     "change_of",
     "change_of_frames",
     "snapshot_sql",
-    "snapshot_table",
 ]
 
 _ROWS = 122_880
@@ -95,21 +94,6 @@ def _checked(opened: RawHistory) -> list[Conflict]:
     return found
 
 
-def snapshot_table(recipe: SnapshotRecipe, day: date, **options: Any) -> pl.DataFrame:
-    """Return the account table of one date as a frame.
-
-    `options` are those of `history`. Errors are those of `history`, and `AccountDataError` if the
-    history has contradictions without a rule or DuckDB can't run the SELECT.
-    """
-    with history(recipe, **options) as opened:
-        _checked(opened)
-        text, _ = opened.statement(day)
-        try:
-            return pl.DataFrame(opened.connection.sql(text).pl())
-        except duckdb.Error as err:
-            raise _failed(day, err) from err
-
-
 def snapshot_sql(recipe: SnapshotRecipe, day: date, **options: Any) -> str:
     """Return the DuckDB SELECT of one date, over raw tables named ``raw:SOURCE``.
 
@@ -118,10 +102,6 @@ def snapshot_sql(recipe: SnapshotRecipe, day: date, **options: Any) -> str:
     with history(recipe, **options) as opened:
         _checked(opened)
         return opened.statement(day)[0]
-
-
-def _failed(day: date, err: Exception) -> AccountDataError:
-    return AccountDataError(f"table of {day}: {first_line(err)}")
 
 
 def build(
@@ -258,7 +238,7 @@ def _written(
             f"row_group_size {_ROWS}, kv_metadata {{{keys}}})"
         )
     except duckdb.Error as err:
-        raise _failed(days.day, err) from err
+        raise AccountDataError(f"table of {days.day}: {first_line(err)}") from err
     accounts = pl.scan_parquet(aside).select(pl.len()).collect().item()
     change = place.put(days.day, aside, opened.recipe.id, sources)
     aside.unlink()

@@ -223,7 +223,9 @@ class _Writing:
                 taken_already = name.lower() in {*reserved, *taken, *later}
                 later[f"{source.name}_{name}" if taken_already else name] = each
         places = {each.name: number for number, each in enumerate(self.sources)}
-        order = sorted(taken, key=lambda name: places[_source_of(taken[name])])
+        # A rule's first key is its kind, its value begins with the source.
+        source_of = {n: next(iter(rule.values())).partition(".")[0] for n, rule in taken.items()}
+        order = sorted(taken, key=lambda name: places[source_of[name]])
         return {name: taken[name] for name in order}, later
 
     def draft(self, base: Path | None, memory: int | None) -> DraftedRecipe:
@@ -476,11 +478,6 @@ class _Writing:
 def _window_of(days: int) -> int:
     """Return the length of the outcome window, in months, for a history of `days` days."""
     return 6 if days >= 540 else 3 if days >= 270 else 1
-
-
-def _source_of(rule: dict[str, str]) -> str:
-    """Return the source of a feature, which the value of the rule's first key names."""
-    return next(iter(rule.values())).partition(".")[0]
 
 
 def _scalar(value: object) -> str:

@@ -256,9 +256,9 @@ def test_an_unknown_that_the_holdout_alone_holds_counts_as_the_mean(
     found = detect(gone, bins=bins)
     assert found.text == whole.text
     accounts = load_accounts(scan(gone), found.spec)
-    assert accounts.checked.unknowns == dict.fromkeys(names, HELD_OUT.sum())
     [note] = [n for n in accounts.checked.notes if n.startswith("Unknown values")]
     assert f"of {N} accounts: alert_created {HELD_OUT.sum()}" in note
+    assert note.count(f" {HELD_OUT.sum()}") == len(names) - 1
     assert note.endswith(" and 1 more.")
     encoded = frame.filter(~HELD_OUT).select(**encoded_terms(found.spec, frame.schema))
     for name, feature in found.spec.features.items():

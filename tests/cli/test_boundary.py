@@ -177,9 +177,9 @@ def test_ctrl_c_ends_a_query() -> None:
 def test_a_next_step_has_no_credentials_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     from gtmar.cli import output
 
-    output.given(["s3://k:hunter2@b/a?token=hunter2"])
-    output.following("gtmar run --data s3://k:hunter2@b/a?token=hunter2 --spec s.yaml")
-    output.given([])
+    output.hide_credentials_of(["s3://k:hunter2@b/a?token=hunter2"])
+    output.print_command("gtmar run --data s3://k:hunter2@b/a?token=hunter2 --spec s.yaml")
+    output.hide_credentials_of([])
     shown = capsys.readouterr().out
     assert "hunter2" not in shown
     assert "your own URL" in shown

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from gtmar import runs
 from gtmar import spec as specs
 from gtmar.cli.app import app
-from gtmar.cli.next_step import next_command, unused
+from gtmar.cli.next_step import free_path, next_command
 from gtmar.data import synthetic
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -206,7 +206,7 @@ def test_no_output_is_proposed_that_is_there(tmp_path: Path) -> None:
         Path(name).write_text("somebody's")
     chain(["check", "--data", "accounts.parquet"], tmp_path, 2)
     assert step(["show", "0"], tmp_path) is not None
-    assert str(unused("best.yaml")) == "best-3.yaml"
+    assert str(free_path("best.yaml")) == "best-3.yaml"
     back = step(
         ["backtest", "--data", "accounts.parquet", "--score-column", "session_depth"], tmp_path
     )

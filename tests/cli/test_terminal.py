@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import typer
 from factories import make_accounts, make_spec
+from sql_files import files_of
 from terminal import completions, in_terminal
 from typer.testing import CliRunner
 
@@ -150,7 +151,7 @@ def test_a_review_fits_one_screen_of_24_lines(example: str, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", library("journal"))
+@pytest.mark.parametrize("name", files_of("journal"))
 def test_the_result_of_a_query_fits_80_columns(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

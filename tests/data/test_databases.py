@@ -18,6 +18,7 @@ import pytest
 from engines import PASSWORD, Postgres, postgres
 from factories import make_accounts, make_spec, weighted
 from polars.testing import assert_frame_equal
+from snapshot_tables import snapshot_table
 from typer.testing import CliRunner
 
 from gtmar.cli.app import app
@@ -31,7 +32,7 @@ from gtmar.errors import (
     ViolationsError,
 )
 from gtmar.runs import Limits, replay, run
-from gtmar.snapshots.build import build, snapshot_table
+from gtmar.snapshots.build import build
 from gtmar.snapshots.recipe import parse
 
 

@@ -22,7 +22,7 @@ from gtmar.data.scan import Source, scan
 from gtmar.data.split import canonical_id, look_alikes
 from gtmar.errors import UsageError, ViolationsError
 from gtmar.runs import changed_since, check, explain, score
-from gtmar.runs.holdout import load_with_holdout, whole
+from gtmar.runs.holdout import load_with_holdout, without_holdout
 from gtmar.spec import Split
 
 N = 300
@@ -353,13 +353,13 @@ def test_accounts_in_both_tables_are_seen_however_ids_are_written(
     written: str, tmp_path: Path
 ) -> None:
     later = accounts().with_columns(retained_6mo=1)
-    loaded = load_with_holdout(scan(WRITTEN[written](tmp_path)), scan(later), whole(SPEC))
+    loaded = load_with_holdout(scan(WRITTEN[written](tmp_path)), scan(later), without_holdout(SPEC))
     assert "300 accounts stand in both tables" in loaded.checked.notes[0]
 
 
 def test_accounts_that_are_in_both_but_for_zeros_are_said() -> None:
     later = accounts([f"0{FIRST + i}" for i in range(N)]).with_columns(retained_6mo=1)
-    loaded = load_with_holdout(scan(accounts()), scan(later), whole(SPEC))
+    loaded = load_with_holdout(scan(accounts()), scan(later), without_holdout(SPEC))
     assert "300 do but for case or zeros before it" in loaded.checked.notes[0]
 
 

@@ -23,6 +23,7 @@ import duckdb
 import pytest
 import typer
 import yaml
+from sql_files import files_of
 
 # As a script, which writes the generated pages, this file finds its helpers itself.
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
@@ -39,8 +40,8 @@ from gtmar.cli.json_schemas import json_schemas
 from gtmar.data import synthetic
 from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.journal.catalog import Journal
-from gtmar.journal.columns import FORMAT_VERSION
-from gtmar.journal.schema import experiment_schema, run_schema
+from gtmar.journal.columns import EXPERIMENTS, FORMAT_VERSION, RECORDS
+from gtmar.journal.schema import schema_of
 from gtmar.journal.sql_library import library
 from gtmar.metrics import all_metrics
 
@@ -376,7 +377,7 @@ def arrow_type(kind: pa.DataType) -> str:
 
 @pytest.mark.parametrize(
     ("heading", "schema"),
-    [("Run records", run_schema()), ("Experiments", experiment_schema())],
+    [("Run records", schema_of(RECORDS)), ("Experiments", schema_of(EXPERIMENTS))],
     ids=["runs", "experiments"],
 )
 def test_every_journal_column_is_described_with_its_type(heading: str, schema: pa.Schema) -> None:
@@ -413,7 +414,7 @@ def rewrite_sql_page() -> None:
         head, body = re.split(rf"(?<=\n## {kind.title()}\n)", text, maxsplit=1)
         own, after = re.split(r"(?=\n## )|\Z", body, maxsplit=1)
         opening = own.partition("\n### ")[0].strip("\n")
-        files = [f"\n### {name}\n\n{described(f)}\n" for name, f in library(kind).items()]
+        files = [f"\n### {name}\n\n{described(f)}\n" for name, f in files_of(kind).items()]
         text = head + (f"\n{opening}\n" if opening else "") + "".join(files) + after
     page.write_text(text, encoding="utf-8")
 

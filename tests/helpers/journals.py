@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gtmar.engine.evaluator import EVALUATOR_VERSION, evaluator_code
-from gtmar.journal.schema import experiment_schema
+from gtmar.journal.columns import EXPERIMENTS
+from gtmar.journal.schema import schema_of
 from gtmar.journal.writer import RunWriter
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ IDS = [f"r20260101-12000{n}-abc12{n}" for n in range(3)]
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 #: A few columns are enough for files and hashes, and quicker to read.
 SCHEMA = pa.schema(
-    experiment_schema().field(name)
+    schema_of(EXPERIMENTS).field(name)
     for name in [
         *("run_id", "number", "proposal", "value_after", "outcome", "weights", "nrr_by_tier"),
         *("evaluated_at", "duration_us"),

@@ -10,12 +10,12 @@ import yaml
 from factories import make_accounts, make_spec, weighted
 from histories import DAY, random_history, recipe_text
 from polars.testing import assert_frame_equal
+from snapshot_tables import snapshot_table
 
 from gtmar.errors import UsageError
 from gtmar.integrations.dbt import DbtModel, dbt_model, snapshot_models
 from gtmar.integrations.snapshot_sql import source_tables
 from gtmar.runs import calibrate, score
-from gtmar.snapshots.build import snapshot_table
 from gtmar.snapshots.recipe import parse
 from gtmar.spec import ScoringSpec
 

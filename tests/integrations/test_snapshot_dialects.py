@@ -10,10 +10,10 @@ import pytest
 import sqlglot
 from engines import DuckDB, Engine, Postgres, postgres, spark
 from histories import DAY, random_history
+from snapshot_tables import snapshot_table
 
 from gtmar.errors import RecipeError, UsageError
 from gtmar.integrations.snapshot_sql import DIALECTS, source_tables, warehouse_selects
-from gtmar.snapshots.build import snapshot_table
 from gtmar.snapshots.recipe import SnapshotRecipe, parse
 
 NAMES = ("duckdb", "postgres", pytest.param("databricks", marks=pytest.mark.slow))

@@ -16,9 +16,9 @@ from journals import begin, finish
 from gtmar.errors import DamagedJournalWarning, QueryError
 from gtmar.journal import file_index
 from gtmar.journal.catalog import Journal
-from gtmar.journal.columns import ADDED
+from gtmar.journal.columns import ADDED, EXPERIMENTS
 from gtmar.journal.file_index import Cache, FileIndex
-from gtmar.journal.schema import experiment_schema
+from gtmar.journal.schema import schema_of
 from gtmar.journal.verify import verify
 
 IDS = [f"r20260101-1200{n:02d}-abc1{n:02d}" for n in range(70)]
@@ -29,7 +29,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache") / "journal"
     with pytest.MonkeyPatch.context() as patched:
         # With all columns: files that have fewer are read where they are.
-        patched.setattr(journals, "SCHEMA", experiment_schema())
+        patched.setattr(journals, "SCHEMA", schema_of(EXPERIMENTS))
         for run_id in IDS:
             finish(begin(folder, run_id, parts=2))
     return folder

@@ -14,15 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from journals import unchained
+from sql_files import files_of
 
 from gtmar.data.synthetic import generate
 from gtmar.errors import DamagedJournalWarning, JournalVersionError, QueryError, RunNotFoundError
 from gtmar.journal.catalog import Journal
+from gtmar.journal.columns import EVENTS, EXPERIMENTS, RECORDS
 from gtmar.journal.compaction import compact
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.review import review
-from gtmar.journal.schema import event_schema, experiment_schema, run_schema
-from gtmar.journal.sql_library import find_file, library
+from gtmar.journal.schema import schema_of
+from gtmar.journal.sql_library import find_file
 from gtmar.journal.writer import RunWriter
 from gtmar.runs import Limits, RunResult, run
 from gtmar.spec import ScoringSpec, load
@@ -79,7 +81,7 @@ def results(made: tuple[Path, list[RunResult]]) -> list[RunResult]:
     return made[1]
 
 
-@pytest.mark.parametrize("name", [*library("journal"), *library("checks")])
+@pytest.mark.parametrize("name", [*files_of("journal"), *files_of("checks")])
 def test_plain_rows_are_those_of_the_frame(
     journal: Journal, results: list[RunResult], name: str
 ) -> None:
@@ -110,12 +112,12 @@ def test_runs_are_one_row_each_start_and_end_together(
         assert (row["seed"], row["state"], row["wins"]) == (seed, "finished", result.wins)
         assert (row["experiments"], row["digest"]) == (25, result.digest)
         assert row["author"] == "ann"
-    assert set(rows[0]) == set(run_schema().names) - {"record"}
+    assert set(rows[0]) == set(schema_of(RECORDS).names) - {"record"}
 
 
 def test_experiments_are_all_rows_of_all_runs(journal: Journal, results: list[RunResult]) -> None:
     frame = journal.query("from experiments order by run_id, number")
-    assert frame.columns == experiment_schema().names
+    assert frame.columns == schema_of(EXPERIMENTS).names
     for result in results:
         mine = frame.filter(pl.col("run_id") == result.run_id)
         assert mine["number"].to_list() == list(range(26))
@@ -475,7 +477,7 @@ def test_events_are_read_as_they_were_written(
     with Journal(copied) as journal:
         with pytest.warns(DamagedJournalWarning, match=r"1 event left out.*etorn\.0\."):
             frame = journal.query("from events order by kind")
-        assert frame.columns == event_schema().names
+        assert frame.columns == schema_of(EVENTS).names
         assert set(frame["event_id"]) == set(ids)
         assert frame["kind"].to_list() == sorted(map(str, EventKind))
         assert set(frame["since"]) == {since}
@@ -485,9 +487,9 @@ def test_events_are_read_as_they_were_written(
 
 def test_the_view_of_events_has_their_columns_where_there_are_none(journal: Journal) -> None:
     described = journal.query("describe events")
-    assert described["column_name"].to_list() == event_schema().names
+    assert described["column_name"].to_list() == schema_of(EVENTS).names
     kinds = {"string": "VARCHAR", "timestamp[us, tz=UTC]": "TIMESTAMP WITH TIME ZONE"}
-    assert described["column_type"].to_list() == [kinds[str(f.type)] for f in event_schema()]
+    assert described["column_type"].to_list() == [kinds[str(f.type)] for f in schema_of(EVENTS)]
     assert journal.query("select count(*) from events").item() == 0
 
 

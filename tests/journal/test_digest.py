@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gtmar.journal.columns import EXPERIMENTS
 from gtmar.journal.digest import RunDigest
-from gtmar.journal.schema import experiment_schema
+from gtmar.journal.schema import schema_of
 
 Row = dict[str, Any]
 
-SCHEMA = experiment_schema()
+SCHEMA = schema_of(EXPERIMENTS)
 #: Who ran it, when and how fast; and wording, which may get better.
 OUTSIDE = {"run_id", "evaluated_at", "duration_us", "null_reasons", "breaches"}
 

@@ -15,6 +15,7 @@ import pytest
 from journals import content
 
 from gtmar.errors import JournalError
+from gtmar.journal.columns import EVENTS
 from gtmar.journal.events import (
     EventKind,
     event_files,
@@ -22,7 +23,7 @@ from gtmar.journal.events import (
     untouched,
     write_event,
 )
-from gtmar.journal.schema import event_schema
+from gtmar.journal.schema import schema_of
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -48,7 +49,7 @@ def test_an_event_is_a_row_of_its_own(tmp_path: Path) -> None:
     assert before <= row["at"] <= datetime.now(UTC)
     assert json.loads(row["details"]) == {"é": [1, None]}
     assert row["run_id"] is None
-    assert set(row) == set(event_schema().names)
+    assert set(row) == set(schema_of(EVENTS).names)
     footer = pq.ParquetFile(path).schema_arrow.metadata
     assert footer == {b"gtmar_format": b"1"}
 
@@ -112,6 +113,6 @@ def test_every_column_is_described_with_its_type() -> None:
     page = (Path(__file__).parents[2] / "docs" / "journal-format.md").read_text("utf-8")
     section = page.partition("\n## Events\n")[2].partition("\n## ")[0]
     listed = re.findall(r"^\| `(\w+)` \| `([^`]+)` \| (.+) \|$", section, re.MULTILINE)
-    types = [(field.name, str(field.type).replace("tz=", "")) for field in event_schema()]
+    types = [(field.name, str(field.type).replace("tz=", "")) for field in schema_of(EVENTS)]
     assert [(name, kind) for name, kind, _ in listed] == types
     assert all(f"`{kind}`" in listed[1][2] for kind in EventKind)

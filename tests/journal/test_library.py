@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
+from sql_files import files_of
 
 from gtmar.data.synthetic import generate
 from gtmar.errors import QueryError
@@ -17,7 +18,7 @@ from gtmar.runs import Limits, run
 from gtmar.spec import load
 
 ROOT = Path(__file__).parents[2]
-FILES = library("journal") | library("checks")
+FILES = files_of("journal") | files_of("checks")
 
 #: The views by name with their text.
 VIEWS: dict[str, str] = dict(
@@ -64,7 +65,7 @@ def variables(text: str) -> set[str]:
 def test_there_are_views_and_files() -> None:
     assert {"runs", "experiments", "events", "history", "chosen_run", "chosen_best"} <= set(VIEWS)
     assert {"journal/review", "journal/compare", "journal/runs", "checks/ends"} <= set(FILES)
-    assert set(library()) >= set(FILES) | set(library("metrics"))
+    assert set(library()) >= set(FILES) | set(files_of("metrics"))
 
 
 @every_file
@@ -194,4 +195,4 @@ def test_an_installed_package_brings_its_own_folder(
     assert sql_folder() == tmp_path / "sql"
     shutil.copytree(ROOT / "sql", package / "_sql")
     assert sql_folder() == package / "_sql"
-    assert {**library("journal"), **library("checks")}.keys() == FILES.keys()
+    assert {**files_of("journal"), **files_of("checks")}.keys() == FILES.keys()

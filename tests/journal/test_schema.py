@@ -3,11 +3,11 @@
 import pyarrow as pa
 import pytest
 
-from gtmar.journal.columns import experiment_id
-from gtmar.journal.schema import experiment_schema, run_schema
+from gtmar.journal.columns import EXPERIMENTS, RECORDS, experiment_id
+from gtmar.journal.schema import schema_of
 from gtmar.metrics import all_metrics
 
-SCHEMA = experiment_schema()
+SCHEMA = schema_of(EXPERIMENTS)
 
 
 def test_every_metric_is_a_column_of_its_kind() -> None:
@@ -21,7 +21,7 @@ def test_every_metric_is_a_column_of_its_kind() -> None:
 
 
 def test_records_of_all_kinds_share_one_schema() -> None:
-    names = run_schema().names
+    names = schema_of(RECORDS).names
     assert len(set(names)) == len(names)
     assert {"run_id", "record", "seed", "spec", "outcomes_fingerprint", "state"} <= set(names)
 

@@ -15,8 +15,9 @@ import pytest
 
 from gtmar.errors import JournalError
 from gtmar.journal import writer as room
+from gtmar.journal.columns import EXPERIMENTS
 from gtmar.journal.digest import RunDigest
-from gtmar.journal.schema import experiment_schema, first_format
+from gtmar.journal.schema import first_format, schema_of
 from gtmar.journal.writer import RunWriter
 
 RUN = "r20260101-120000-abc123"
@@ -33,7 +34,7 @@ def rows(first: int, count: int) -> pa.Table:
         }
         for n in range(first, first + count)
     ]
-    return pa.Table.from_pylist(made, schema=first_format(experiment_schema()))
+    return pa.Table.from_pylist(made, schema=first_format(schema_of(EXPERIMENTS)))
 
 
 def start_fields(**more: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from gtmar.data.scan import scan
 from gtmar.errors import AccountDataError, UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.verify import verify
-from gtmar.runs.decided import account_changes
+from gtmar.runs.decision_report import account_changes
 from gtmar.runs.inputs import file_hashes, refuse_changed
 from gtmar.validation.gates import Gates, Verdict
 

@@ -266,7 +266,7 @@ def test_outcomes_ids_and_dates_are_no_segments_and_features_may_be(tmp_path: Pa
     )
     found = runs.run(accounts, plain(), limits=runs.Limits(20), journal=tmp_path)
     session = import_module("gtmar.runs.session").ended_run(found.run_id, tmp_path, accounts)
-    few = import_module("gtmar.runs.segments").few_valued(session.accounts, session.spec)
+    few = import_module("gtmar.runs.segments").columns_of_few_values(session.accounts, session.spec)
     assert few == ["x3", "plan"]
 
 
@@ -287,8 +287,8 @@ def test_large_is_by_accounts_or_by_mrr(tmp_path: Path) -> None:
     found = runs.run(accounts, plain(), limits=runs.Limits(20), journal=tmp_path)
     session = import_module("gtmar.runs.session").ended_run(found.run_id, tmp_path, accounts)
     segments = import_module("gtmar.runs.segments")
-    parts = segments.segmented(session.accounts, session.spec, ["group"], as_of=None)
-    large = segments.large_segments(parts.holdout, session.spec, [10] * 4, [5, 10, 10, 10])
+    parts = segments.with_segments(session.accounts, session.spec, ["group"], as_of=None)
+    large = segments.large_segment_panels(parts.holdout, session.spec, [10] * 4, [5, 10, 10, 10])
     assert set(large) == {"group=rich", "group=many"}
 
 

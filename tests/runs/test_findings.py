@@ -23,7 +23,7 @@ from gtmar.journal.files import RunFiles
 from gtmar.journal.sentences import unimproved
 from gtmar.report import run_page
 from gtmar.runs.results import findings_in
-from gtmar.runs.segments import segmented
+from gtmar.runs.segments import with_segments
 from gtmar.runs.session import ended_run
 from gtmar.validation.gates import Gates, Verdict
 
@@ -175,7 +175,7 @@ def test_a_run_from_before_copies_were_drawn_together_is_done_again_as_it_was(
     assert runs.replay(found.run_id, data=table, journal=tmp_path / "j").identical
     # Its segments are of the accounts that it held out, and of no others.
     session = ended_run(found.run_id, tmp_path / "j", table)
-    parts = segmented(session.accounts, session.spec, ["has_saved"], as_of=None)
+    parts = with_segments(session.accounts, session.spec, ["has_saved"], as_of=None)
     assert parts.outcomes_fingerprint == session.accounts.outcomes_fingerprint
     assert parts.search.accounts == session.accounts.search.accounts
 
@@ -256,7 +256,7 @@ def test_weights_that_change_nothing_and_weights_that_can_not_move(tmp_path: Pat
 
 @pytest.mark.slow
 def test_backtest_says_that_the_spec_was_searched_on_these_accounts(tmp_path: Path) -> None:
-    table = table_of(900)
+    table = table_of(900).with_columns(account_id=1_000 + pl.int_range(pl.len()))
     table.write_parquet(tmp_path / "a.parquet")
     journal = tmp_path / "j"
     found = runs.run(tmp_path / "a.parquet", EXAMPLE, limits=LIMITS, journal=journal)
@@ -268,6 +268,11 @@ def test_backtest_says_that_the_spec_was_searched_on_these_accounts(tmp_path: Pa
     # Fewer of the same accounts are still the same accounts.
     part = runs.backtest(table.head(500), spec=found.spec, journal=journal)
     assert part.in_sample is True
+    # So are ids that a tool wrote as 1000.0, as pandas does where one is unknown.
+    floats = table.head(500).with_columns(pl.col("account_id").cast(pl.Float64))
+    again = runs.backtest(floats, spec=found.spec, journal=journal)
+    assert again.notes[0] == part.notes[0]
+    assert again.in_sample is True
     later = runs.backtest(
         table_of(900, seed=8).with_columns(account_id="b" + pl.col("account_id").cast(pl.String)),
         spec=found.spec,

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from sql_files import files_of
 
 from gtmar import runs
 from gtmar.data import synthetic
 from gtmar.errors import JournalError, NotResumableError, RunNotFoundError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
-from gtmar.journal.sql_library import library
 from gtmar.journal.verify import verify
 
 session = import_module("gtmar.runs.session")
@@ -176,9 +176,9 @@ def read_at_once(journal: Path, *, queries: bool = False) -> None:
         assert opened.sql("runs").height == 1
         counted = opened.query("select count(*) as n from experiments")["n"].item()
         assert counted == rows.height
-        for name in library("journal") if queries else ():
+        for name in files_of("journal") if queries else ():
             opened.sql(name)
-        for name in library("checks") if queries else ():
+        for name in files_of("checks") if queries else ():
             assert opened.sql(name).is_empty(), name
     assert not queries or verify(journal).sound
 

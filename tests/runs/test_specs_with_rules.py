@@ -76,7 +76,7 @@ def test_the_list_of_whom_to_call_names_a_rule_that_holds(accounts: pl.DataFrame
 def test_drift_compares_the_shares_for_which_a_rule_holds(accounts: pl.DataFrame) -> None:
     spec = ruled(RULE)
     later = accounts.with_columns(logins=pl.lit(1))
-    shifts, _, _ = shifts_between(scan(accounts), scan(later), spec)
+    shifts, *_ = shifts_between(scan(accounts), scan(later), spec)
     [shift] = [shift for shift in shifts if shift.name == "r0"]
     now = held(later)["holds"].sum()
     assert [row[1:] for row in shift.bins] == [

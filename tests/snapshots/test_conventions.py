@@ -15,10 +15,10 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from snapshot_tables import snapshot_table
 
 from gtmar.errors import AccountDataError, RecipeError
 from gtmar.snapshots.bridge import MOVEMENTS, bridge
-from gtmar.snapshots.build import snapshot_table
 from gtmar.snapshots.recipe import json_schema, parse, recipe_id
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -7,10 +7,11 @@ from typing import Any
 
 import polars as pl
 import pytest
+from snapshot_tables import snapshot_table
 from stripe_export import make_export
 
 from gtmar.errors import AccountDataError, UsageError
-from gtmar.snapshots.build import build, snapshot_table
+from gtmar.snapshots.build import build
 from gtmar.snapshots.draft import DraftedRecipe, draft
 from gtmar.snapshots.recipe import parse
 

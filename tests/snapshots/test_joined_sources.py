@@ -7,9 +7,9 @@ import jsonschema
 import polars as pl
 import pytest
 import yaml
+from snapshot_tables import snapshot_table
 
 from gtmar.errors import AccountDataError, RecipeError
-from gtmar.snapshots.build import snapshot_table
 from gtmar.snapshots.recipe import json_schema, parse, recipe_id
 
 DAY = date(2024, 7, 1)

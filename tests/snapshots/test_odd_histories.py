@@ -7,10 +7,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+from snapshot_tables import snapshot_table
 
 from gtmar.errors import GtmarError
 from gtmar.snapshots.bridge import Bridge, bridge
-from gtmar.snapshots.build import snapshot_table
 from gtmar.snapshots.recipe import parse
 
 DAY = date(2024, 3, 1)

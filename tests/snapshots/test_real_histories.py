@@ -6,10 +6,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+from snapshot_tables import snapshot_table
 
 from gtmar.errors import AccountDataError
 from gtmar.snapshots.bridge import MOVEMENTS, bridge
-from gtmar.snapshots.build import snapshot_table
 from gtmar.snapshots.recipe import parse
 
 SHARED = Path(__file__).parents[3] / "shared"

@@ -13,8 +13,9 @@ import pytest
 import stores
 from deltalake import write_deltalake
 from polars.testing import assert_frame_equal
+from snapshot_tables import snapshot_table
 
-from gtmar.snapshots.build import build, snapshot_table
+from gtmar.snapshots.build import build
 from gtmar.snapshots.recipe import parse
 
 DAY = date(2024, 3, 1)

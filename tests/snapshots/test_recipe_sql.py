@@ -6,9 +6,9 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
+from snapshot_tables import snapshot_table
 
 from gtmar.errors import RecipeError
-from gtmar.snapshots.build import snapshot_table
 from gtmar.snapshots.raw_history import refuse_select
 from gtmar.snapshots.recipe import parse
 

@@ -14,8 +14,9 @@ import pytest
 from histories import DAY, random_history, recipe_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from snapshot_tables import snapshot_table
 
-from gtmar.snapshots.build import build, snapshot_table
+from gtmar.snapshots.build import build
 from gtmar.snapshots.recipe import parse
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -8,9 +8,9 @@ import duckdb
 import polars as pl
 import pytest
 from histories import DAY, random_history, recipe_text
+from snapshot_tables import snapshot_table
 
 from gtmar.errors import RecipeError
-from gtmar.snapshots.build import snapshot_table
 from gtmar.snapshots.raw_columns import with_dates
 from gtmar.snapshots.recipe import parse
 

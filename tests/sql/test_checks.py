@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ledgers import Ledger, Row
+from sql_files import files_of
 
 from gtmar.integrations.jsonl_format import export_jsonl
 from gtmar.integrations.jsonl_import import import_jsonl
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
-from gtmar.journal.sql_library import library
 
-CHECKS = library("checks")
+CHECKS = files_of("checks")
 
 Change = Callable[[list[Row]], object]
 

@@ -15,6 +15,7 @@ import pytest
 from journals import unchained
 from ledgers import FEATURE, Ledger, Row, kept
 from polars.testing import assert_frame_equal
+from sql_files import files_of
 
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
@@ -123,7 +124,7 @@ def given_to(name: str, made: Ledger) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*library("journal"), *library("checks")])
+@pytest.mark.parametrize("name", [*files_of("journal"), *files_of("checks")])
 def test_the_shell_and_the_tool_give_the_same_frame(
     readable: Ledger, shell: "duckdb.DuckDBPyConnection", name: str
 ) -> None:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["USUAL", "Usual", "usual_sentences"]
+__all__ = ["PUBLISHED", "PublishedRange", "published_sentences"]
 
 #: Shortest and longest window, in days, that counts as the year of all published figures.
 _YEAR = (350, 380)
 
 
 @dataclass(frozen=True)
-class Usual:
+class PublishedRange:
     """A published range of a metric over all accounts of a company."""
 
     key: str
@@ -41,8 +41,8 @@ _CHARTMOGUL = (
     "ChartMogul, SaaS Benchmarks Report 2023 (over 2,100 companies), as Finerva reported it on 28 "
     "June 2023"
 )
-USUAL = (
-    Usual(
+PUBLISHED = (
+    PublishedRange(
         "nrr_by_tier",
         "NRR",
         1.00,
@@ -51,7 +51,7 @@ USUAL = (
         _SAAS_CAPITAL,
         "observed",
     ),
-    Usual(
+    PublishedRange(
         "grr_by_tier",
         "GRR",
         0.90,
@@ -60,7 +60,7 @@ USUAL = (
         _SAAS_CAPITAL,
         "observed",
     ),
-    Usual(
+    PublishedRange(
         "logo_retention_by_tier",
         "logo retention",
         0.75,
@@ -71,7 +71,7 @@ USUAL = (
 )
 
 
-def usual_sentences(
+def published_sentences(
     totals: Mapping[str, float | None], *, days: int | None, basis: str | None
 ) -> list[str]:
     """Compare a table's own values with published ranges, one sentence a metric.
@@ -88,9 +88,9 @@ def usual_sentences(
 
     Examples
     --------
-    >>> usual_sentences({"grr_by_tier": 0.881}, days=365, basis="observed")[0][:52]
+    >>> published_sentences({"grr_by_tier": 0.881}, days=365, basis="observed")[0][:52]
     'GRR over all tiers: 88.1%. Published: 90% to 93%, me'
-    >>> usual_sentences({"grr_by_tier": 0.881}, days=181, basis="observed")
+    >>> published_sentences({"grr_by_tier": 0.881}, days=181, basis="observed")
     []
     """
     if days is None or not _YEAR[0] <= days <= _YEAR[1]:
@@ -98,6 +98,6 @@ def usual_sentences(
     return [
         f"{each.name[0].upper()}{each.name[1:]} over all tiers: {value:.1%}. Published: "
         f"{each.low:.0%} to {each.high:.0%}, {each.of}. {each.source}."
-        for each in USUAL
+        for each in PUBLISHED
         if (value := totals.get(each.key)) is not None and each.basis in (None, basis)
     ]

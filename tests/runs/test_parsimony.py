@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from gtmar.validation.parsimony import parsimony
+from gtmar.runs.simplify import parsimony
 
 SIGNALS, NOISE = 3, 9
 NAMES = [*(f"s{i}" for i in range(SIGNALS)), *(f"n{i}" for i in range(NOISE))]

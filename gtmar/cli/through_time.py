@@ -11,7 +11,7 @@ import typer
 
 from gtmar.cli import option_values, progress
 from gtmar.cli import options as a
-from gtmar.cli.next_step import follow, unused
+from gtmar.cli.next_step import free_path, print_next
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, complain, say, some, table
 from gtmar.errors import UsageError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["print_leaving", "walk", "watch"]
 
-#: What a timer's script sees: beyond chance worse, or nothing to tell by yet.
+#: Exit codes by verdict, for the script of a timer.
 _EXITS = {"holds": 0, "worse": 10, "unknown": 11}
 #: Measured dates that are shown; --json has all.
 _SHOWN = 12
@@ -133,7 +133,7 @@ def _print_walked(found: Walked, *, journal: Path, written: Path | None) -> None
         say(f"Not judged: {day}, {why}.")
     if written is not None:
         say(f"Written: {written}. Open it in any browser; it needs nothing else.")
-    follow("review", found.steps[-1].run_id, journal=journal)
+    print_next("review", found.steps[-1].run_id, journal=journal)
 
 
 @a.command(app, "watch --data accounts")
@@ -234,9 +234,9 @@ def _print_watched(found: Watched, *, written: Path | None) -> None:
     if written is not None:
         say(f"Written: {written}. Open it in any browser; it needs nothing else.")
     if found.verdict == "worse" and found.live.experiment is not None:
-        follow("checkout", "live", output_path=unused("live.yaml"))
+        print_next("checkout", "live", output_path=free_path("live.yaml"))
     else:
-        follow("log")
+        print_next("log")
 
 
 def print_leaving(found: TimeToLeaving) -> None:

@@ -1,0 +1,204 @@
+"""Which accounts a search of the journal saw: they prove nothing of the weights that it chose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gtmar import spec as specs
+from gtmar.data.matrix import load_accounts, part
+from gtmar.data.prepare import prepared
+from gtmar.data.rules import OWN, overlap
+from gtmar.data.scan import Source, collect, scan
+from gtmar.data.split import key_expression
+from gtmar.errors import AccountDataError, JournalError, UsageError
+from gtmar.journal.catalog import Journal
+from gtmar.journal.files import RunFiles
+from gtmar.runs.holdout import declared_window, identifying_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import polars as pl
+
+    from gtmar.data.matrix import Accounts
+    from gtmar.data.scan import AccountTable
+    from gtmar.spec.model import ScoringSpec, Split
+
+__all__ = ["SearchedBefore", "refuse_searched", "searched_before"]
+
+
+def refuse_searched(
+    journal: Path, accounts: Accounts, spec: ScoringSpec, *from_specs: ScoringSpec
+) -> tuple[str, ...]:
+    """Refuse accounts held out that a search saw which chose weights of a spec.
+
+    That is each search in a spec's lineage, back to the first; `spec` is the one that the accounts
+    were loaded by. Who was searched in an earlier
+    window that a declared one follows may be held out; see `load_with_holdout`.
+
+    Returns
+    -------
+    tuple of str
+        A sentence for each search of which it isn't known.
+
+    Raises
+    ------
+    UsageError
+        If a search saw some; how many, and which search.
+    """
+    unknown = []
+    for run_id in dict.fromkeys(run for spec in from_specs for run in _searches(journal, spec)):
+        start = RunFiles(journal, run_id).record("start")
+        seen = _seen_by(start, accounts, spec)
+        if seen is None:
+            unknown.append(
+                f"Whether run {run_id}, which chose weights, searched any of these accounts isn't "
+                "known: its table isn't there to compare ids with."
+            )
+        elif seen:
+            held = 0 if accounts.holdout is None else accounts.holdout.accounts
+            raise UsageError(
+                f"run {run_id}, which chose weights, searched {seen:,} of the {held:,} accounts "
+                "held out: they prove nothing of them",
+                hint="--holdout-file LATER_TABLE: accounts that no search saw, or a later window",
+            )
+    return tuple(unknown)
+
+
+def _searches(journal: Path, spec: ScoringSpec) -> Iterator[str]:
+    """Give the searches of the journal that a spec comes from, the latest first."""
+    run_id = None if spec.lineage is None else spec.lineage.run
+    known: set[str] = set()
+    while run_id is not None and run_id not in known:
+        known.add(run_id)
+        try:
+            start = RunFiles(journal, run_id).record("start")
+        except JournalError:
+            return
+        if start["kind"] == "search":
+            yield run_id
+        run_id = start["parent_run"]
+
+
+def _seen_by(start: dict[str, Any], accounts: Accounts, spec: ScoringSpec) -> int | None:
+    """Count held-out accounts that a run searched, as they are; None where that isn't known."""
+    later, identifier = accounts.later, accounts.checked.id_column
+    prints = start["outcomes_fingerprint"]
+    if later is None and prints == accounts.outcomes_fingerprint:
+        return 0
+    if later is not None and prints == later.outcomes_fingerprint:
+        return int(start["search_accounts"])
+    table = _table_of(start, identifier, spec)
+    if identifier is None or table is None:
+        return None
+    columns: list[str] = []
+    if later is None:
+        held = part(accounts.table, identifier, spec.split, held=True, copies=accounts.copies)
+    else:
+        held, window = later.table, declared_window(spec, table, later.table)
+        if window is not None and not overlap(window, table, held):
+            return 0
+        if window is None:
+            # As for the table that is searched here: other values may be another window.
+            columns = [
+                n for n in identifying_columns(later, spec) if table.schema.get(n) == held.schema[n]
+            ]
+    old = _keys(part(table, identifier, _split_of(start)), identifier, columns)
+    now = _keys(held, identifier, columns)
+    return now.join(old, on=now.columns, how="semi", nulls_equal=True).height
+
+
+def _table_of(
+    start: dict[str, Any], identifier: str | None, spec: ScoringSpec
+) -> AccountTable | None:
+    """Open the table of a run's start record by a spec; None where no id of it can be compared."""
+    if identifier is None or not Path(start["source"]).exists():
+        return None
+    try:
+        table = scan(Source.of_record(start["source"], dict(start["parameters"])))
+        table = prepared(table, spec)
+    except AccountDataError:
+        return None
+    return table if identifier in table.columns else None
+
+
+def _split_of(start: dict[str, Any]) -> Split:
+    return specs.parse(start["spec"], source="the run's spec").split
+
+
+def _keys(table: AccountTable, identifier: str, columns: Sequence[str] = ()) -> pl.DataFrame:
+    """Read the ids of a table in their canonical form, and other columns."""
+    key = key_expression(identifier, table.schema).alias(f"{OWN}id")
+    return collect(table, table.frame.select(key, *columns))
+
+
+# ---- a score judged on a table -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SearchedBefore:
+    """How many of a table's accounts a run searched for a spec's weights."""
+
+    run_id: str
+    searched: int
+    accounts: int
+
+    @property
+    def note(self) -> str | None:
+        """Say that the score looks better here than it is; None where no account was searched."""
+        if not self.searched:
+            return None
+        return (
+            f"In-sample: run {self.run_id} searched {self.searched:,} of these {self.accounts:,} "
+            "accounts for its weights, so the score looks better on them than it is."
+        )
+
+
+def searched_before(
+    accounts: Accounts, spec: ScoringSpec, journal: Path, as_of: str | None
+) -> SearchedBefore | None:
+    """Say how many of these accounts a run of the journal searched for the spec's weights.
+
+    None where no run is on record, by the spec's lineage or by the table, or its table isn't there
+    to compare ids with.
+    """
+
+    def fingerprint(split: Split) -> str:
+        """Return the fingerprint of ids, outcomes and split that a run with this split has."""
+        dropped = accounts.checked.dropped > 0
+        other = spec.model_copy(update={"split": split})
+        loaded = load_accounts(accounts.table, other, as_of=as_of, drop_unlabelled=dropped)
+        return loaded.outcomes_fingerprint
+
+    try:
+        if spec.lineage is not None:
+            run_id = spec.lineage.run
+        else:
+            with Journal(journal) as opened:
+                runs = opened.query(
+                    "select run_id from runs where kind = 'search' "
+                    "and model = getvariable('model') "
+                    "and outcomes_fingerprint = getvariable('print') order by started_at",
+                    model=spec.model,
+                    print=fingerprint(spec.split),
+                )["run_id"]
+            if runs.is_empty():
+                return None
+            run_id = runs[-1]
+        start = RunFiles(journal, run_id).record("start")
+    except JournalError:
+        return None
+    split = _split_of(start)
+    if start["outcomes_fingerprint"] == fingerprint(split):
+        count = int(start["search_accounts"])
+    else:
+        identifier = accounts.checked.id_column
+        table = _table_of(start, identifier, spec)
+        if identifier is None or table is None:
+            return None
+        sides = (part(table, identifier, split), accounts.table)
+        old, now = (_keys(side, identifier).unique() for side in sides)
+        count = now.join(old, on=now.columns, how="semi").height
+    return SearchedBefore(start["run_id"], count, accounts.checked.accounts)
