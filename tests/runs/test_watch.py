@@ -214,6 +214,37 @@ def test_a_promise_that_is_broken_beyond_chance_is_worse(tmp_path: Path, monkeyp
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "expect", "says"),
+    [
+        ({"sign": -1}, "logo_retention_by_tier.A >= 90%", "Upside down"),
+        ({}, "logo_retention_by_tier.A >= 99.9%", "Worse on the accounts"),
+        ({"sign": 0, "stay": True}, "arpa_by_tier.A >= 1000", "auc_roc_retain has no value"),
+    ],
+)
+def test_a_broken_promise_is_told_whatever_else_is_wrong(
+    tmp_path: Path, monkeypatch: Any, how: dict[str, Any], expect: str, says: str
+) -> None:
+    """Each stood in the record as broken, and in no sentence; of the last exit code 11 came."""
+    monkeypatch.chdir(tmp_path)
+    promote(specs.reweighed(SPEC, {"logins": 90}), note="before")
+    live = specs.reweighed(SPEC, {"logins": 30, "tickets": 40})
+    promote(live, note="hope", expect=expect)
+    stay = how.pop("stay", False)
+    write(tmp_path / "accounts", FIRST, **how)
+    if stay:
+        path = tmp_path / "accounts" / f"features_asof={FIRST}" / "accounts.parquet"
+        all_stay = {"retained_6mo": pl.lit(1), "mrr_end": pl.col("mrr")}
+        pl.read_parquet(path).with_columns(**all_stay).write_parquet(path)
+    found = watched()
+    assert found.measurements[0].promise_kept is False
+    assert found.verdict == "worse"
+    assert says in found.sentence
+    assert expect.partition(" ")[0] in found.sentence
+    assert "beyond chance" in found.sentence
+
+
+@pytest.mark.slow
 def test_free_text_is_no_promise_and_an_unknown_metric_is_refused(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
