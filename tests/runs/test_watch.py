@@ -145,6 +145,20 @@ def test_outcomes_are_held_against_the_scores_that_were_kept(team: Path) -> None
 
 
 @pytest.mark.slow
+def test_a_table_that_gives_other_scores_is_said_once(team: Path) -> None:
+    promote(specs.reweighed(SPEC, {"logins": 50}), note="another")
+    write(team / "accounts", FIRST)
+    path = team / "accounts" / f"features_asof={FIRST}" / "accounts.parquet"
+    watched()
+    frame = pl.read_parquet(path)
+    frame.reverse().write_parquet(path)
+    assert watched().notes == ()
+    frame.with_columns(logins=pl.lit(3)).write_parquet(path)
+    [note] = watched().notes
+    assert note.startswith(f"The table of {FIRST} gives other scores now")
+
+
+@pytest.mark.slow
 def test_a_date_is_measured_once_and_kept_bytes_stay(team: Path) -> None:
     write(team / "accounts", FIRST)
     watched()
