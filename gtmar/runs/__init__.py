@@ -2,7 +2,7 @@
 
 from gtmar.optimize.search_loop import Limits
 from gtmar.runs.account_list import AccountList, account_list
-from gtmar.runs.backtest import Backtest, backtest
+from gtmar.runs.backtest import Backtest, backtest, searched_before
 from gtmar.runs.bench import Pace, bench
 from gtmar.runs.calibrate import Calibrated, calibrate
 from gtmar.runs.check import Checkup, Drift, check, drift
@@ -94,6 +94,7 @@ __all__ = [
     "run",
     "run_or_experiment",
     "score",
+    "searched_before",
     "simplify",
     "spec_of",
     "stability",

@@ -62,6 +62,7 @@ __all__ = [
     "columns_of",
     "in_sample_of",
     "scored_by",
+    "searched_before",
     "spec_of_column",
 ]
 
@@ -358,7 +359,7 @@ def in_sample_of(
     """Say whether a run of the journal searched these accounts for the spec's weights.
 
     None where no run is on record, by the spec's lineage or by the table, or its table isn't there
-    to compare ids with.
+    to compare ids with. A run chose no weights of the spec that it started from.
     """
 
     def fingerprint(split: Split) -> str:
@@ -370,23 +371,25 @@ def in_sample_of(
 
     try:
         if spec.lineage is not None:
-            run_id = spec.lineage.run
+            ids = [spec.lineage.run]
         else:
             with Journal(journal) as opened:
-                runs = opened.query(
+                ids = opened.query(
                     "select run_id from runs where kind = 'search' "
                     "and model = getvariable('model') "
-                    "and outcomes_fingerprint = getvariable('print') order by started_at",
+                    "and outcomes_fingerprint = getvariable('print') order by started_at desc",
                     model=spec.model,
                     print=fingerprint(spec.split),
-                )["run_id"]
-            if runs.is_empty():
-                return None
-            run_id = runs[-1]
-        start = RunFiles(journal, run_id).record("start")
+                )["run_id"].to_list()
+        starts = (RunFiles(journal, run_id).record("start") for run_id in ids)
+        pairs = ((each, specs.parse(each["spec"], source="the run's spec")) for each in starts)
+        own = None if spec.lineage is not None else specs.points_id(spec)
+        start, begun = next((p for p in pairs if specs.points_id(p[1]) != own), (None, spec))
     except JournalError:
         return None
-    split = specs.parse(start["spec"], source="the run's spec").split
+    if start is None:
+        return None
+    split = begun.split
     if start["outcomes_fingerprint"] == fingerprint(split):
         count = start["search_accounts"]
     else:
@@ -400,6 +403,25 @@ def in_sample_of(
             "them than it is."
         )
     return bool(count)
+
+
+def searched_before(
+    data: Tabular, given: Sequence[ScoringSpec], journal: str | Path, as_of: str | None = None
+) -> str | None:
+    """Say that a run searched accounts of a table for the weights of one of some specs.
+
+    None where none is known to have, and for a table without outcomes that keep the contract:
+    nothing is measured on it.
+    """
+    notes: list[str] = []
+    for spec in given:
+        try:
+            accounts = load_accounts(scan(data), whole(spec), as_of=as_of, drop_unlabelled=True)
+        except AccountDataError:
+            continue
+        if in_sample_of(accounts, spec, Path(journal), notes, as_of):
+            return notes[0]
+    return None
 
 
 def _shared(accounts: Accounts, start: dict[str, Any], split: Split) -> int | None:

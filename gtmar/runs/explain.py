@@ -25,6 +25,7 @@ from gtmar.journal.catalog import Journal
 from gtmar.journal.lookup import Reference, checkout, measured_as, resolve
 from gtmar.metrics.metric import basis_note
 from gtmar.plain_data import PlainData
+from gtmar.runs.backtest import searched_before
 from gtmar.runs.holdout import whole
 from gtmar.runs.inputs import newest_date
 from gtmar.runs.score import score, tier_changes
@@ -389,6 +390,8 @@ class Difference(PlainData):
     equal_sizes: dict[str, Any] | None
     #: The date taken of a table of several, its newest; None of a table of one date.
     newest: date | None = None
+    #: Which run searched accounts of the table for either's weights; None where none is known to.
+    searched: str | None = None
 
     @property
     def earned_by(self) -> dict[str, str]:
@@ -415,6 +418,7 @@ class Difference(PlainData):
                 shown += sentence(note)
         elif self.unmeasured:
             shown += sentence(f"Metrics don't compare: {self.unmeasured}.")
+        shown += sentence(self.searched) if self.searched else ""
         if self.moves is not None:
             shown += table(self.moves.columns, self.moves.rows(), caption="Accounts by tier")
         return shown
@@ -479,6 +483,10 @@ def difference(
         given = scan(data)
         given, newest = newest_date(given, id_column(old, given.columns))
     moves, moved = (None, None) if given is None else _moves(given, old, new, as_of=as_of)
+    equal_sizes = None if given is None else _at_equal_sizes(given, old, new, as_of=as_of)
+    searched = None
+    if given is not None and equal_sizes is not None:
+        searched = searched_before(given, (old, new), journal, as_of)
     return Difference(
         *sides,
         weights=tuple(row for row in weights if row[1] != row[2]),
@@ -487,8 +495,9 @@ def difference(
         unmeasured=unmeasured,
         moves=moves,
         moved=moved,
-        equal_sizes=None if given is None else _at_equal_sizes(given, old, new, as_of=as_of),
+        equal_sizes=equal_sizes,
         newest=newest,
+        searched=searched,
     )
 
 
