@@ -686,6 +686,8 @@ def _print_drift(found: Drift) -> None:
     else:
         say("Nothing moved by as much as 0.25.", None if found.upside_down else "good")
     say(found.ranking_sentence)
+    if found.searched is not None:
+        say(found.searched)
     if found.leaving_sentence is not None:
         say(found.leaving_sentence)
 

@@ -157,11 +157,16 @@ def tiers(
         )
     return Answer(
         lambda: {**found.as_json(), "output": output_path},
-        lambda: _print_tiers(found, spec=spec, written=output_path),
+        lambda: _print_tiers(
+            found,
+            spec=spec,
+            written=output_path,
+            searched=runs.searched_note(data, [given], journal, table_options.get("as_of")),
+        ),
     )
 
 
-def _print_tiers(found: Tiers, *, spec: Path, written: Path | None) -> None:
+def _print_tiers(found: Tiers, *, spec: Path, written: Path | None, searched: str | None) -> None:
     """Print tier by tier who is in it and what became of them, and how many accounts move."""
     if found.newest is not None:
         say(f"Edges by the accounts of {found.newest}, the newest date whose outcomes are over.")
@@ -189,6 +194,8 @@ def _print_tiers(found: Tiers, *, spec: Path, written: Path | None) -> None:
         row += [None if line.mrr is None else f"{line.mrr:,.0f}"] * money
         rows.append(row)
     table(heads, rows, title="Tiers; logos kept with 95 % intervals" if kept else "Tiers")
+    if kept and searched is not None:
+        say(searched)
     say()
     if written is None:
         print_next("tiers", str(spec), data=found.source, output_path=free_path("tiers.yaml"))
@@ -616,8 +623,11 @@ def _print_difference(found: Difference) -> None:
 
         title = "Tiers at the sizes of the first, one -> two"
         sized_table(sized_rows(found.equal_sizes), title=title)
+        if found.searched is not None:
+            say(found.searched)
     if found.metrics is not None:
-        _print_metrics(found.metrics.to_dicts(), "one", "two", title="Metrics that differ")
+        title = "Metrics that differ, on the accounts searched"
+        _print_metrics(found.metrics.to_dicts(), "one", "two", title=title)
     else:
         say(f"Metrics don't compare: {found.unmeasured}.")
     if found.moves is not None and found.moved is not None:

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
-from polars.exceptions import PolarsError
+from polars.exceptions import PanicException, PolarsError
 
 from gtmar.data.locations import quoted
 from gtmar.data.table_files import refuse_repeated
@@ -16,7 +16,11 @@ from gtmar.sql_sandbox import first_line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["in_kind_of", "readable", "taken_in"]
+__all__ = ["MOST_DIGITS", "TOO_WIDE", "in_kind_of", "readable", "taken_in"]
+
+#: Digits of the widest decimal that Polars reads, and why a column of wider ones can't be.
+MOST_DIGITS = 38
+TOO_WIDE = f"of decimals with more than {MOST_DIGITS} digits; cast it to a narrower one"
 
 #: DuckDB types that a Polars frame can't hold.
 _FOREIGN = ("interval", "union", "bignum", "varint", "variant", "time with time zone", "geometry")
@@ -45,20 +49,27 @@ def taken_in(data: Any) -> tuple[pl.DataFrame, dict[str, str]]:
         If no column can be read, or two columns have one name.
     """
     kind = type(data)
+    if hasattr(data, "read_all"):
+        # A reader of Arrow's batches, column by column as a table of them.
+        data = data.read_all()
     library = kind.__module__.split(".")[0]
     frame: pl.DataFrame | None = None
     unread: dict[str, str] = {}
     if library == "pandas":
         # `from_pandas` turns NaN into null, since pandas writes unknown values as NaN.
         wide = data.to_frame() if data.ndim == 1 else data
-        names = list(map(str, wide.columns))
-        frame, unread = _column_by_column(lambda some: pl.from_pandas(wide.iloc[:, some]), names)
+        names, types = list(map(str, wide.columns)), list(wide.dtypes)
+        frame, unread = _column_by_column(
+            lambda some: pl.from_pandas(wide.iloc[:, some]), names, types
+        )
     elif library in ("duckdb", "_duckdb") and hasattr(data, "types"):
         selected, unread = readable(data)
         frame = data.project(", ".join(selected.values())).pl()
     elif hasattr(data, "select") and hasattr(data, "column_names"):
-        names = list(data.column_names)
-        frame, unread = _column_by_column(lambda some: pl.DataFrame(data.select(some)), names)
+        names, types = list(data.column_names), list(data.schema.types)
+        frame, unread = _column_by_column(
+            lambda some: pl.DataFrame(data.select(some)), names, types
+        )
     elif hasattr(data, "__arrow_c_stream__"):
         frame = pl.DataFrame(data)
     if frame is None:
@@ -70,21 +81,26 @@ def taken_in(data: Any) -> tuple[pl.DataFrame, dict[str, str]]:
 
 
 def _column_by_column(
-    convert: Callable[[list[int]], pl.DataFrame], names: list[str]
+    convert: Callable[[list[int]], pl.DataFrame], names: list[str], types: list[Any]
 ) -> tuple[pl.DataFrame, dict[str, str]]:
     """Convert a frame, or else each of its columns, with the reason for those that fail."""
     refuse_repeated("frame", names)
-    failures = (PolarsError, TypeError, ValueError, ArithmeticError)
+    # Polars panics at decimals of 256 bits, within lists and structs too.
+    wide = {i for i, dtype in enumerate(types) if "decimal256" in str(dtype)}
+    failures = (PolarsError, TypeError, ValueError, ArithmeticError, PanicException)
+    tried = [i for i in range(len(names)) if i not in wide]
+    unread = {names[i]: TOO_WIDE for i in sorted(wide)}
     try:
-        return convert(list(range(len(names)))), {}
+        if tried:
+            return convert(tried), unread
     except failures:
         pass
-    frames, unread = [], {}
-    for i, name in enumerate(names):
+    frames = []
+    for i in tried:
         try:
             frames.append(convert([i]))
         except failures as err:
-            unread[name] = f"of values that no column has together: {first_line(err)}"
+            unread[names[i]] = f"of values that no column has together: {first_line(err)}"
     if not frames:
         raise AccountDataError("frame: no column can be read: " + culprits(names))
     return pl.concat(frames, how="horizontal"), unread

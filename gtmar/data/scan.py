@@ -33,7 +33,7 @@ from gtmar.data.locations import (
     table_named,
     worded,
 )
-from gtmar.data.other_frames import readable, taken_in
+from gtmar.data.other_frames import MOST_DIGITS, TOO_WIDE, readable, taken_in
 from gtmar.data.table_files import (
     FORMATS,
     SCANS,
@@ -390,7 +390,21 @@ def _table(
     origin: Mapping[str, str] | None = None,
     unread: Mapping[str, str] | None = None,
 ) -> AccountTable:
-    return AccountTable(name, lazy, lazy.collect_schema(), origin or {}, unread or {})
+    schema = lazy.collect_schema()
+    if wide := {column: TOO_WIDE for column, dtype in schema.items() if _too_wide(dtype)}:
+        if len(wide) == len(schema):
+            raise AccountDataError(f"{name}: no column can be read: " + culprits(wide))
+        lazy = lazy.drop(wide)
+        schema = lazy.collect_schema()
+    return AccountTable(name, lazy, schema, origin or {}, {**(unread or {}), **wide})
+
+
+def _too_wide(dtype: pl.DataType) -> bool:
+    """Whether values hold decimals of more digits than Polars reads: BigQuery's BIGNUMERIC."""
+    inner = getattr(dtype, "inner", None)
+    parts = [field.dtype for field in getattr(dtype, "fields", ())] + ([inner] if inner else [])
+    wide = isinstance(dtype, pl.Decimal) and (dtype.precision or 0) > MOST_DIGITS
+    return wide or any(map(_too_wide, parts))
 
 
 def _located(source: Source) -> AccountTable:

@@ -16,6 +16,7 @@ from functools import partial
 from glob import escape
 from itertools import groupby
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -60,6 +61,8 @@ _PACKED = 10
 #: Bytes read to find the header.
 _HEAD = 2**18
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+#: How Polars says that a row has more cells than the header.
+_RAGGED = "found more fields than defined in"
 #: Column of a scan with each row's file. No column of a user's table has this name.
 _PATH = "\x00file"
 #: Hive's folder name for a null value.
@@ -68,6 +71,9 @@ _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 def broken_file(source: str | Path, reason: str, *, hint: str | None = None) -> AccountDataError:
     """Return the error for a file that can't be read."""
+    if hint is None and reason.startswith(_RAGGED):
+        reason = "a row has more cells than the first line has names"
+        hint = "is the first line the header, and each text quoted that has the separator in it?"
     return AccountDataError(
         f'"{source}": can\'t be read: {reason}',
         hint=hint or "is the file complete, and of the format its ending says?",
@@ -394,11 +400,26 @@ def _first_lines(location: str | Path) -> list[str]:
             raw = file.read(_HEAD)
     except (EOFError, zlib.error, gzip.BadGzipFile) as err:
         raise broken_file(location, f"broken gzip ({err})") from err
-    if raw.startswith(_UTF16) or b"\x00" in raw[:200]:
+    # Of plain text in UTF-16 every other byte is a NUL.
+    if raw.startswith(_UTF16) or 4 * raw[:200].count(b"\x00") > len(raw[:200]):
         raise broken_file(
             location,
             "UTF-16, and not UTF-8 text",
-            hint=f"iconv -f UTF-16 -t UTF-8 {location.name} > utf8.csv; or save it as CSV UTF-8",
+            hint=f"{_through('iconv -f UTF-16 -t UTF-8', location)}; or save it as CSV UTF-8",
+        )
+    if b"\x00" in raw[:200]:
+        line = raw[: raw.index(b"\x00")].count(b"\n") + 1
+        raise broken_file(
+            location,
+            f"a NUL byte in line {line}, which no text has",
+            hint=_through(r"tr -d '\000'", location),
+        )
+    if b"\r" in raw and b"\n" not in raw:
+        mended = r"tr '\r' '\n'"
+        raise broken_file(
+            location,
+            "its lines end in CR alone",
+            hint=f"{_through(mended, location)}; or save it as CSV UTF-8",
         )
     try:
         # The incremental decoder accepts a character that is cut at the end of the read bytes.
@@ -408,6 +429,17 @@ def _first_lines(location: str | Path) -> list[str]:
         raise broken_file(
             location,
             f"invalid utf-8 in line {line}, so perhaps Latin-1 or Windows-1252",
-            hint=f"iconv -f WINDOWS-1252 -t UTF-8 {location.name} > utf8.csv; or save it as UTF-8",
+            hint=f"{_through('iconv -f WINDOWS-1252 -t UTF-8', location)}; or save it as UTF-8",
         ) from err
     return text.splitlines(keepends=True) or [""]
+
+
+def _through(command: str, location: Path) -> str:
+    """Word the shell's line that sends a file through a command, from where the user stands."""
+    name = quote(str(location))
+    packed = location.suffix.lower() == ".gz"
+    return (
+        f"gzip -dc {name} | {command} > mended.csv"
+        if packed
+        else f"{command} < {name} > mended.csv"
+    )

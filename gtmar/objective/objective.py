@@ -136,13 +136,15 @@ def expected(text: str, tiers: Sequence[str]) -> Guardrail | None:
     --------
     >>> expected("auc_roc_retain >= 0.80", ("A", "B")), expected("fewer calls", ("A", "B"))
     (Guardrail(metric='auc_roc_retain', min=0.8, max=None), None)
+    >>> expected("auc_roc_retain >= 99.9%", ()).min  # the quotient of 99.9 and 100 is more
+    0.999
     """
     found = _PROMISE.fullmatch(text)
     if found is None:
         return None
     name, sign, number, percent = found.groups()
     try:
-        limit = float(number) / (100 if percent else 1)
+        limit = float(f"{number}e-2" if percent else number)
     except ValueError as err:
         raise UsageError(
             f'--expect "{text}": "{number}" is no number', hint=f"--expect '{name} {sign} 0.8'"

@@ -32,6 +32,7 @@ from gtmar.runs.score import (
     write_rows_aside,
     write_table,
 )
+from gtmar.runs.searched_before import searched_note
 from gtmar.runs.segments import BySegment, by_segment
 from gtmar.runs.simplify import Simplified, simplify
 from gtmar.runs.tiers import Grid, TierLine, Tiers, grid, tiers_of
@@ -95,6 +96,7 @@ __all__ = [
     "run_or_experiment",
     "score",
     "score_table",
+    "searched_note",
     "simplify",
     "spec_of",
     "stability",

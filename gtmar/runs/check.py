@@ -31,6 +31,7 @@ from gtmar.runs.holdout import read_both, without_holdout
 from gtmar.runs.inputs import ReadOptions, load, refuse_unknown_options
 from gtmar.runs.results import copies_finding, leaks_of, limit_findings, order_findings
 from gtmar.runs.score import score, write_rows_aside
+from gtmar.runs.searched_before import searched_note
 from gtmar.runs.session import open_run
 from gtmar.spec.encoders import DaysBeforeEncoder
 from gtmar.validation.gates import smallest_gain
@@ -298,6 +299,9 @@ class Drift(PlainData):
     #: Dates on which these accounts stand, of the reference and of the table, a row on each.
     dates_before: int = 1
     dates: int = 1
+    #: Which run searched accounts of the table for the weights, where it has outcomes; None where
+    #: none is known to.
+    searched: str | None = None
 
     @property
     def upside_down(self) -> str | None:
@@ -418,9 +422,11 @@ def drift(
         if announce is not None:
             announce(sentence)
     auc = _auc(table, spec, as_of=as_of or against_as_of, set_aside=options.get("set_aside"))
-    dates = (1 if each.several is None else len(each.several.days) for each in (reference, table))
+    before, now = (1 if x.several is None else len(x.several.days) for x in (reference, table))
     named = (spec.model, reference.source, table.source)
-    return Drift(*named, *accounts, shifts, leaving, auc, *dates)
+    known = auc is not None and auc.value is not None
+    searched = searched_note(table, (spec,), journal, as_of or against_as_of) if known else None
+    return Drift(*named, *accounts, shifts, leaving, auc, before, now, searched)
 
 
 def _auc(

@@ -530,16 +530,21 @@ def _verdict(
     kept, told = _promised(promise, alone.after)
     own = alone.after.get(judge.name)
     on = f"on the accounts of {day}"
+    # A promise is told of whatever else is: a broken one most of all.
+    also = "" if told is None else f"; {told}"
     if own is None or own.value is None:
         why = "there is no such metric" if own is None else str(own.reason)
-        return "unknown", kept, f"Can't be judged {on}: {judge.name} has no value, {why}."
+        without = f"{judge.name} has no value, {why}"
+        if kept is False:
+            return "worse", kept, f"Short of its promise {on}: {told}; {without}."
+        return "unknown", kept, f"Can't be judged {on}: {without}{also}."
     if upside_down(alone) is not None:
         pairs = apart(alone.after["auc_roc_retain"].value or 0.0, 0.5, "")[0]
         return (
             "worse",
             kept,
             f"Upside down {on}: of 100 pairs of a kept and a lost account it ranks {pairs} "
-            "right, fewer than a coin would.",
+            f"right, fewer than a coin would{also}.",
         )
     measured = f"{judge.name} {own.worded}"
     if judge.name.startswith("auc_roc"):
@@ -555,7 +560,7 @@ def _verdict(
         if better.low is not None:
             beside += f" ({better.low:.3g} to {better.high:.3g})"
     if better is not None and better.below_zero:
-        return "worse", kept, f"Worse {on} than the score before it: {beside}; {measured}."
+        return "worse", kept, f"Worse {on} than the score before it: {beside}; {measured}{also}."
     if kept is False:
         return "worse", kept, f"Short of its promise {on}: {told}; {measured}."
     parts = "; ".join(part for part in (measured, beside, told) if part is not None)

@@ -15,7 +15,7 @@ from gtmar.data.split import key_expression
 from gtmar.errors import AccountDataError, JournalError, UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
-from gtmar.runs.holdout import declared_window, identifying_columns
+from gtmar.runs.holdout import declared_window, identifying_columns, without_holdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.data.matrix import Accounts
-    from gtmar.data.scan import AccountTable
+    from gtmar.data.scan import AccountTable, Tabular
     from gtmar.spec.model import ScoringSpec, Split
 
-__all__ = ["SearchedBefore", "refuse_searched", "searched_before"]
+__all__ = ["SearchedBefore", "refuse_searched", "searched_before", "searched_note"]
 
 
 def refuse_searched(
@@ -162,7 +162,7 @@ def searched_before(
     """Say how many of these accounts a run of the journal searched for the spec's weights.
 
     None where no run is on record, by the spec's lineage or by the table, or its table isn't there
-    to compare ids with.
+    to compare ids with. A run chose no weights of the spec that it started from.
     """
 
     def fingerprint(split: Split) -> str:
@@ -174,23 +174,25 @@ def searched_before(
 
     try:
         if spec.lineage is not None:
-            run_id = spec.lineage.run
+            ids, own = [spec.lineage.run], None
         else:
             with Journal(journal) as opened:
-                runs = opened.query(
+                ids = opened.query(
                     "select run_id from runs where kind = 'search' "
                     "and model = getvariable('model') "
-                    "and outcomes_fingerprint = getvariable('print') order by started_at",
+                    "and outcomes_fingerprint = getvariable('print') order by started_at desc",
                     model=spec.model,
                     print=fingerprint(spec.split),
-                )["run_id"]
-            if runs.is_empty():
-                return None
-            run_id = runs[-1]
-        start = RunFiles(journal, run_id).record("start")
+                )["run_id"].to_list()
+            own = specs.points_id(spec)
+        starts = (RunFiles(journal, run_id).record("start") for run_id in ids)
+        begun = ((each, specs.parse(each["spec"], source="the run's spec")) for each in starts)
+        found = next((pair for pair in begun if specs.points_id(pair[1]) != own), None)
     except JournalError:
         return None
-    split = _split_of(start)
+    if found is None:
+        return None
+    start, split = found[0], found[1].split
     if start["outcomes_fingerprint"] == fingerprint(split):
         count = int(start["search_accounts"])
     else:
@@ -202,3 +204,23 @@ def searched_before(
         old, now = (_keys(side, identifier).unique() for side in sides)
         count = now.join(old, on=now.columns, how="semi").height
     return SearchedBefore(start["run_id"], count, accounts.checked.accounts)
+
+
+def searched_note(
+    data: Tabular, given: Sequence[ScoringSpec], journal: str | Path, as_of: str | None = None
+) -> str | None:
+    """Say that a run searched accounts of a table for the weights of one of some specs.
+
+    None where none is known to have, and for a table without outcomes that keep the contract:
+    nothing is measured on it.
+    """
+    for spec in given:
+        try:
+            whole = without_holdout(spec)
+            accounts = load_accounts(scan(data), whole, as_of=as_of, drop_unlabelled=True)
+        except AccountDataError:
+            continue
+        before = searched_before(accounts, spec, Path(journal), as_of)
+        if before is not None and before.note is not None:
+            return before.note
+    return None

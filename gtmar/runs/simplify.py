@@ -1,12 +1,11 @@
 """Fewer features for the same score: as many as tell who stays apart as well as all of them do.
 
-The parsimony curve says how well each number of features does. Features go one by one, whichever
-matters least beside those that are left, by Wald's approximation of what leaving it out does to
-Akaike's criterion. Each size is judged on accounts that neither chose the features nor fitted their
-weights: in five folds, both are done anew without one fold, which then gives the AUC, and so are
-encoders that were fitted to outcomes: a column of noise whose levels know the fold's own outcomes
-would seem to tell them. So the curve doesn't flatter large sizes, as one on the same accounts
-would, nor the sizes that selection happened on.
+The parsimony curve says how well each number of features does. Backward elimination drops the
+feature that matters least, given those that are left, by Wald's approximation of the change of
+Akaike's criterion. Five-fold cross-validation gives the AUC of each size: for each fold, the other
+four select the features, fit their weights, and fit the encoders that depend on outcomes. Encoders
+that had seen the fold's outcomes would make a column of noise seem predictive. So the curve favours
+neither large sizes nor the sizes that were selected.
 
 References
 ----------

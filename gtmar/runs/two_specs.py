@@ -25,7 +25,7 @@ from gtmar.runs.holdout import holdout_parameters, journal_if_there, without_hol
 from gtmar.runs.inputs import HoldoutOptions, load, newest_date, refuse_unknown_options
 from gtmar.runs.run import try_weights
 from gtmar.runs.score import tier_changes
-from gtmar.runs.searched_before import refuse_searched
+from gtmar.runs.searched_before import refuse_searched, searched_note
 from gtmar.runs.side_by_side import side_by_side
 from gtmar.spec.joined import joined
 
@@ -83,6 +83,8 @@ class Difference(PlainData):
     equal_sizes: dict[str, Any] | None
     #: The date taken of a table of several, its newest; None of a table of one date.
     newest: date | None = None
+    #: Which run searched accounts of the table for either's weights; None where none is known to.
+    searched: str | None = None
 
     @property
     def earned_by(self) -> dict[str, str]:
@@ -109,6 +111,7 @@ class Difference(PlainData):
                 shown += sentence(note)
         elif self.unmeasured:
             shown += sentence(f"Metrics don't compare: {self.unmeasured}.")
+        shown += sentence(self.searched) if self.searched else ""
         if self.moves is not None:
             shown += table(self.moves.columns, self.moves.rows(), caption="Accounts by tier")
         return shown
@@ -173,6 +176,10 @@ def difference(
         given = scan(data)
         given, newest = newest_date(given, id_column(old, given.columns))
     moves, moved = (None, None) if given is None else _moves(given, old, new, as_of=as_of)
+    equal_sizes = None if given is None else _at_equal_sizes(given, old, new, as_of=as_of)
+    searched = None
+    if given is not None and equal_sizes is not None:
+        searched = searched_note(given, (old, new), journal, as_of)
     return Difference(
         *sides,
         weights=tuple(row for row in weights if row[1] != row[2]),
@@ -181,8 +188,9 @@ def difference(
         unmeasured=unmeasured,
         moves=moves,
         moved=moved,
-        equal_sizes=None if given is None else _at_equal_sizes(given, old, new, as_of=as_of),
+        equal_sizes=equal_sizes,
         newest=newest,
+        searched=searched,
     )
 
 

@@ -295,11 +295,12 @@ def _keep(
             if each.day == day and specs.score_id(each.spec) == specs.score_id(spec)
         ]
         columns = ["account", "score", "tier"]
-        if not same.frame().select(columns).equals(scored.select(columns)):
-            notes.append(
-                f"The table of {day} gives other scores now than when they were kept; those that "
-                "were kept stand."
-            )
+        moved = (
+            f"The table of {day} gives other scores now than when they were kept; those that were "
+            "kept stand."
+        )
+        if moved not in notes and not same.frame().select(columns).equals(scored.select(columns)):
+            notes.append(moved)
     return kept
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import subprocess
 from datetime import date
 from glob import escape
 from pathlib import Path
@@ -259,12 +260,38 @@ def test_a_text_file_of_any_dialect(tmp_path: Path, content: bytes, name: str) -
     assert read(tmp_path / name).to_dict(as_series=False) == expected
 
 
-def test_utf_16_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes("account_id,x\na,1\n".encode("utf-16"))
-    error = refusal(tmp_path / "a.csv")
-    assert "UTF-16, and not UTF-8 text" in error.message
+@pytest.mark.parametrize("name", ["of march.csv", "of march.csv.gz"])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("account_id,x\nä,1\n".encode("utf-16"), "UTF-16, and not UTF-8 text"),
+        ("account_id,x\nä,1\n".encode("utf-16-le"), "UTF-16, and not UTF-8 text"),
+        ("account_id,x\nä,1\n".encode("cp1252"), "so perhaps Latin-1 or Windows-1252"),
+        ("account_id,x\nä\0,1\n".encode(), "a NUL byte in line 2"),
+        ("account_id,x\rä,1\r".encode(), "its lines end in CR alone"),
+    ],
+)
+def test_bytes_that_are_no_csv_are_refused_with_a_way_out_that_runs_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, told: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "exports").mkdir()
+    packed = gzip.compress(content) if name.endswith(".gz") else content
+    path = Path("exports", name)
+    path.write_bytes(packed)
+    error = refusal(path)
+    assert told in error.message
     assert error.hint is not None
-    assert "iconv -f UTF-16 -t UTF-8 a.csv" in error.hint
+    subprocess.run(error.hint.partition("; or")[0], shell=True, check=True)
+    expected = {"account_id": ["ä"], "x": [1]}
+    assert read(Path("mended.csv")).to_dict(as_series=False) == expected
+
+
+def test_a_line_above_the_header_is_asked_about(tmp_path: Path) -> None:
+    error = refusal(csv(tmp_path / "a.csv", "# exported by X", "account_id,x", "a,1"))
+    assert "more cells than the first line has names" in error.message
+    assert error.hint is not None
+    assert "is the first line the header" in error.hint
 
 
 def test_a_name_that_stands_twice_is_refused_whatever_the_source(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import decimal
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,6 +7,8 @@ from typing import Any
 import duckdb
 import pandas as pd
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import stores
 from deltalake import DeltaTable, write_deltalake
@@ -225,6 +228,31 @@ def test_pandas_columns_that_no_feature_uses(tmp_path: Path) -> None:
     table = scan(whole)
     assert table.columns == NEW.columns
     assert "of values that no column has together" in table.unread["mixed"]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "table", "batches", "pandas", "objects"])
+def test_decimals_wider_than_any_frame_s_are_left_out_and_named(kind: str, tmp_path: Path) -> None:
+    # BigQuery's BIGNUMERIC is a decimal of 76 digits, alone or in a list; Polars panics at it.
+    with decimal.localcontext(prec=76):
+        amounts = [decimal.Decimal("1e30") + decimal.Decimal("1e-20")] * NEW.height
+    wide = pa.array(amounts, pa.decimal256(76, 38))
+    listed = pa.array([[each] for each in amounts], pa.list_(pa.decimal256(76, 38)))
+    data: Any = NEW.to_arrow().append_column("wide", wide).append_column("listed", listed)
+    if kind == "parquet":
+        pq.write_table(data, tmp_path / "wide.parquet")
+        data = tmp_path / "wide.parquet"
+    elif kind == "batches":
+        data = data.to_reader()
+    elif kind == "pandas":
+        data = data.to_pandas(types_mapper=pd.ArrowDtype)
+    elif kind == "objects":
+        data = NEW.to_pandas().assign(wide=amounts, listed=[[each] for each in amounts])
+    table = scan(data)
+    assert table.columns == NEW.columns
+    assert set(table.unread) == {"wide", "listed"}
+    assert table.frame.collect().equals(NEW)
+    with pytest.raises(ViolationsError, match=r'"wide".*can\'t be read'):
+        load_accounts(table, make_spec(features={"wide": weighted()}))
 
 
 # ---- an object store ------------------------------------------------------------------------

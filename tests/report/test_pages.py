@@ -334,6 +334,17 @@ def test_a_persons_change_is_told_kept_or_not(searched: Searched, tmp_path: Path
 # ---- what is not there ------------------------------------------------------------------------
 
 
+def test_what_was_measured_on_the_accounts_searched_says_so(searched: Searched) -> None:
+    """The holdout may say the opposite, some screens further up."""
+    sections = searched.report.html.split("<section ")
+    for name, says in {
+        "capture": "the best looks better than it is",
+        "drift": "on the accounts searched",
+    }.items():
+        [section] = [each for each in sections if each.startswith(f'id="{name}"')]
+        assert says in section
+
+
 @pytest.mark.slow
 def test_without_the_table_its_sections_are_left_out_and_named(
     searched: Searched, tmp_path: Path

@@ -280,6 +280,43 @@ def test_backtest_says_that_the_spec_was_searched_on_these_accounts(tmp_path: Pa
     )
     assert later.in_sample is False
     assert not [note for note in later.notes if note.startswith("In-sample")]
+    # The run started from that one; its weights were a person's.
+    start = runs.backtest(tmp_path / "a.parquet", spec=EXAMPLE, journal=journal)
+    assert start.in_sample is None
+    assert not [note for note in start.notes if note.startswith("In-sample")]
+    # Without its lineage the best is known by the table alone.
+    bare = found.spec.model_copy(update={"lineage": None})
+    assert runs.backtest(tmp_path / "a.parquet", spec=bare, journal=journal).in_sample is True
+
+
+@pytest.mark.slow
+def test_whatever_measures_a_searched_table_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table_of(900).write_parquet("a.parquet")
+    later = table_of(900, seed=8)
+    later.with_columns(account_id="b" + pl.col("account_id").cast(pl.String)).write_parquet(
+        "b.parquet"
+    )
+    found = runs.run("a.parquet", EXAMPLE, limits=LIMITS, journal="journal")
+    Path("best.yaml").write_text(specs.to_yaml(found.spec))
+    says = f"In-sample: run {found.run_id} searched"
+    for words in (
+        ("diff", EXAMPLE, "best.yaml"),
+        ("drift", "--spec", "best.yaml", "--against", "a.parquet"),
+        ("tiers", "best.yaml"),
+    ):
+        searched, unseen = (
+            CliRunner().invoke(app, [*map(str, words), "--data", data]).stdout
+            for data in ("a.parquet", "b.parquet")
+        )
+        assert says in searched
+        assert "In-sample" not in unseen
+    shown = runs.difference(EXAMPLE, "best.yaml", data="a.parquet")
+    assert shown.searched is not None
+    assert shown.searched in shown._repr_html_()
+    assert shown.as_json()["searched"] == shown.searched
 
 
 # ---- segments --------------------------------------------------------------------------------

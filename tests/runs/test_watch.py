@@ -145,6 +145,20 @@ def test_outcomes_are_held_against_the_scores_that_were_kept(team: Path) -> None
 
 
 @pytest.mark.slow
+def test_a_table_that_gives_other_scores_is_said_once(team: Path) -> None:
+    promote(specs.reweighed(SPEC, {"logins": 50}), note="another")
+    write(team / "accounts", FIRST)
+    path = team / "accounts" / f"features_asof={FIRST}" / "accounts.parquet"
+    watched()
+    frame = pl.read_parquet(path)
+    frame.reverse().write_parquet(path)
+    assert watched().notes == ()
+    frame.with_columns(logins=pl.lit(3)).write_parquet(path)
+    [note] = watched().notes
+    assert note.startswith(f"The table of {FIRST} gives other scores now")
+
+
+@pytest.mark.slow
 def test_a_date_is_measured_once_and_kept_bytes_stay(team: Path) -> None:
     write(team / "accounts", FIRST)
     watched()
@@ -211,6 +225,37 @@ def test_a_promise_that_is_broken_beyond_chance_is_worse(tmp_path: Path, monkeyp
     assert found.measurements[0].promise_kept is False
     assert "Short of its promise" in found.sentence
     assert "auc_roc_retain 0.8" in found.sentence
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "expect", "says"),
+    [
+        ({"sign": -1}, "logo_retention_by_tier.A >= 90%", "Upside down"),
+        ({}, "logo_retention_by_tier.A >= 99.9%", "Worse on the accounts"),
+        ({"sign": 0, "stay": True}, "arpa_by_tier.A >= 1000", "auc_roc_retain has no value"),
+    ],
+)
+def test_a_broken_promise_is_told_whatever_else_is_wrong(
+    tmp_path: Path, monkeypatch: Any, how: dict[str, Any], expect: str, says: str
+) -> None:
+    """Each stood in the record as broken, and in no sentence; of the last exit code 11 came."""
+    monkeypatch.chdir(tmp_path)
+    promote(specs.reweighed(SPEC, {"logins": 90}), note="before")
+    live = specs.reweighed(SPEC, {"logins": 30, "tickets": 40})
+    promote(live, note="hope", expect=expect)
+    stay = how.pop("stay", False)
+    write(tmp_path / "accounts", FIRST, **how)
+    if stay:
+        path = tmp_path / "accounts" / f"features_asof={FIRST}" / "accounts.parquet"
+        all_stay = {"retained_6mo": pl.lit(1), "mrr_end": pl.col("mrr")}
+        pl.read_parquet(path).with_columns(**all_stay).write_parquet(path)
+    found = watched()
+    assert found.measurements[0].promise_kept is False
+    assert found.verdict == "worse"
+    assert says in found.sentence
+    assert expect.partition(" ")[0] in found.sentence
+    assert "beyond chance" in found.sentence
 
 
 @pytest.mark.slow
