@@ -390,12 +390,19 @@ class Accounts:
 class RowShards(Protocol):
     """Who reads the rows of a table in this process's place, some of them each."""
 
+    def facts(
+        self,
+        table: AccountTable,
+        query: Callable[[pl.LazyFrame], pl.LazyFrame],
+        spec: ScoringSpec,
+    ) -> list[dict[str, Any]]:
+        """Ask a query of parts of the rows; give its one row for each."""
+        ...
+
     def columns(
         self,
         table: AccountTable,
         query: Callable[[pl.LazyFrame], pl.LazyFrame],
-        identifier: str | None,
-        spec: ScoringSpec,
     ) -> AbstractContextManager[Columns]:
         """Have what a query gives of a frame of rows read; give its columns."""
         ...
@@ -461,9 +468,15 @@ def load_accounts(
     columns' own and one more of them; with the arrays on disk, that of the ids, which must be told
     apart and sorted.
     """
-    checked = check_contract(
-        table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled, set_aside=set_aside
+    check = partial(
+        check_contract,
+        table,
+        spec,
+        as_of=as_of,
+        drop_unlabelled=drop_unlabelled,
+        set_aside=set_aside,
     )
+    checked = check(count=None if shards is None else partial(shards.facts, spec=spec))
     table = checked.table
     check_reach(spec, checked.ranges)
     widths = {name: _narrowest(*checked.ranges[name]) for name in checked.ranges}
@@ -473,7 +486,7 @@ def load_accounts(
         for name, expression in encoded_terms(spec, table.schema, day).items()
     ]
     dated = [] if several is None else [several.day(table.schema).alias("day")]
-    key = row_key(checked.id_column, table.schema)
+    key = row_key(checked.id_column, table.schema).alias("key")
     outcomes = canonical_outcomes(checked.outcomes, table.schema)
     segments = _segment_values(table, spec.segments)
     codes = _segment_codes(segments, table.schema)
@@ -484,7 +497,7 @@ def load_accounts(
     encoded += [flag.alias(f"f.{name}") for name, flag in flags.items()]
 
     def rows_encoded(frame: pl.LazyFrame) -> pl.LazyFrame:
-        lazy = frame.select(key.alias("key"), *dated, *outcomes.values(), *encoded, *codes)
+        lazy = frame.select(key, *dated, *outcomes.values(), *encoded, *codes)
         if checked.dropped:
             lazy = lazy.filter(~lacks_outcome(checked.outcomes))
         # The contract has seen to it that these are 0 and 1.
@@ -501,7 +514,7 @@ def load_accounts(
     with (
         storage.columns(table, rows_encoded(table.frame))
         if shards is None
-        else shards.columns(table, rows_encoded, checked.id_column, spec)
+        else shards.columns(table, rows_encoded)
     ) as columns:
         keys = columns.pop("key")
         ids = keys if keep_ids and checked.id_column is not None else None
@@ -517,13 +530,12 @@ def load_accounts(
         named = {name: f"x.{name}" for name in names}
         # No feature's name begins so.
         named |= {f"{OWN}{name}": f"f.{name}" for name in flags}
-        order = _key_order(keys, table.source, unique=checked.id_column is not None)
+        order = _key_order(keys, table.source, check if checked.id_column is not None else None)
         prints = _fingerprints(columns, order, held_out, list(outcomes), named, segments)
         del keys, order
-        names += [f"{_CODED}{name}" for name in coded]
         how = partial(
             freeze,
-            names=names,
+            names=[*names, *(f"{_CODED}{name}" for name in coded)],
             outcomes=checked.outcomes,
             segments=segments,
             flags=list(flags),
@@ -606,10 +618,11 @@ def _copies(
     return copies and replace(copies, rows=last.gather(copies.rows))
 
 
-def _key_order(keys: pl.Series, source: str, *, unique: bool) -> KeyOrder:
-    """Sort keys; those that are `unique`, as the contract has seen, are so still."""
+def _key_order(keys: pl.Series, source: str, check: Callable[[], Checked] | None) -> KeyOrder:
+    """Sort keys. Where each is there once, `check` is asked what it says of one that isn't."""
     order = KeyOrder.of(keys)
-    if unique and not order.tied.is_empty():
+    if check is not None and not order.tied.is_empty():
+        check()
         twice = order.keys.gather(order.rows.gather(order.tied)).unique(maintain_order=True)
         listed = culprits(twice.head(5).to_list())
         raise AccountDataError(

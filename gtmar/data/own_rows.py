@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from polars.exceptions import PolarsError
 
+from gtmar.data.contract import id_column
 from gtmar.data.outcomes import ACTIVATION_STATES, Movement
 from gtmar.data.scan import collect
 from gtmar.data.storage import Storage
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
     from gtmar.data.scan import AccountTable
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["CodeOrder", "OwnRows", "gathered", "part_of", "refused", "rows_of"]
+__all__ = ["CodeOrder", "OwnRows", "gathered", "part_of", "refused", "rows_of", "rows_read"]
 
 _CODES = len(Movement) * ACTIVATION_STATES
-#: How Polars words that a run of rows is cut out where files are read, and not behind that.
-_CUT_IN_SCAN = "SLICE: Positive"
+#: How Polars words that the second row is cut out where files are read, and not behind that.
+_CUT_IN_SCAN = "SLICE: Positive { offset: 1, len: 1 }"
 
 
 def refused(source: str, reason: str) -> UsageError:
@@ -50,7 +51,6 @@ def refused(source: str, reason: str) -> UsageError:
 def rows_of(
     table: AccountTable,
     query: Callable[[pl.LazyFrame], pl.LazyFrame],
-    identifier: str | None,
     spec: ScoringSpec,
 ) -> int:
     """Count the rows of a table that shards can read by themselves; `UsageError` for any other.
@@ -61,7 +61,7 @@ def rows_of(
     asked = [g.metric for g in spec.guardrails if g.metric in COMPARISONS and g.metric != "gain"]
     if asked:
         reason = f"guardrail {culprits(asked)} compares accounts with how they were at the start"
-    elif identifier is None:
+    elif id_column(spec, table.columns) is None:
         reason = "its rows have no account id, and are told apart by all that they contain"
     elif table.several is not None:
         reason = "an account has rows of several dates"
@@ -78,6 +78,18 @@ def rows_of(
 def part_of(table: AccountTable, first: int, last: int) -> pl.LazyFrame:
     """Return the rows from `first` to before `last`; of files no others are read."""
     return table.frame.slice(first, last - first)
+
+
+def rows_read(source: str, query: pl.LazyFrame) -> pl.DataFrame:
+    """Run a query over rows of a source; `AccountDataError` where they can't be read."""
+    try:
+        return query.collect(engine="streaming")
+    except (PolarsError, OSError) as err:
+        raise AccountDataError(
+            f"{source}: a shard can't read its rows: {first_line(err)}",
+            hint="with --own-rows each machine of the cluster has to reach the source, under "
+            "the same path, or with the credentials in its own environment",
+        ) from err
 
 
 class OwnRows:
@@ -97,14 +109,11 @@ class OwnRows:
 
     @cached_property
     def _columns(self) -> dict[str, pl.Series]:
-        try:
-            return self._query.collect(engine="streaming").to_dict()
-        except (PolarsError, OSError) as err:
-            raise AccountDataError(
-                f"{self._source}: a shard can't read its rows: {first_line(err)}",
-                hint="with --own-rows each machine of the cluster has to reach the source, under "
-                "the same path, or with the credentials in its own environment",
-            ) from err
+        return rows_read(self._source, self._query).to_dict()
+
+    def size(self) -> int:
+        """Count the rows."""
+        return len(self._columns["movement"])
 
     def column(self, name: str, *, last: bool = False) -> pl.Series:
         """Return a column; `last` where nobody will ask for it again."""

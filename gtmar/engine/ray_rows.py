@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gtmar.data.own_rows import OwnRows, gathered, part_of, rows_of
+from gtmar.data.own_rows import OwnRows, gathered, part_of, rows_of, rows_read
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.ray_shards import Shard, cores_of, failed, own_error, placed
 from gtmar.errors import AccountDataError, GtmarError
@@ -39,6 +39,17 @@ if TYPE_CHECKING:
     Days = list[NDArray[np.int64] | None]
 
 __all__ = ["ClusterRows"]
+
+
+#: Rows that a worker counts at a time: their ids, in the contract's query, take some 150 MB.
+_COUNTED = 1_000_000
+
+
+def _fact(source: str, folder: str, query: pl.LazyFrame) -> dict[str, Any]:
+    """Ask a query of some rows, which is what a worker does for the contract."""
+    with suppress(OSError):
+        os.chdir(folder)
+    return rows_read(source, query).row(0, named=True)
 
 
 class _OwnShard(Shard):
@@ -125,19 +136,29 @@ class ClusterRows:
         for actor in filter(None, self._actors):
             self._ray.kill(actor)
 
-    @contextmanager
-    def columns(
+    def facts(
         self,
         table: AccountTable,
         query: Callable[[pl.LazyFrame], pl.LazyFrame],
-        identifier: str | None,
         spec: ScoringSpec,
-    ) -> Iterator[Columns]:
-        """Have each shard read its rows, and give the columns of all; see `RowShards.columns`.
+    ) -> list[dict[str, Any]]:
+        """Ask a query of parts of the rows, wherever there is a core; see `RowShards.facts`.
 
-        `UsageError` for a table whose rows they can't read by themselves.
+        `UsageError` for a table whose rows shards can't read by themselves.
         """
-        rows = rows_of(table, query, identifier, spec)
+        self._rows = rows = rows_of(table, query, spec)
+        self.count = min(self._shards or 1, rows)
+        ends = [*range(0, rows, _COUNTED), rows]
+        task, where = self._ray.remote(num_cpus=1)(_fact), (table.source, str(Path.cwd()))
+        parts = [query(part_of(table, *pair)) for pair in pairwise(ends)]
+        return self._answers([task.remote(*where, part) for part in parts])
+
+    @contextmanager
+    def columns(
+        self, table: AccountTable, query: Callable[[pl.LazyFrame], pl.LazyFrame]
+    ) -> Iterator[Columns]:
+        """Have each shard read its rows, and give the columns of all; see `RowShards.columns`."""
+        rows = self._rows
         self.count, self.threads, claimed = placed(cores_of(self._ray), self._shards, rows)
         ends = [rows * shard // self.count for shard in range(self.count + 1)]
         actor, source = self._ray.remote(num_cpus=claimed)(_OwnShard), table.source
@@ -167,8 +188,7 @@ class ClusterRows:
         self, how: Callable[..., list[AccountMatrix]], held_out: NDArray[np.int8], storage: Storage
     ) -> list[AccountMatrix]:
         """Have arrays made where the rows are; gather what this process needs of them."""
-        ends = np.cumsum([len(each) for each in self.ask("column", "movement")])
-        parts = np.split(held_out, ends[:-1])
+        parts = np.split(held_out, np.cumsum(self.ask("size"))[:-1])
         self._frozen = [(how, part) for part in parts]
         self._known = self._answers(
             [

@@ -26,10 +26,11 @@ from gtmar.data.matrix import AccountMatrix, Accounts, load_accounts
 from gtmar.data.own_rows import CodeOrder
 from gtmar.data.scan import Source, scan
 from gtmar.data.synthetic import generate
+from gtmar.engine import ray_rows
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.ray_rows import ClusterRows
 from gtmar.engine.ray_shards import ClusterEvaluator
-from gtmar.errors import AccountDataError, UsageError
+from gtmar.errors import AccountDataError, UsageError, ViolationsError
 from gtmar.runs import Engine, Limits, Progress, RunResult, resume, run
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
@@ -96,6 +97,7 @@ def same_arrays(one: AccountMatrix, two: AccountMatrix, *, features: bool) -> No
 
 
 def same_accounts(one: Accounts, two: Accounts) -> None:
+    assert one.checked == two.checked
     for name in ("outcomes_fingerprint", "features_fingerprint", "segments_fingerprint"):
         assert getattr(one, name) == getattr(two, name), name
     assert one.repeated == two.repeated
@@ -123,20 +125,27 @@ def test_rows_of_shards_are_put_in_the_order_of_all() -> None:
     ("kind", "shards"), [("everything", 3), ("churned", 2), ("label_only", 1), ("ltv_only", 2)]
 )
 def test_accounts_are_those_of_a_table_read_whole(
-    ray: ModuleType, kind: str, shards: int, tmp_path: Path
+    ray: ModuleType, kind: str, shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The contract is asked of so many rows at a time.
+    monkeypatch.setattr(ray_rows, "_COUNTED", 50)
     frame = tables.frame_of(tables.draw_table(random.Random(shards), 90, kind), kind)
     # All of them twice, so that copies are drawn together; in no order of ids.
     twins = frame.with_columns(pl.format("copy-{}", "account_id").alias("account_id"))
     frame = pl.concat([frame, twins]).sample(fraction=1.0, shuffle=True, seed=8)
     frame = frame.with_columns(plan=pl.Series(["a", "b", None] * 60))
+    if kind in ("churned", "ltv_only"):
+        outcomes = [name for name in tables.KINDS[kind] if name in frame.columns]
+        known = pl.int_range(pl.len()) % 50 != 0
+        frame = frame.with_columns(pl.when(known).then(name).alias(name) for name in outcomes)
     spec = tables.make_spec((40, 25, -10), base=5)
     spec = spec.model_copy(update={"segments": ("plan",)})
     source = hive(tmp_path, frame)
-    whole = load_accounts(scan(source), spec)
+    whole = load_accounts(scan(source), spec, drop_unlabelled=True)
     assert whole.copies is not None, "the table shows little"
+    assert (whole.checked.dropped > 0) == (kind in ("churned", "ltv_only"))
     with closing(ClusterRows(ray, shards)) as rows:
-        found = load_accounts(scan(source), spec, shards=rows)
+        found = load_accounts(scan(source), spec, shards=rows, drop_unlabelled=True)
         same_accounts(whole, found)
         here = LocalEvaluator(whole.search, spec)
         there = ClusterEvaluator(ray, found.search, spec, shards=None, rows=rows)
@@ -144,6 +153,30 @@ def test_accounts_are_those_of_a_table_read_whole(
             assert there.frame(CANDIDATES).equals(here.frame(CANDIDATES))
             for weights in CANDIDATES:
                 np.testing.assert_array_equal(there.scores(weights), here.scores(weights))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["an id twice", "a value that can't be"])
+def test_what_breaks_the_contract_is_said_in_the_same_words(
+    ray: ModuleType, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_rows, "_COUNTED", 500)
+    place = pl.int_range(pl.len())
+    name = SPEC.terms[0].columns[0]
+    odd = {
+        # In two parts, and in two shards.
+        "an id twice": pl.when(place == 1_100)
+        .then(pl.col("account_id").first())
+        .otherwise("account_id"),
+        "a value that can't be": pl.when(place % 400 == 7).then(float("inf")).otherwise(name),
+    }[what]
+    column = "account_id" if what == "an id twice" else name
+    source = hive(tmp_path, TABLE.with_columns(odd.alias(column)))
+    with pytest.raises(ViolationsError) as here:
+        load_accounts(scan(source), SPEC)
+    with closing(ClusterRows(ray, 2)) as rows, pytest.raises(ViolationsError) as there:
+        load_accounts(scan(source), SPEC, shards=rows)
+    assert str(there.value) == str(here.value)
 
 
 @pytest.mark.slow
@@ -264,8 +297,25 @@ def test_a_lost_shard_is_read_again_or_refused(ray: ModuleType, tmp_path: Path) 
                 evaluator.frame(weights)
 
 
+def unlike(folder: Path) -> str:
+    """Files of which one has a column more."""
+    table = Path(hive(folder))
+    TABLE.head(9).with_columns(extra=1).write_parquet(table / "region=r1" / "1.parquet")
+    return str(table)
+
+
+def broken(folder: Path) -> str:
+    """One row breaks the contract, and can be set aside."""
+    first = pl.int_range(pl.len()) == 0
+    name = SPEC.terms[0].columns[0]
+    odd = pl.when(first).then(float("inf")).otherwise(name).alias(name)
+    return hive(folder, TABLE.with_columns(odd))
+
+
 REFUSED: dict[str, tuple[Any, dict[str, Any], dict[str, Any], str]] = {
     "a frame": (lambda _: TABLE, {}, {}, "only Parquet, Arrow and Delta"),
+    "files of several schemas": (unlike, {}, {}, "of one schema"),
+    "rows set aside": (broken, {}, {"set_aside": 0.1}, "none of them are left out"),
     "no id": (lambda to: hive(to, TABLE.drop("account_id")), {"id": None}, {}, "no account id"),
     "who moved": (
         hive,
