@@ -61,13 +61,14 @@ def engine(
     address: str | None,
     memory: str | None = None,
     shards: int | None = None,
+    own_rows: bool = False,
 ) -> Engine:
     """Read where to compute, the memory as a size such as 4GB."""
     from gtmar.memory import parse_size
     from gtmar.runs import Engine
 
     size = None if memory is None else parse_size(memory)
-    return Engine(engine, size, address, shards)
+    return Engine(engine, size, address, shards, own_rows)
 
 
 def share(text: str | None) -> float | None:

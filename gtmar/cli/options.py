@@ -306,6 +306,10 @@ class EngineOptions(TypedDict):
     engine: EngineName
     address: ClusterAddress
     shards: Annotated[int | None, typer.Option(help="Parts of the table; none: one a machine.")]
+    own_rows: Annotated[
+        bool,
+        typer.Option("--own-rows", help="Each shard reads its own rows; nobody has all of them."),
+    ]
 
 
 class ReadingOptions(TypedDict):

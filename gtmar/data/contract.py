@@ -52,9 +52,14 @@ from gtmar.spec.encoders import Bins, DaysBeforeEncoder, OneOfEncoder
 from gtmar.spec.model import LABELS, Feature, Outcomes, ScoringSpec, stated_as_of, stated_date
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from gtmar.spec.rule import Condition
+
+    #: Asks a query of the parts of a table, each by itself; gives a row of facts for each.
+    CountParts = Callable[
+        [AccountTable, Callable[[pl.LazyFrame], pl.LazyFrame]], list[dict[str, Any]]
+    ]
 
 __all__ = [
     "MOST_SEGMENTS",
@@ -162,6 +167,7 @@ def check_contract(
     drop_unlabelled: bool = False,
     set_aside: float | None = None,
     outcomes: bool = True,
+    count: CountParts | None = None,
 ) -> Checked:
     """Validate an account table against the data contract.
 
@@ -176,6 +182,9 @@ def check_contract(
         raise instead.
     outcomes
         False for a table that is only scored: outcomes are then neither needed nor validated.
+    count
+        Counts each part of the table, for a table that shards read; None for this process. Ids that
+        occur in two parts are then left to the caller, who has all ids.
 
     Returns
     -------
@@ -208,7 +217,7 @@ def check_contract(
             raise ViolationsError(table.source, check.violations)
         check.table, aside = leave_out(check.table, rules, set_aside)
         refuse_empty(check.table)
-    facts = check.facts(rules)
+    facts = check.facts(rules, count)
     rows = int(facts["rows"])
     unlabelled = int(facts["unlabelled"]) if outcomes and check.numeric.columns else 0
     broken = check.rows(rules, facts)
@@ -485,7 +494,7 @@ class _Check:
         twice = "share their account id"
         return [replace(each, hint=pooled) if twice in each.problem else each for each in rules]
 
-    def facts(self, rules: list[RowRule]) -> dict[str, Any]:
+    def facts(self, rules: list[RowRule], count: CountParts | None = None) -> dict[str, Any]:
         """Aggregate all counts in one streaming query, and fetch rows that break rules in another.
 
         The result has one entry per aggregate, keyed by rule number, feature or term, and name.
@@ -509,12 +518,13 @@ class _Check:
                 wanted.append(is_missing(column, schema[column]).sum().alias(f"{name}.unknown"))
         for name, feature in self.features.items():
             wanted += _category_facts(name, feature, schema)
-        lazy = table.frame
+        canonical = {}
         if numeric.columns:
-            canonical = canonical_outcomes(numeric, schema).items()
-            lazy = lazy.with_columns(**{f"{OWN}{name}": value for name, value in canonical})
+            known = canonical_outcomes(numeric, schema).items()
+            canonical = {f"{OWN}{name}": value for name, value in known}
             wanted += _outcome_facts(numeric, schema)
-        facts: dict[str, Any] = dict(collect(table, lazy.select(wanted)).row(0, named=True))
+        lazy = table.frame.with_columns(**canonical)
+        facts = _asked(table, lambda rows: rows.with_columns(**canonical).select(wanted), count)
         broken = {i: rule for i, rule in enumerate(rules) if facts[f"{i}.count"]}
         fetched: list[pl.Expr] = []
         for i, rule in broken.items():
@@ -627,6 +637,29 @@ class _Check:
 
     def _shown_text(self, column: str) -> str:
         return f": {self._shown(column)}" if self.table.schema[column] == pl.String else ""
+
+
+def _asked(
+    table: AccountTable,
+    query: Callable[[pl.LazyFrame], pl.LazyFrame],
+    count: CountParts | None,
+) -> dict[str, Any]:
+    """Ask a table for facts: one row of a query, or as many as it is counted in."""
+    if count is None:
+        return dict(collect(table, query(table.frame)).row(0, named=True))
+    parts = count(table, query)
+    return {name: _together(name, [part[name] for part in parts]) for name in parts[0]}
+
+
+def _together(name: str, values: list[Any]) -> Any:
+    """Return a fact of a table by those of its parts: an end, values that there are, or a sum."""
+    known = [value for value in values if value is not None]
+    if name.endswith((".low", ".high")):
+        end = min if name.endswith(".low") else max
+        return end(known, default=None)
+    if known and isinstance(known[0], list):
+        return list(dict.fromkeys(each for value in known for each in value))
+    return sum(known)
 
 
 def _category_facts(name: str, feature: Feature, schema: pl.Schema) -> list[pl.Expr]:

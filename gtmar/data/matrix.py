@@ -7,10 +7,12 @@ range of rows. Every tally is an exact sum, so no result depends on that order.
 from __future__ import annotations
 
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import compress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -37,12 +39,13 @@ from gtmar.data.split import (
     row_key,
 )
 from gtmar.data.storage import Columns, Storage
-from gtmar.errors import SpecError
+from gtmar.errors import AccountDataError, SpecError, culprits
 from gtmar.spec.combination import Combination
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS, ScoringSpec, Split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from datetime import date
 
     from numpy.typing import NDArray
@@ -53,6 +56,7 @@ __all__ = [
     "AccountDates",
     "AccountMatrix",
     "Accounts",
+    "RowShards",
     "Segments",
     "check_reach",
     "freeze",
@@ -107,7 +111,8 @@ class AccountMatrix:
 
     #: Term names, F of them, in the spec's order.
     names: tuple[str, ...]
-    #: F arrays of shape (N,): encoded values in 1/10,000ths, in the narrowest integer type.
+    #: F arrays of shape (N,): encoded values in 1/10,000ths, in the narrowest integer type. None of
+    #: them where `RowShards` hold the features.
     columns: tuple[NDArray[np.integer], ...]
     #: Shape (N,), ascending: movement class x 3 + activation (0 unknown, 1 missed, 2 reached).
     codes: NDArray[np.int16]
@@ -218,6 +223,7 @@ def freeze(
     flags: Sequence[str] = (),
     *,
     numbered: bool = False,
+    both: bool = False,
 ) -> list[AccountMatrix]:
     """Sort rows by movement class and activation, and return the search part and the holdout.
 
@@ -244,11 +250,13 @@ def freeze(
         Names of the flags.
     numbered
         Whether to keep each row's position in the table.
+    both
+        Whether to return both parts, even one without rows.
 
     Returns
     -------
     list of AccountMatrix
-        The parts that have rows: the search part first, then the holdout.
+        The parts that have rows, or `both`: the search part first, then the holdout.
     """
     movement = columns.pop("movement").to_numpy()
     activated = columns.pop("activated")
@@ -258,7 +266,7 @@ def freeze(
     orders = [
         rows[np.argsort(codes[rows], kind="stable")].astype(np.int32)
         for rows in (np.flatnonzero(held_out == part) for part in (0, 1))
-        if len(rows)
+        if len(rows) or both
     ]
     reached = None
     if outcomes.has("days_to_activate"):
@@ -407,6 +415,36 @@ class Accounts:
     ids: pl.Series | None = None
 
 
+class RowShards(Protocol):
+    """Who reads the rows of a table in this process's place, some of them each."""
+
+    def facts(
+        self,
+        table: AccountTable,
+        query: Callable[[pl.LazyFrame], pl.LazyFrame],
+        spec: ScoringSpec,
+    ) -> list[dict[str, Any]]:
+        """Ask a query of parts of the rows; give its one row for each."""
+        ...
+
+    def columns(
+        self,
+        table: AccountTable,
+        query: Callable[[pl.LazyFrame], pl.LazyFrame],
+    ) -> AbstractContextManager[Columns]:
+        """Have what a query gives of a frame of rows read; give its columns."""
+        ...
+
+    def freeze(
+        self,
+        how: Callable[..., list[AccountMatrix]],
+        held_out: NDArray[np.int8],
+        storage: Storage,
+    ) -> list[AccountMatrix]:
+        """Have `freeze`, which `how` is, but for the rows, done; give what `gathered` does."""
+        ...
+
+
 def load_accounts(
     table: AccountTable,
     spec: ScoringSpec,
@@ -418,6 +456,7 @@ def load_accounts(
     copies_together: bool = True,
     coded: Sequence[str] = (),
     keep_ids: bool = False,
+    shards: RowShards | None = None,
 ) -> Accounts:
     """Validate, encode and split an account table.
 
@@ -436,6 +475,9 @@ def load_accounts(
         among the column's distinct values, from 1, or 0 where unknown.
     keep_ids
         Whether to keep the id of each row, which takes about 30 bytes an account.
+    shards
+        Who reads the rows and holds the features of the accounts searched; None for this process.
+        Changes no result, but the matrix of the accounts searched has no columns.
 
     Raises
     ------
@@ -443,6 +485,8 @@ def load_accounts(
         If the table breaks the data contract.
     AccountDataError
         If the table is empty or can't be read.
+    UsageError
+        If shards can't read rows of such a table by themselves.
     SpecError
         If a score could leave Int64 within the spec's bounds.
     ResourceError
@@ -454,9 +498,15 @@ def load_accounts(
     holds the encoded columns and one more of them; with the arrays on disk it holds the ids, which
     must be sorted and compared.
     """
-    checked = check_contract(
-        table, spec, as_of=as_of, drop_unlabelled=drop_unlabelled, set_aside=set_aside
+    check = partial(
+        check_contract,
+        table,
+        spec,
+        as_of=as_of,
+        drop_unlabelled=drop_unlabelled,
+        set_aside=set_aside,
     )
+    checked = check(count=None if shards is None else partial(shards.facts, spec=spec))
     table = checked.table
     check_reach(spec, checked.ranges)
     widths = {name: _narrowest(*checked.ranges[name]) for name in checked.ranges}
@@ -466,7 +516,7 @@ def load_accounts(
         for name, expression in encoded_terms(spec, table.schema, day).items()
     ]
     dated = [] if several is None else [several.day(table.schema).alias("day")]
-    key = row_key(checked.id_column, table.schema)
+    key = row_key(checked.id_column, table.schema).alias("key")
     outcomes = canonical_outcomes(checked.outcomes, table.schema)
     segments = _segment_values(table, spec.segments)
     codes = _segment_codes(segments, table.schema)
@@ -475,35 +525,33 @@ def load_accounts(
         encoded.append(code.alias(f"x.{_CODED}{name}"))
     flags = flag_values(spec, table.schema)
     encoded += [flag.alias(f"f.{name}") for name, flag in flags.items()]
-    lazy = table.frame.select(key.alias("key"), *dated, *outcomes.values(), *encoded, *codes)
-    if checked.dropped:
-        lazy = lazy.filter(~lacks_outcome(checked.outcomes))
-    # The contract guarantees that these are 0 and 1.
-    lazy = lazy.with_columns(
-        movement_class(checked.outcomes), pl.col("retained", "activated", "won_back").cast(pl.Int8)
-    )
+
+    def rows_encoded(frame: pl.LazyFrame) -> pl.LazyFrame:
+        lazy = frame.select(key, *dated, *outcomes.values(), *encoded, *codes)
+        if checked.dropped:
+            lazy = lazy.filter(~lacks_outcome(checked.outcomes))
+        # The contract guarantees that these are 0 and 1.
+        labels = pl.col("retained", "activated", "won_back").cast(pl.Int8)
+        return lazy.with_columns(movement_class(checked.outcomes), labels)
+
     names = [term.name for term in spec.terms]
     features = sum(_BYTES[width] for width in widths.values()) + _BYTES[pl.Int32] * len(coded)
-    money = sum(map(checked.outcomes.has, ("mrr", "mrr_end", "ltv"))) * 8
-    kept = features + money + len(segments) + len(flags) + _OTHER_BYTES + _DATED_BYTES * len(dated)
-    needed = checked.rows * (features + kept + _READING_BYTES)
-    storage = Storage.fitting(needed=needed, kept=checked.rows * kept, budget=memory)
-    with storage.columns(table, lazy) as columns:
+    if shards is not None:
+        # Those of the holdout alone come here.
+        features = math.ceil(features * spec.split.holdout)
+    others = len(segments) + len(flags) + _DATED_BYTES * len(dated)
+    storage = _room(checked, features, others, memory)
+    with (
+        storage.columns(table, rows_encoded(table.frame))
+        if shards is None
+        else shards.columns(table, rows_encoded)
+    ) as columns:
         keys = columns.pop("key")
         ids = keys if keep_ids and checked.id_column is not None else None
         rows = AccountDates.of(keys, columns.pop("day"), several.days) if several else None
-        blocks: dict[str, list[str]] = {"": list(outcomes)}
-        for term in spec.terms:
-            blocks.setdefault(f"x.{term.columns[0]}", []).append(f"x.{term.name}")
-        for name in flags:
-            blocks.setdefault(f"x.{name.removeprefix('unknown.')}", []).append(f"f.{name}")
+        blocks = _blocks(spec, outcomes, flags)
         copies = _copies(keys, columns, blocks, rows)
-        drawn_by = keys
-        if copies and copies_together:
-            # In a table of several dates `copies` has only each account's last row.
-            firsts = copies.keys, copies.first
-            drawn_by = copies.drawn_by(keys) if rows is None else keys.replace(*firsts)
-        mask = holdout_mask(drawn_by, share=spec.split.holdout, salt=spec.split.salt)
+        mask = _drawn(keys, copies if copies_together else None, rows, spec.split)
         repeated = [copies.repeated_in(mask, held=h) if copies else 0 for h in (False, True)]
         held_out = pl.Series(mask, dtype=pl.Int8)
         if rows is not None:
@@ -512,20 +560,22 @@ def load_accounts(
         named = {name: f"x.{name}" for name in names}
         # No feature's name begins with `OWN`.
         named |= {f"{OWN}{name}": f"f.{name}" for name in flags}
-        prints = _fingerprints(columns, keys, held_out, list(outcomes), named, segments)
-        del keys
-        names += [f"{_CODED}{name}" for name in coded]
-        matrices = freeze(
-            columns,
-            names,
-            checked.outcomes,
-            held_out.to_numpy(),
-            storage,
-            segments,
-            rows,
-            list(flags),
+        order = _key_order(keys, table.source, check if checked.id_column is not None else None)
+        prints = _fingerprints(columns, order, held_out, list(outcomes), named, segments)
+        del keys, order
+        how = partial(
+            freeze,
+            names=[*names, *(f"{_CODED}{name}" for name in coded)],
+            outcomes=checked.outcomes,
+            segments=segments,
+            flags=list(flags),
+            rows=rows,
             numbered=ids is not None,
         )
+        if shards is None:
+            matrices = how(columns, held_out=held_out.to_numpy(), storage=storage)
+        else:
+            matrices = shards.freeze(how, held_out.to_numpy(), storage)
     return Accounts(
         table=table,
         checked=checked,
@@ -539,6 +589,37 @@ def load_accounts(
         repeated=(repeated[0], repeated[1]),
         ids=ids,
     )
+
+
+def _drawn(
+    keys: pl.Series, copies: Copies | None, rows: AccountDates | None, split: Split
+) -> NDArray[np.bool_]:
+    """Draw the holdout, shape (N,); `copies` of one content are drawn together."""
+    if copies is not None:
+        # In a table of several dates `copies` has only each account's last row.
+        several = rows is not None
+        keys = keys.replace(copies.keys, copies.first) if several else copies.drawn_by(keys)
+    return holdout_mask(keys, share=split.holdout, salt=split.salt)
+
+
+def _room(checked: Checked, features: int, others: int, memory: int | None) -> Storage:
+    """Choose where arrays go, by the bytes that an account's features take, and what is beside."""
+    money = sum(map(checked.outcomes.has, ("mrr", "mrr_end", "ltv"))) * 8
+    kept = features + money + others + _OTHER_BYTES
+    needed = checked.rows * (features + kept + _READING_BYTES)
+    return Storage.fitting(needed=needed, kept=checked.rows * kept, budget=memory)
+
+
+def _blocks(
+    spec: ScoringSpec, outcomes: Iterable[str], flags: Iterable[str]
+) -> dict[str, list[str]]:
+    """Return columns by what they say together, as `find_copies` takes them."""
+    blocks: dict[str, list[str]] = {"": list(outcomes)}
+    for term in spec.terms:
+        blocks.setdefault(f"x.{term.columns[0]}", []).append(f"x.{term.name}")
+    for name in flags:
+        blocks.setdefault(f"x.{name.removeprefix('unknown.')}", []).append(f"f.{name}")
+    return blocks
 
 
 def own_value(column: str, dtype: pl.DataType) -> pl.Expr:
@@ -567,9 +648,24 @@ def _copies(
     return copies and replace(copies, rows=last.gather(copies.rows))
 
 
+def _key_order(keys: pl.Series, source: str, check: Callable[[], Checked] | None) -> KeyOrder:
+    """Sort keys. Where each is there once, `check` is asked what it says of one that isn't."""
+    order = KeyOrder.of(keys)
+    if check is not None and not order.tied.is_empty():
+        check()
+        twice = order.keys.gather(order.rows.gather(order.tied)).unique(maintain_order=True)
+        listed = culprits(twice.head(5).to_list())
+        raise AccountDataError(
+            f"{source}: {len(twice):,} accounts that were there once are there twice by now: "
+            f"{listed}",
+            hint="does somebody write to it? do it again, or name a version: --at-version",
+        )
+    return order
+
+
 def _fingerprints(
     columns: Columns,
-    keys: pl.Series,
+    order: KeyOrder,
     held_out: pl.Series,
     outcomes: list[str],
     names: Mapping[str, str],
@@ -583,7 +679,6 @@ def _fingerprints(
     def column(name: str) -> Callable[[], pl.Series]:
         return lambda: columns[name]
 
-    order = KeyOrder.of(keys)
     of_outcomes = {"split": lambda: held_out, **{n: column(n) for n in outcomes}}
     of_features = {name: column(own) for name, own in names.items()}
     with ThreadPoolExecutor(2) as pool:

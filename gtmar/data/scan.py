@@ -493,7 +493,8 @@ def _delta(source: Source, location: str, name: str) -> AccountTable:
     root, partitions = delta_root(location)
     try:
         table = deltalake.DeltaTable(root, version=source.at_version)
-        lazy = pl.scan_delta(table)
+        # Named once more, since a shard that is sent the plan opens the table anew.
+        lazy = pl.scan_delta(table, version=table.version())
         origin = {"source_kind": "delta", "source_version": str(table.version())}
         if partitions:
             lazy, made = _partition(table, lazy, named_partitions(partitions), name)

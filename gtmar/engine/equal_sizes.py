@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gtmar.data.matrix import AccountMatrix
+    from gtmar.engine.evaluator import Evaluator
     from gtmar.spec.model import ScoringSpec
 
     Int64s = NDArray[np.int64]
@@ -120,14 +121,18 @@ class SizedTiers:
 
 
 def edges_by_rule(
-    matrix: AccountMatrix, spec: ScoringSpec, weights: Sequence[int] | None = None
+    matrix: AccountMatrix,
+    spec: ScoringSpec,
+    weights: Sequence[int] | None = None,
+    evaluator: Evaluator | None = None,
 ) -> tuple[int, ...]:
     """Return the tiers' lowest bins by the spec's rule over a matrix, in hundredths of a point.
 
-    `weights` are F; None for the spec's own. Cost: a pass over the accounts.
+    `weights` are F; None for the spec's own. `evaluator` scores the accounts; None has it done
+    here. Cost: a pass over the accounts.
     """
     vector = [term.weight for term in spec.terms] if weights is None else list(weights)
-    evaluator = LocalEvaluator(matrix, spec, threads=1, by_rule=True)
+    evaluator = evaluator or LocalEvaluator(matrix, spec, threads=1, by_rule=True)
     scores, cohorts = evaluator.scores(vector), cohorts_of(matrix)
     edges = TierEdges.of(spec, by_rule=True)
     counts = np.zeros((1, 3, edges.bins), dtype=np.int64)
@@ -136,14 +141,24 @@ def edges_by_rule(
     return tuple(edges.lows_of(counts)[0].tolist())
 
 
-def with_edges(spec: ScoringSpec, matrix: AccountMatrix) -> ScoringSpec:
+def with_edges(
+    spec: ScoringSpec, matrix: AccountMatrix, evaluator: Evaluator | None = None
+) -> ScoringSpec:
     """Return a spec with the edges that its rule, if it has one, comes to over a matrix."""
-    return spec.with_edges(edges_by_rule(matrix, spec)) if spec.has_rule else spec
+    if not spec.has_rule:
+        return spec
+    return spec.with_edges(edges_by_rule(matrix, spec, evaluator=evaluator))
 
 
-def tier_sizes(matrix: AccountMatrix, spec: ScoringSpec, weights: Sequence[int]) -> tuple[int, ...]:
+def tier_sizes(
+    matrix: AccountMatrix,
+    spec: ScoringSpec,
+    weights: Sequence[int],
+    evaluator: Evaluator | None = None,
+) -> tuple[int, ...]:
     """Return how many accounts each tier has by the spec's edges, from the highest down."""
-    tiers = TierEdges.of(spec).tiers_of(LocalEvaluator(matrix, spec, threads=1).scores(weights))
+    evaluator = evaluator or LocalEvaluator(matrix, spec, threads=1)
+    tiers = TierEdges.of(spec).tiers_of(evaluator.scores(weights))
     return tuple(np.bincount(tiers, minlength=len(spec.tiers)).tolist())
 
 
@@ -153,6 +168,7 @@ def sums_at_sizes(
     weights: Sequence[int],
     sizes: Sequence[int],
     names: Sequence[str] | None = None,
+    evaluator: Evaluator | None = None,
 ) -> Mapping[str, Sequence[int | Fraction]]:
     """Return all sums of a score whose tiers have given sizes, one value each, exact.
 
@@ -168,6 +184,8 @@ def sums_at_sizes(
         Accounts of each tier from the highest scores down; N in all.
     names
         What the tiers are called; None for the spec's own names.
+    evaluator
+        Who scores the accounts; None has it done here.
 
     Returns
     -------
@@ -180,7 +198,7 @@ def sums_at_sizes(
     Cost: a sort and some twenty passes over the accounts.
     """
     spec = spec if spec.has_edges else spec.with_edges(range(len(spec.tiers) - 1, -1, -1))
-    evaluator = LocalEvaluator(matrix, spec, threads=1)
+    evaluator = evaluator or LocalEvaluator(matrix, spec, threads=1)
     whole = evaluator.known_of(evaluator.sums([weights]), (*SCALAR_SUMS, CEILING))
     names = spec.tier_names if names is None else names
     return scores_at_sizes(matrix, evaluator.scores(weights), whole, sizes, names)

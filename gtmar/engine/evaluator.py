@@ -81,3 +81,7 @@ class Evaluator(Protocol):
     def frame(self, candidates: Sequence[Sequence[int]]) -> pl.DataFrame:
         """Evaluate K candidates; return K rows of sums."""
         ...
+
+    def scores(self, weights: Sequence[int]) -> NDArray[np.int64]:
+        """Return score values in hundredths of a point, clipped, shape (N,), in matrix order."""
+        ...

@@ -2,19 +2,21 @@
 
 Candidates go out in batches, counts come back and are added; since they are exact integers, their
 sum is what one process counts, whether a shard takes them with machine code or with numpy. An actor
-that is lost is replaced: the driver, which keeps the table, sends its shard again.
+that is lost is replaced: the driver, which keeps the table, sends its shard again; one that reads
+its own rows reads them again.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from gtmar.engine.local import COMPILED_GROUP, LocalEvaluator, ceiling_fifths
 from gtmar.engine.numpy_kernel import Counts
-from gtmar.errors import ResourceError
+from gtmar.errors import GtmarError, ResourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -24,12 +26,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gtmar.data.matrix import AccountMatrix
+    from gtmar.data.own_rows import CodeOrder
     from gtmar.spec.model import ScoringSpec
 
     #: Asks an actor for something, and gives the answer to come.
     Ask = Callable[[Any], Any]
 
-__all__ = ["ClusterEvaluator"]
+__all__ = ["ClusterEvaluator", "Readers", "Shard", "cores_of", "failed", "own_error", "placed"]
 
 #: Accounts that a thread counts a candidate over while a batch goes out and its counts come back.
 _BATCH_COST = 2_000_000
@@ -37,26 +40,34 @@ _BATCH_COST = 2_000_000
 _MOST_LOSSES = 5
 
 
-class _Shard:
+class Shard:
     """What an actor does: hold some rows, and count candidates over them."""
 
     def __init__(self, part: AccountMatrix, spec: ScoringSpec, **options: Any) -> None:
         self._evaluator = LocalEvaluator(part, spec, **options, shard=True)
 
     def move(self, weights: Sequence[int]) -> None:
+        """Make a vector the incumbent."""
         self._evaluator.move(weights)
 
     def counts(self, candidates: Sequence[Sequence[int]], *, untiered: bool = False) -> Counts:
+        """Count candidates, all of them or but for their tiers."""
         return self._evaluator.counts(candidates, untiered=untiered).packed()
 
     def tiers(self, candidates: Sequence[Sequence[int]], lows: NDArray[np.int64]) -> Counts:
+        """Count candidates by tier."""
         return self._evaluator.tiers(candidates, lows).packed()
 
+    def scores(self, weights: Sequence[int]) -> NDArray[np.int32]:
+        """Return the accounts' scores, in the order of its rows."""
+        return self._evaluator.scores(weights).astype(np.int32)
+
     def process(self) -> int:
+        """Return its process's id."""
         return os.getpid()
 
 
-def _placed(machines: Sequence[int], shards: int | None, accounts: int) -> tuple[int, int, float]:
+def placed(machines: Sequence[int], shards: int | None, accounts: int) -> tuple[int, int, float]:
     """Return how many shards there are, the threads of each, and the cores that it claims.
 
     So that all have a place on machines of so many cores: an actor that waits for one would wait
@@ -64,7 +75,7 @@ def _placed(machines: Sequence[int], shards: int | None, accounts: int) -> tuple
 
     Examples
     --------
-    >>> _placed([16, 16], None, 10**6), _placed([16, 16], 3, 10**6), _placed([2], 3, 10**6)
+    >>> placed([16, 16], None, 10**6), placed([16, 16], 3, 10**6), placed([2], 3, 10**6)
     ((2, 16, 16), (3, 8, 8), (3, 1, 0.5))
     """
     cores = [number for number in machines if number] or [1]
@@ -73,6 +84,37 @@ def _placed(machines: Sequence[int], shards: int | None, accounts: int) -> tuple
     fitting = (each for each in range(max(cores), 0, -1) if sum(n // each for n in cores) >= count)
     threads = next(fitting, 0)
     return count, max(1, threads), threads or 1 / -(-count // sum(cores))
+
+
+def cores_of(ray: ModuleType) -> list[int]:
+    """Return the cores of each machine of a cluster."""
+    return [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+
+
+def own_error(err: Any) -> Exception:
+    """Return the error of ours that a worker's one was, or that itself: a fault."""
+    return err.cause if isinstance(err.cause, GtmarError) else err
+
+
+def failed(workers: int, reason: str) -> ResourceError:
+    """Word why so many workers can't go on."""
+    return ResourceError(
+        f"cluster of {workers} workers: {' '.join(reason.split())}",
+        hint="is there memory enough for a shard on each? gtmar resume goes on with the run",
+    )
+
+
+class Readers(Protocol):
+    """Shards that have read their own rows; see `ClusterRows`."""
+
+    count: int
+    threads: int
+    outline: AccountMatrix
+    order: CodeOrder
+
+    def begun(self, shard: int, spec: ScoringSpec, **options: Any) -> Any:
+        """Return an actor that counts a shard; once it is lost, another."""
+        ...
 
 
 class ClusterEvaluator:
@@ -89,6 +131,9 @@ class ClusterEvaluator:
     shards
         Into how many parts the accounts go, a process each, whose threads share a machine's cores;
         None for one a machine, more on machines that are larger. Changes no sum.
+    rows
+        The shards, where they have read their own rows: the matrix is what was gathered of them.
+        None where it has all, and each shard is sent its part.
     by_rule
         Whether the spec's rule, where it has one, sets each candidate's tiers by its own scores.
     compiled
@@ -103,22 +148,31 @@ class ClusterEvaluator:
         spec: ScoringSpec,
         *,
         shards: int | None,
+        rows: Readers | None = None,
         by_rule: bool = False,
         compiled: bool | None = None,
     ) -> None:
-        machines = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]
-        count, self._threads, claimed = _placed(machines, shards, matrix.accounts)
-        ends = [matrix.accounts * shard // count for shard in range(count + 1)]
         self._ray = ray
-        self._parts = [matrix.part(*ends[shard : shard + 2]) for shard in range(count)]
-        self._spec, self._by_rule = spec, by_rule and spec.has_rule
-        self._options = {"threads": self._threads, "compiled": compiled, "by_rule": by_rule}
-        self._actor = ray.remote(num_cpus=claimed)(_Shard)
+        self._by_rule = by_rule and spec.has_rule
+        options: dict[str, Any] = {"compiled": compiled, "by_rule": by_rule}
+        self._joined: Callable[[list[NDArray[Any]]], NDArray[Any]]
+        self._started_on: Callable[[int], Any]
+        if rows is not None:
+            count, self._threads, outline = rows.count, rows.threads, rows.outline
+            self._started_on = partial(rows.begun, spec=spec, **options)
+            self._joined = rows.order.joined
+        else:
+            count, self._threads, claimed = placed(cores_of(ray), shards, matrix.accounts)
+            ends = [matrix.accounts * shard // count for shard in range(count + 1)]
+            parts = [matrix.part(*ends[shard : shard + 2]) for shard in range(count)]
+            start = partial(ray.remote(num_cpus=claimed)(Shard).remote, spec=spec, **options)
+            self._started_on = lambda shard: start(parts[shard], threads=self._threads)
+            outline, self._joined = matrix.part(0, 0), np.concatenate
         self._incumbent: tuple[int, ...] | None = None
         self._actors = [self._started(shard) for shard in range(count)]
         # Over no account: it reduces what others count.
         ceiling = ceiling_fifths(matrix)
-        self._reducer = LocalEvaluator(matrix.part(0, 0), spec, ceiling=ceiling, by_rule=by_rule)
+        self._reducer = LocalEvaluator(outline, spec, ceiling=ceiling, by_rule=by_rule)
 
     def close(self) -> None:
         """End the actors, which gives the cluster its cores back."""
@@ -184,9 +238,14 @@ class ClusterEvaluator:
         """Evaluate K candidates; return K rows of sums."""
         return self.frame_of(self.sums(candidates))
 
+    def scores(self, weights: Sequence[int]) -> NDArray[np.int64]:
+        """Return score values as `Evaluator.scores` does."""
+        vector = tuple(weights)
+        return self._joined(self._everywhere(lambda a: a.scores.remote(vector))).astype(np.int64)
+
     def _started(self, shard: int) -> Any:
         """Start an actor for a shard, and bring it to where the others are."""
-        actor = self._actor.remote(self._parts[shard], self._spec, **self._options)
+        actor = self._started_on(shard)
         if self._incumbent is not None:
             actor.move.remote(self._incumbent)
         return actor
@@ -216,19 +275,14 @@ class ClusterEvaluator:
                     if actor is self._actors[shard]:
                         self._ray.kill(actor)
                         self._actors[shard] = self._started(shard)
-                except rays.RayTaskError:  # a fault of ours, with its traceback
-                    raise
+                except rays.RayTaskError as err:  # a fault of ours keeps its traceback
+                    raise own_error(err) from None
                 except rays.RayError as err:
-                    raise self._failed(str(err)) from err
+                    raise failed(len(self._actors), str(err)) from err
             missing = [shard for shard in pending if shard not in answers]
             if not missing:
                 return [answers[shard] for shard in sorted(answers)]
             pending = {shard: (self._actors[shard], ask(self._actors[shard])) for shard in missing}
         listed = ", ".join(map(str, missing))
-        raise self._failed(f"shard {listed} was lost {_MOST_LOSSES} times in a row: {reason}")
-
-    def _failed(self, reason: str) -> ResourceError:
-        return ResourceError(
-            f"cluster of {len(self._actors)} workers: {' '.join(reason.split())}",
-            hint="is there memory enough for a shard on each? gtmar resume goes on with the run",
-        )
+        lost_again = f"shard {listed} was lost {_MOST_LOSSES} times in a row: {reason}"
+        raise failed(len(self._actors), lost_again)

@@ -19,6 +19,7 @@ from gtmar.data.dates import ASOF, AskedDates, day_of
 from gtmar.data.locations import duckdb_place, local_path
 from gtmar.data.matrix import load_accounts
 from gtmar.data.outcomes import OutcomeColumns
+from gtmar.data.own_rows import refused
 from gtmar.data.scan import AccountTable, Source, collect, days_of, scan
 from gtmar.documents import is_spec_file
 from gtmar.errors import AccountDataError, culprits
@@ -31,7 +32,7 @@ from gtmar.spec.model import ScoringSpec, stated_date
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from gtmar.data.matrix import Accounts
+    from gtmar.data.matrix import Accounts, RowShards
     from gtmar.data.scan import Tabular
 
 __all__ = [
@@ -123,12 +124,13 @@ def load(
     memory: int | None = None,
     keep_ids: bool = False,
     coded: Sequence[str] = (),
+    shards: RowShards | None = None,
     **options: Unpack[HoldoutOptions],
 ) -> tuple[Accounts, list[str]]:
     """Load a table, and the later one that is its holdout, by a spec that reads dates as asked.
 
     Rows set aside are written where `options` say; the sentences about them come second. `memory`,
-    `keep_ids` and `coded` are as for `load_accounts`, `spec_file` and errors those of
+    `keep_ids`, `coded` and `shards` are as for `load_accounts`, `spec_file` and errors those of
     `load_with_holdout`.
     """
     refuse_unknown_options(options, HoldoutOptions)
@@ -142,7 +144,9 @@ def load(
     }
     holdout_file = options.get("holdout_file")
     if holdout_file is None:
-        accounts = load_accounts(table, spec, **shared)
+        accounts = load_accounts(table, spec, **shared, shards=shards)
+    elif shards is not None:
+        raise refused(table.source, "a later table is held beside it, row by row")
     else:
         later = scan(holdout_file)
         shared |= {"later_as_of": options.get("holdout_as_of"), "spec_file": spec_file}

@@ -129,7 +129,7 @@ class Search:
         announce: Callable[[str], None] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> None:
-        given, spec = spec, with_edges(spec, accounts.search)
+        given, spec = spec, with_edges(spec, accounts.search, evaluator)
         if announce is not None and given.has_edges and (moved := _moved_edges(given, spec)):
             announce(moved)
         self.accounts, self.spec, self.judge = accounts, spec, judge
@@ -432,7 +432,8 @@ class Search:
     ) -> tuple[Calibration | None, dict[str, Any] | None]:
         """Fit the best's probabilities on the accounts searched, and check them on the others."""
         accounts = self.accounts
-        fitted = calibrated(accounts.search, best, datetime.now(UTC).date())
+        scores = self.evaluator.scores([term.weight for term in best.terms])
+        fitted = calibrated(accounts.search, best, datetime.now(UTC).date(), scores)
         if fitted is None or accounts.holdout is None or not looks:
             return fitted, None
         known = best.model_copy(update={"calibration": fitted})
@@ -486,13 +487,11 @@ class Search:
 
     def _at_equal_sizes(self, best: tuple[int, ...], *, looks: bool) -> dict[str, Any]:
         """Measure start and best by tier at the start's sizes, as searched and as held out."""
-        accounts, parts = self.accounts, {"searched": self.accounts.search}
+        accounts, asked = self.accounts, (self.spec, best, self.accounts.checked.outcomes)
+        parts = {"searched": at_equal_sizes(accounts.search, *asked, self.evaluator)}
         if looks and accounts.holdout is not None:
-            parts["held_out"] = accounts.holdout
-        return {
-            part: at_equal_sizes(matrix, self.spec, best, accounts.checked.outcomes)
-            for part, matrix in parts.items()
-        }
+            parts["held_out"] = at_equal_sizes(accounts.holdout, *asked)
+        return parts
 
 
 def _json(value: object) -> str | None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gtmar.data.matrix import AccountMatrix
     from gtmar.engine.evaluator import Evaluator
     from gtmar.engine.processes import Processes
+    from gtmar.engine.ray_rows import ClusterRows
     from gtmar.optimize.proposers import Proposer
     from gtmar.runs.results import Finding
     from gtmar.spec.model import ScoringSpec
@@ -234,6 +235,8 @@ class Engine:
     address: str | None = None
     #: Parts of the table, a process each; None for one a machine of the cluster.
     shards: int | None = None
+    #: Whether each shard reads its own rows of the source, so that no process has all of them.
+    own_rows: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what can't hold, all in one message."""
@@ -244,6 +247,9 @@ class Engine:
         elif self.kind == "local" and (self.address is not None or self.shards is not None):
             wrong.append("an address and a number of shards are for the engine ray")
             hint = "--engine ray"
+        elif self.kind == "local" and self.own_rows:
+            wrong.append("rows are read by shards of the engine ray alone")
+            hint = "--engine ray"
         if self.shards is not None and self.shards < 1:
             wrong.append(f"shards must be 1 or more, got {self.shards}")
         if self.memory is not None and self.memory < 0:
@@ -252,10 +258,25 @@ class Engine:
             raise UsageError("; ".join(wrong), hint=hint)
 
     @contextmanager
-    def evaluator(self, matrix: AccountMatrix, spec: ScoringSpec) -> Iterator[Evaluator | None]:
+    def rows(self) -> Iterator[ClusterRows | None]:
+        """Give who reads the table's rows; None stands for this process. Errors as `evaluator`."""
+        if not self.own_rows:
+            yield None
+            return
+        from gtmar.engine.ray_cluster import connected
+        from gtmar.engine.ray_rows import ClusterRows
+
+        with connected(self.address) as ray, closing(ClusterRows(ray, self.shards)) as rows:
+            yield rows
+
+    @contextmanager
+    def evaluator(
+        self, matrix: AccountMatrix, spec: ScoringSpec, rows: ClusterRows | None = None
+    ) -> Iterator[Evaluator | None]:
         """Give who computes sums over a matrix; None stands for this process.
 
-        `UsageError` where Ray isn't installed, `ResourceError` where there is no cluster.
+        `rows` are the shards that the matrix was gathered of, where they read it. `UsageError`
+        where Ray isn't installed, `ResourceError` where there is no cluster.
         """
         if self.kind == "local":
             yield None
@@ -264,7 +285,8 @@ class Engine:
         from gtmar.engine.ray_shards import ClusterEvaluator
 
         with connected(self.address) as ray:
-            evaluator = ClusterEvaluator(ray, matrix, spec, shards=self.shards, by_rule=True)
+            how: dict[str, Any] = {"shards": self.shards, "rows": rows, "by_rule": True}
+            evaluator = ClusterEvaluator(ray, matrix, spec, **how)
             with closing(evaluator):
                 yield evaluator
 

@@ -6,6 +6,7 @@ Null search and stability write one event, and no run: what they find is about a
 from __future__ import annotations
 
 import tempfile
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -84,11 +85,12 @@ def resume(
     folder, engine = Path(journal), engine or Engine()
     files = RunFiles(folder, run_id)
     _refuse_imported(files.record("start"))
-    session = open_run(run_id, folder, data, holdout_file, memory=engine.memory)
-    with (
-        session.search(engine=engine, watch=watch) as search,
-        RunWriter(folder, run_id, resumed=True) as writer,
-    ):
+    with ExitStack() as stack:
+        rows = stack.enter_context(engine.rows())
+        how: dict[str, Any] = {"memory": engine.memory, "shards": rows}
+        session = open_run(run_id, folder, data, holdout_file, **how)
+        search = stack.enter_context(session.search(engine=engine, rows=rows, watch=watch))
+        writer = stack.enter_context(RunWriter(folder, run_id, resumed=True))
         number = len(list(files.records.glob("resume-*.parquet"))) + 1
         writer.record(f"resume-{number}", {"started_at": datetime.now(UTC)})
         done = files.judged() if files.whole_parts else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from gtmar import spec as specs
 from gtmar.autospec.first_spec import first_spec
+from gtmar.data.own_rows import refused
 from gtmar.data.scan import scan
 from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.errors import SpecError, UsageError
@@ -119,37 +120,42 @@ def run(
         held = dict.fromkeys((*spec.no_worse, *no_worse))
         spec = spec.model_copy(update={"no_worse": tuple(held)})
     judge = Judge.of(spec, metric)
-    accounts, aside = load(table, spec, spec_file=spec_file, memory=engine.memory, **table_options)
-    announce = announce or _keep_quiet
-    checked = accounts.checked
-    # Warnings are shown with the result.
-    reading = [each for each in checked.reading if each not in checked.warnings]
-    for sentence in (*aside, *reading, *shared_account_notes(accounts)):
-        announce(sentence)
-    memory = None if cold else recall_memory(Path(journal), accounts, spec, judge)
-    if memory is not None:
-        announce(memory_sentence(memory, judge.name))
-    plan = Plan(
-        seed=seed,
-        limits=limits,
-        proposer=proposer,
-        memory=memory,
-        start=start,
-        given=given_at_start(start, accounts.search, spec),
-        batch=batch,
-        author=author,
-        note=note,
-        as_of=table_options.get("as_of"),
-        holdout_as_of=table_options.get("holdout_as_of"),
-    )
-    with engine.evaluator(accounts.search, spec) as evaluator:
-        search = Search(
-            accounts, spec, judge, plan, watch=watch, evaluator=evaluator, announce=announce
+    if engine.own_rows and start != DEFAULT_START:
+        raise refused(table.source, f'start "{start}" is fitted to all features at once')
+    with engine.rows() as rows:
+        accounts, aside = load(
+            table, spec, spec_file=spec_file, memory=engine.memory, shards=rows, **table_options
         )
-        # Other findings are shown with the result.
-        for sentence in warnings_of(f for f in search.findings if f.kind == "limit"):
+        announce = announce or _keep_quiet
+        checked = accounts.checked
+        # Warnings are shown with the result.
+        reading = [each for each in checked.reading if each not in checked.warnings]
+        for sentence in (*aside, *reading, *shared_account_notes(accounts)):
             announce(sentence)
-        return run_and_journal(search, journal)
+        memory = None if cold else recall_memory(Path(journal), accounts, spec, judge)
+        if memory is not None:
+            announce(memory_sentence(memory, judge.name))
+        plan = Plan(
+            seed=seed,
+            limits=limits,
+            proposer=proposer,
+            memory=memory,
+            start=start,
+            given=given_at_start(start, accounts.search, spec),
+            batch=batch,
+            author=author,
+            note=note,
+            as_of=table_options.get("as_of"),
+            holdout_as_of=table_options.get("holdout_as_of"),
+        )
+        with engine.evaluator(accounts.search, spec, rows) as evaluator:
+            search = Search(
+                accounts, spec, judge, plan, watch=watch, evaluator=evaluator, announce=announce
+            )
+            # Other findings are shown with the result.
+            for sentence in warnings_of(f for f in search.findings if f.kind == "limit"):
+                announce(sentence)
+            return run_and_journal(search, journal)
 
 
 def spec_as_asked(

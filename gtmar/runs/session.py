@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gtmar import spec as specs
 from gtmar.data.matrix import load_accounts
+from gtmar.data.own_rows import refused
 from gtmar.data.scan import Source, scan
 from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.errors import AccountDataError, NotResumableError, UsageError
@@ -23,7 +24,8 @@ from gtmar.runs.plan import Engine, Plan
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from gtmar.data.matrix import Accounts
+    from gtmar.data.matrix import Accounts, RowShards
+    from gtmar.engine.ray_rows import ClusterRows
     from gtmar.runs.results import Progress
     from gtmar.spec.model import ScoringSpec
 
@@ -76,10 +78,14 @@ class Session:
         *,
         plan: Plan | None = None,
         engine: Engine | None = None,
+        rows: ClusterRows | None = None,
         watch: Callable[[Progress], None] | None = None,
     ) -> Iterator[Search]:
-        """Give its search, or that of another plan, computing where an engine says."""
-        with (engine or Engine()).evaluator(self.accounts.search, self.spec) as evaluator:
+        """Give its search, or that of another plan, computing where an engine says.
+
+        `rows` are the shards that read the table, where they did.
+        """
+        with (engine or Engine()).evaluator(self.accounts.search, self.spec, rows) as evaluator:
             plan = plan or self.plan
             yield Search(
                 self.accounts, self.spec, self.judge, plan, watch=watch, evaluator=evaluator
@@ -94,6 +100,7 @@ def open_run(
     *,
     memory: int | None = None,
     untouched: bool = True,
+    shards: RowShards | None = None,
 ) -> Session:
     """Open a run again, over the tables that it was made on.
 
@@ -103,7 +110,7 @@ def open_run(
         The run's full id, and the journal's folder.
     data, holdout_file
         The account table and the holdout's own, where they have moved since.
-    memory
+    memory, shards
         As for `load_accounts`.
     untouched
         Whether a holdout in a table of its own is opened, too.
@@ -115,7 +122,8 @@ def open_run(
     """
     files = RunFiles(Path(journal), run_id)
     start = files.record("start")
-    spec, accounts = load_tables(start, data, holdout_file, memory=memory, untouched=untouched)
+    how: dict[str, Any] = {"memory": memory, "untouched": untouched, "shards": shards}
+    spec, accounts = load_tables(start, data, holdout_file, **how)
     _refuse_another(start, accounts)
     judge = Judge.of(spec, start["objective"])
     return Session(files, start, spec, judge, Plan.of_record(start), accounts)
@@ -165,11 +173,12 @@ def load_tables(
     memory: int | None = None,
     untouched: bool = True,
     coded: Sequence[str] = (),
+    shards: RowShards | None = None,
 ) -> tuple[ScoringSpec, Accounts]:
     """Read a start record's spec, and load its tables as the run did, whatever they hold now.
 
-    `coded` is as for `load_accounts`. Raises `UsageError` for a `holdout_file` where the run had
-    none.
+    `coded` and `shards` are as for `load_accounts`. Raises `UsageError` for a `holdout_file` where
+    the run had none.
     """
     parameters = dict(start["parameters"])
     spec = specs.parse(start["spec"], source=f"spec of run {start['run_id']}")
@@ -193,7 +202,9 @@ def load_tables(
         "copies_together": "copies_together" in parameters,
     }
     if later is None or not untouched:
-        return spec, load_accounts(table, spec, **options, coded=coded)
+        return spec, load_accounts(table, spec, **options, coded=coded, shards=shards)
+    if shards is not None:
+        raise refused(table.source, "a later table is held beside it, row by row")
     holdout = scan(holdout_file if holdout_file is not None else later, at=later.at)
     options["later_as_of"] = own["holdout_as_of"]
     return spec, load_with_holdout(table, holdout, spec, **options)

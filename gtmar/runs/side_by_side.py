@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from gtmar.data.matrix import AccountMatrix, Accounts
     from gtmar.data.outcomes import OutcomeColumns
+    from gtmar.engine.evaluator import Evaluator
     from gtmar.objective.objective import Judge
     from gtmar.spec.model import ScoringSpec
     from gtmar.stats.interval import Interval
@@ -73,9 +74,15 @@ def measured_at_sizes(
 
 
 def at_equal_sizes(
-    matrix: AccountMatrix, spec: ScoringSpec, best: Sequence[int], outcomes: OutcomeColumns
+    matrix: AccountMatrix,
+    spec: ScoringSpec,
+    best: Sequence[int],
+    outcomes: OutcomeColumns,
+    evaluator: Evaluator | None = None,
 ) -> dict[str, Any]:
     """Measure a spec and other weights by tier, at the sizes that the spec's tiers have.
+
+    `evaluator` scores the accounts; None has it done here.
 
     Returns
     -------
@@ -86,21 +93,24 @@ def at_equal_sizes(
         `churned_mrr_start` and `churned_mrr_best`, null without MRR.
     """
     return side_by_side(
-        (matrix, spec, [t.weight for t in spec.terms]), (matrix, spec, best), outcomes
+        (matrix, spec, [t.weight for t in spec.terms]), (matrix, spec, best), outcomes, evaluator
     )
 
 
-def side_by_side(one: _Scored, two: _Scored, outcomes: OutcomeColumns) -> dict[str, Any]:
+def side_by_side(
+    one: _Scored, two: _Scored, outcomes: OutcomeColumns, evaluator: Evaluator | None = None
+) -> dict[str, Any]:
     """Measure two scores of the same accounts by tier, at the sizes that the first one's have.
 
     Each score is a matrix, a spec and weights; the tiers are called as the first one's. Returns
     what `at_equal_sizes` does.
     """
     spec = one[1]
-    sizes, tiers = tier_sizes(*one), spec.tier_names
+    sizes, tiers = tier_sizes(*one, evaluator), spec.tier_names
     sides: dict[str, Any] = {}
     for name, (matrix, own, weights) in (("start", one), ("best", two)):
-        sides |= one_side(name, sums_at_sizes(matrix, own, weights, sizes, tiers), tiers, outcomes)
+        known = sums_at_sizes(matrix, own, weights, sizes, tiers, evaluator)
+        sides |= one_side(name, known, tiers, outcomes)
     return {"tiers": list(tiers), "sizes": list(sizes), **sides}
 
 

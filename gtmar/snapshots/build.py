@@ -97,7 +97,8 @@ def _checked(opened: RawHistory) -> list[Conflict]:
 def snapshot_sql(recipe: SnapshotRecipe, day: date, **options: Any) -> str:
     """Return the DuckDB SELECT of one date, over raw tables named ``raw:SOURCE``.
 
-    `options` and errors are those of `snapshot_table`.
+    `options` are those of `history`, and so are errors; `AccountDataError` where the history has
+    contradictions without a rule.
     """
     with history(recipe, **options) as opened:
         _checked(opened)
