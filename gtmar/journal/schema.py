@@ -7,7 +7,7 @@ are compressed small. `docs/journal-format.md` describes the format; any change 
 
 from __future__ import annotations
 
-from itertools import groupby, pairwise
+from itertools import chain, groupby, pairwise
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,22 +163,23 @@ def step_fields(steps: Sequence[Step], names: Sequence[str]) -> Fields:
 
     `names` are those of the F weights.
     """
-    candidates = [step.candidate for step in steps]
-    weights = np.array([candidate.weights for candidate in candidates], dtype=np.int64)
-    parents = [step.parent for step in steps]
+    numbers, candidates, parents, _, before, after, outcomes, breaches = zip(*steps, strict=True)
+    proposals, _, vectors, proposers, known, _ = zip(*candidates, strict=True)
+    flat = np.fromiter(chain.from_iterable(vectors), np.int64, len(steps) * len(names))
+    weights = flat.reshape(len(steps), len(names))
     ids = {parent: experiment_id(parent) for parent in set(parents)}
     return {
-        "number": [step.number for step in steps],
-        "proposal": [candidate.proposal for candidate in candidates],
+        "number": numbers,
+        "proposal": proposals,
         "parent": [ids[parent] for parent in parents],
-        "value_before": [step.before for step in steps],
-        "value_after": [step.value for step in steps],
-        "outcome": [step.outcome for step in steps],
+        "value_before": before,
+        "value_after": after,
+        "outcome": outcomes,
         "changes": _changes(names, _incumbents(steps, parents), weights),
         "weights": weights,
-        "breaches": [step.breaches for step in steps],
-        "repeats": [candidate.known and candidate.known.source for candidate in candidates],
-        "proposer": [candidate.by for candidate in candidates],
+        "breaches": breaches,
+        "repeats": [each and each.source for each in known],
+        "proposer": proposers,
     }
 
 

@@ -47,6 +47,8 @@ class Outcome(StrEnum):
     KNOWN = "known"
 
 
+#: Makes a named tuple in half of the time that its own class takes.
+_made = tuple.__new__
 # Local names, since access to a member of the enum costs 0.25 microseconds, four times a step.
 _WIN, _LOSE, _BLOCKED, _KNOWN = Outcome.WIN, Outcome.LOSE, Outcome.BLOCKED, Outcome.KNOWN
 
@@ -253,8 +255,9 @@ class Climb:
         self.proposals = proposal
         self._seen.add(weights)
         won = outcome is _WIN
-        result = Result(proposal, self.weights, weights, self.value, value, won=won)
-        self._proposer.learn(result)
+        self._proposer.learn(
+            _made(Result, (proposal, self.weights, weights, self.value, value, won))
+        )
         if not known:
             self.experiments += 1
             self.since_win += 1
@@ -271,19 +274,21 @@ class Climb:
         """
         candidates: list[Candidate] = []
         fresh: set[tuple[int, ...]] = set()
-        number, known_in_row, left = self.proposals, self._known_in_row, limit
+        seen, number = self._seen, self.proposals
+        known_in_row, left = self._known_in_row, limit
         block = self._proposer.block
         ends = [] if block is None else [(self.proposals // block + 1) * block]
         last = min([*ends, *([] if until is None else [until])], default=None)
         while left and known_in_row < EXHAUSTED_AFTER and number != last:
             number += 1
             candidate = self._candidate(number)
-            if candidate.weights in self._seen or candidate.weights in fresh:
+            _, _, vector, _, _, taken_over = candidate
+            if vector in seen or vector in fresh:
                 known_in_row += 1
                 continue
-            known_in_row = known_in_row + 1 if candidate.taken_over else 0
-            left -= not candidate.taken_over
-            fresh.add(candidate.weights)
+            known_in_row = known_in_row + 1 if taken_over else 0
+            left -= not taken_over
+            fresh.add(vector)
             candidates.append(candidate)
         return Batch(self.weights, tuple(candidates), number, known_in_row)
 
@@ -299,9 +304,11 @@ class Climb:
             for index, weight in changes.items():
                 weights[index] = weight
             vector = tuple(weights)
-        known = self._known.get(vector)
-        taken_over = known is not None and not self._better(known.value, self.value)
-        return Candidate(number, changes, vector, by, known, taken_over)
+        known, taken_over = None, False
+        if self._known:
+            known = self._known.get(vector)
+            taken_over = known is not None and not self._better(known.value, self.value)
+        return _made(Candidate, (number, changes, vector, by, known, taken_over))
 
     def tell(
         self,
@@ -329,29 +336,22 @@ class Climb:
         """
         evaluated = enumerate(list(zip(batch.fresh, values, strict=True)))
         steps: list[Step] = []
+        # The same for all: the first that is kept is the last that is judged.
+        parent, before, beats = self.incumbent, self.value, self._better
         for candidate in batch.candidates:
+            proposal, _, weights, _, known, taken_over = candidate
             broken: tuple[str, ...] = ()
-            if candidate.taken_over and candidate.known is not None:
-                outcome, value = _KNOWN, candidate.known.value
+            if taken_over and known is not None:
+                outcome, value = _KNOWN, known.value
             else:
                 number, (_, value) = next(evaluated)
                 outcome = _LOSE
-                if self._better(value, self.value):
+                if beats(value, before):
                     broken = breaches(number)
                     outcome = _BLOCKED if broken else _WIN
-            steps.append(
-                Step(
-                    number=self.number + 1,
-                    candidate=candidate,
-                    parent=self.incumbent,
-                    before_weights=batch.parent,
-                    before=self.value,
-                    value=value,
-                    outcome=outcome,
-                    breaches=broken,
-                )
-            )
-            self._take_in(candidate.proposal, candidate.weights, value, outcome)
+            row = (self.number + 1, candidate, parent, batch.parent, before, value, outcome, broken)
+            steps.append(_made(Step, row))
+            self._take_in(proposal, weights, value, outcome)
             if outcome is _WIN:
                 return steps
         self.proposals = batch.last_proposal

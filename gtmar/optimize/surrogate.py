@@ -416,8 +416,13 @@ def frame_at(here: Integers) -> Frame:
 
 def coordinates(frame: Frame, vectors: Doubles) -> Doubles:
     """Return the coordinates of vectors, both of shape (F, K)."""
-    center, size, unit = frame
     sizes = np.maximum(_length(vectors), 1e-9)
+    return framed(frame, vectors, sizes)
+
+
+def framed(frame: Frame, vectors: Doubles, sizes: Doubles) -> Doubles:
+    """Return the same from vectors and their lengths, shapes (F, K) and (K,)."""
+    center, size, unit = frame
     moved = raised(by_columns(vectors, size / sizes), -center) / size
     return moved + outer(unit, TUNING.scale_share * (sizes - size) / size)
 
@@ -697,7 +702,7 @@ def machine_names() -> dict[str, Any]:
     # Numba's own versions of these numpy operations take long to compile.
     for name in ("total", "product", "solved", "by_rows", "by_columns", "raised"):
         add(name, names[f"_{name}_loops"], **_INNER)
-    for name in ("put", "add_at", "nearest", "middle", "lowered"):
+    for name in ("put", "add_at", "nearest", "middle", "lowered", "framed"):
         add(name, names[f"_{name}_loops"], **_INNER)
     for name in ("_halve", "_below", "outer", "_length", "_softened", "_amplitude", "_damped"):
         add(name, names[name], **_INNER)
@@ -752,6 +757,18 @@ def _raised_loops(matrix: Doubles, more: Doubles) -> Doubles:
     for row in range(len(matrix)):
         for column in range(matrix.shape[1]):
             result[row, column] += more[row]
+    return result
+
+
+def _framed_loops(frame: Frame, vectors: Doubles, sizes: Doubles) -> Doubles:
+    center, size, unit = frame
+    factors, shifts = size / sizes, TUNING.scale_share * (sizes - size) / size
+    result = np.empty(vectors.shape)
+    for row in range(len(vectors)):
+        down, along = -center[row], unit[row]
+        for column in range(vectors.shape[1]):
+            moved = (vectors[row, column] * factors[column] + down) / size
+            result[row, column] = moved + along * shifts[column]
     return result
 
 

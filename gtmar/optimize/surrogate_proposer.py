@@ -12,7 +12,7 @@ import math
 from collections import deque
 from itertools import chain, compress
 from operator import ne
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -107,7 +107,9 @@ class LearnedProposer:
         self._radius = _FIRST_RADIUS
         #: The incumbent's objective times `sign`; None before the first result.
         self._level: float | None = None
-        self._planned: tuple[int, Vector] | None = None
+        #: What the plan follows: the number of a proposal, and the incumbent.
+        self._since = -1
+        self._center: Sequence[int] = ()
         self._plan: list[Vector] = []
 
     def _freed(self, weights: Sequence[int]) -> Vector:
@@ -124,11 +126,11 @@ class LearnedProposer:
         """Suggest changes; see `Proposer`."""
         since = max((number - 1) // _BLOCK * _BLOCK, self._last_win)
         center = self._freed(weights)
-        if self._planned != (since, center):
+        if since != self._since or center != self._center:
             while self._waiting and self._waiting[0].proposal <= since:
                 self._absorb(self._waiting.popleft())
             self._plan = self._block_from(since, center)
-            self._planned = since, center
+            self._since, self._center = since, center
         vector = self._plan[number - since - 1]
         changed = compress(self._indices, map(ne, center, vector))
         return {self._free[index]: vector[index] for index in changed}
@@ -138,8 +140,9 @@ class LearnedProposer:
         _, before, after, old, new, won = result
         if not self._whole:
             before, after = self._freed(before), self._freed(after)
-        old = None if old is None else self._sign * old
-        new = None if new is None else self._sign * new
+        sign = self._sign
+        old = None if old is None else sign * old
+        new = None if new is None else sign * new
         if self._level is None and old is not None:
             self._results.add(before, old)
             self._level = old
@@ -147,7 +150,7 @@ class LearnedProposer:
         if won:
             self._radius = min(max(self._radius, _GROWTH * _turned(before, after)), _MOST_RADIUS)
             self._level = new
-        elif not better:
+        elif not better and self._radius > _LEAST_RADIUS:
             self._radius = max(self._radius * _DECAY, _LEAST_RADIUS)
         self._seen.add(after)
         if new is not None:
@@ -168,12 +171,12 @@ class LearnedProposer:
             moves, steps, heights = options(known, raw, here, self._bounds, _RANKED[roles])
         taken = {center}
         spare = chain(_rows(moves[TUNING.ranked :]), _rows(moves[: TUNING.ranked]))
-        ranked = iter(heights)
+        ranked, tops = iter(heights), steps.tolist()
         plan = []
         for index, role in enumerate(roles):
             vectors: Iterable[Vector] = spare
             if role == "step":
-                vectors = chain((tuple(steps[index].tolist()),), spare)
+                vectors = chain((tuple(tops[index]),), spare)
             elif role == "ranked":
                 vectors = chain(_falling(moves, next(ranked)), spare)
             vector = self._first_new(vectors, taken) or tuple(moves[index].tolist())
@@ -250,9 +253,14 @@ class _Latest:
         added, self._new = self._new, []
         for start in range(0, len(added), most):
             vectors, values = zip(*added[start : start + most], strict=True)
-            places = np.arange(self._next, self._next + len(values)) % most
-            self._vectors[:, places] = np.array(vectors, dtype=np.float64).T
+            count, width = len(values), len(self._vectors)
+            places: Any = slice(self._next, self._next + count)
+            if self._next + count > most:
+                places = np.arange(self._next, self._next + count) % most
+            # Some thousand numbers of Python: read one by one, not looked through for their shape.
+            flat = np.fromiter(chain.from_iterable(vectors), np.float64, count * width)
+            self._vectors[:, places] = flat.reshape(count, width).T
             self._values[places] = values
-            self._filled = min(self._filled + len(values), most)
-            self._next = (self._next + len(values)) % most
+            self._filled = min(self._filled + count, most)
+            self._next = (self._next + count) % most
         return self._vectors, self._values, self._filled
