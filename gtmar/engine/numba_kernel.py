@@ -489,13 +489,15 @@ def _edges_by_lift(
         all_labelled += labelled
         all_left += labelled - positives[index]
     stop = size
+    most = all_labelled * _HUNDRED // max(all_left, np.int64(1)) + 1
     for tier in range(len(lows) - 1):
+        lift = min(order.lifts[tier], most)
         left, among, edge = np.int64(0), np.int64(0), stop
         for index in range(stop - 1, -1, -1):
             labelled = np.int64(everyone[index]) - rest[index]
             among += labelled
             left += labelled - positives[index]
-            often = left * all_labelled * _HUNDRED >= order.lifts[tier] * among * all_left
+            often = left * all_labelled * _HUNDRED >= lift * among * all_left
             if labelled > 0 and often and all_left > 0:
                 edge = index
         stop = edge

@@ -24,6 +24,8 @@ __all__ = ["MILLION", "TierRule"]
 MILLION = 1_000_000
 #: Lifts are counted in hundredths.
 _HUNDRED = 100
+#: In hundredths; more than any accounts that fit in memory could reach.
+_MOST_LIFT = 10**12
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ class TierRule:
             return None
         values = [None if rule is None else rule[1] for rule in rules]
         if kinds == {"lift"}:
-            return cls(lifts=tuple(round((v or 0) * _HUNDRED) for v in values[:-1]))
+            return cls(
+                lifts=tuple(min(round((v or 0) * _HUNDRED), _MOST_LIFT) for v in values[:-1])
+            )
         if kinds == {"share"}:
             reached = np.cumsum([value or 0.0 for value in values[:-1]])
             return cls(goals=tuple((round(share * MILLION), 0) for share in reached.tolist()))
@@ -130,7 +134,10 @@ class TierRule:
         """
         all_left, all_labelled = int(left.sum()), int(labelled.sum())
         edges, stop = [], top + 1
-        for lift in self.lifts:
+        # No tier can leave more often than all its accounts; a larger lift would leave int64.
+        most = all_labelled * _HUNDRED // max(all_left, 1) + 1
+        for asked in self.lifts:
+            lift = min(asked, most)
             own = np.cumsum(left[:stop][::-1])
             among = np.cumsum(labelled[:stop][::-1])
             enough = own * all_labelled * _HUNDRED >= lift * among * all_left

@@ -78,6 +78,17 @@ def test_a_lift_takes_the_largest_group_that_leaves_so_often() -> None:
     assert rule.lows(labelled, left, labelled, first=0) == [6, 5, 0]
 
 
+@pytest.mark.parametrize("lift", [1e4, 1e15, 1e300])
+def test_no_tier_reaches_a_lift_beyond_what_all_leaving_would_be(lift: float) -> None:
+    tiers: dict[str, dict[str, float]] = {"hot": {"lift": lift}, "warm": {"lift": 1}, "cold": {}}
+    rule = rule_of(tiers, orientation="risk")
+    assert rule is not None
+    # The products of such counts and such lifts are beyond 64 bits.
+    labelled = np.full(10, 10**7)
+    left = np.array([0, 0, 0, 1, 1, 2, 3, 5, 6, 7]) * 10**6
+    assert rule.lows(labelled, left, labelled, first=0) == [10, 1, 0]
+
+
 def test_specs_with_edges_alone_have_no_rule_and_keep_their_ids() -> None:
     spec = make_spec()
     assert TierRule.of(spec) is None
