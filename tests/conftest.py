@@ -31,10 +31,20 @@ def pytest_configure() -> None:
 
 
 @cache
-def _validator(command: str) -> Any:
+def _schemas() -> dict[str, Any]:
     from gtmar.cli.json_schemas import json_schemas
 
-    return Draft202012Validator(json_schemas()[command])
+    return json_schemas()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the longest tests first, whole pages of commands: begun last they'd be waited for."""
+    items.sort(key=lambda item: "docs" not in item.path.parts[-2:])
+
+
+@cache
+def _validator(command: str) -> Any:
+    return Draft202012Validator(_schemas()[command])
 
 
 def _command() -> str:

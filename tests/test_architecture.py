@@ -8,6 +8,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib.util import find_spec
 from pathlib import Path
@@ -117,8 +118,13 @@ class Import:
     line: int
 
 
-def imports_of(path: Path) -> Iterator[Import]:
+@cache
+def imports_of(path: Path) -> tuple[Import, ...]:
     """Find all imports, those within functions and under TYPE_CHECKING included."""
+    return tuple(_imports_of(path))
+
+
+def _imports_of(path: Path) -> Iterator[Import]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -374,6 +380,7 @@ def test_all_is_there_sorted_and_true() -> None:
     assert faults == []
 
 
+@cache
 def asked_for() -> dict[str, set[str]]:
     """Return by module the names that other modules of gtmar import from it."""
     asked: dict[str, set[str]] = {}
@@ -382,9 +389,6 @@ def asked_for() -> dict[str, set[str]]:
             if found.target.startswith("gtmar."):
                 asked.setdefault(found.target, set()).update(found.names)
     return asked
-
-
-ASKED = asked_for()
 
 
 def test_import_gtmar_brings_nothing_heavy_with_it() -> None:
@@ -398,7 +402,7 @@ def test_all_has_whatever_another_module_imports() -> None:
     for path in PUBLIC:
         wanted = {
             name
-            for name in ASKED.get(dotted(path), set())
+            for name in asked_for().get(dotted(path), set())
             if not (path.parent / f"{name}.py").is_file()
         }
         if missing := wanted - {"*", *(declared(path) or ())}:

@@ -92,7 +92,11 @@ def _comments(of: type) -> dict[str, str]:
     """Return the comments above the fields of a class, by field."""
     found: dict[str, str] = {}
     for each in filter(dataclasses.is_dataclass, of.__mro__):
-        for comment, name in re.findall(r"((?:^    #: .*\n)+)    (\w+):", getsource(each), re.M):
+        # `getsource` of a class would parse its whole module.
+        module = getsource(sys.modules[each.__module__])
+        body = re.search(rf"^class {each.__name__}\b.*\n(?:(?:[ )].*)?\n)*", module, re.M)
+        text = body[0] if body else ""
+        for comment, name in re.findall(r"((?:^    #: .*\n)+)    (\w+):", text, re.M):
             found.setdefault(name, " ".join(re.findall(r"#: (.*)", comment)))
     return found
 

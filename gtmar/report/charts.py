@@ -140,14 +140,16 @@ def objective_chart(evidence: Evidence) -> Markup:
         layers = [
             over(bands)
             .mark_area(color=INK["band"], opacity=1, aria=False)
-            .encode(x=x, y=alt.Y("low:Q", scale=scale, title=None), y2="high:Q"),
+            .encode(x=x, y=alt.Y("low:Q", scale=scale, title=None), y2=alt.Y2("high:Q")),
             rule([{"y": s["baseline_value"]}], "start", strokeDash=[4, 4]).encode(y=y),
             line(steps, "best", interpolate="step-after").encode(x=x, y=y),
-            dots(marks, "best", "paper", 36, aria=True).encode(x=x, y=y, description="what:N"),
+            dots(marks, "best", "paper", 36, aria=True).encode(
+                x=x, y=y, description=alt.Description("what:N")
+            ),
         ]
         if named:
             text = over(named).mark_text(align="left", baseline="middle", dx=9, aria=False)
-            layers.append(text.encode(x=x, y=y, text="text:N"))
+            layers.append(text.encode(x=x, y=y, text=alt.Text("text:N")))
         return layered(layers, width, 60, (300, 240))
 
     text = (
@@ -242,9 +244,9 @@ def _weights(
         axis = alt.Axis(tickCount=6, format="d")
         x = alt.X(f"{ends[0]}:Q", title="points", scale=alt.Scale(padding=12), axis=axis)
         ink, thick = look
-        layers = [rule(rows, ink, strokeWidth=thick).encode(x=x, x2=f"{ends[1]}:Q", y=y)]
+        layers = [rule(rows, ink, strokeWidth=thick).encode(x=x, x2=alt.X2(f"{ends[1]}:Q"), y=y)]
         if zero:
-            layers.insert(0, rule([{"x": 0}], "quiet").encode(x="x:Q"))
+            layers.insert(0, rule([{"x": 0}], "quiet").encode(x=alt.X("x:Q")))
         for field, inks in points.items():
             at = x if field == ends[0] else alt.X(f"{field}:Q")
             layers.append(dots(rows, *inks, size=60).encode(x=at, y=y))
@@ -332,8 +334,8 @@ def _spans(
         axis = alt.Axis(format=".0%", values=quarters) if share else alt.Axis(tickCount=5)
         x = alt.X("low:Q", title=title, scale=scale, axis=axis)
         layers = [
-            base.mark_rule(strokeWidth=2, aria=False).encode(x=x, x2="high:Q"),
-            base.mark_point(filled=True, size=60, opacity=1, aria=False).encode(x="value:Q"),
+            base.mark_rule(strokeWidth=2, aria=False).encode(x=x, x2=alt.X2("high:Q")),
+            base.mark_point(filled=True, size=60, opacity=1, aria=False).encode(x=alt.X("value:Q")),
         ]
         step = alt.Step(20, **{"for": "offset"})
         return alt.layer(*layers).properties(width=width - side - 40, height=step)
@@ -424,7 +426,7 @@ def front_chart(front: Front) -> Markup | None:
     for mark, ink, fill, size, shape in looks:
         own = [row for row in rows if row["mark"] == mark]
         point = dots(own, ink, fill, size, shape=shape, aria=True)
-        layers.append(point.encode(x=x, y=y, description="what:N"))
+        layers.append(point.encode(x=x, y=y, description=alt.Description("what:N")))
     text = (
         f"Chart of {len(front.points):,} best compromises: {front.metric} upwards against "
         f"{front.objective} to the right, with the start and the best. The table below lists them."
@@ -480,13 +482,15 @@ def _number_chart(picture: EncoderPicture, width: int) -> alt.VConcatChart:
         drawn.encode(x=x("x"), y=alt.Y("y:Q", title="points", axis=alt.Axis(tickCount=4))),
         _bars(rows, "band").encode(
             x=x("low"),
-            x2="high:Q",
+            x2=alt.X2("high:Q"),
             y=alt.Y("share:Q", title="share", axis=share),
-            y2=alt.datum(0),
+            y2=alt.Y2Datum(0),
         ),
         alt.layer(
-            rule(rows, "quiet").encode(x=x("middle", named=True), y=middle, y2="retention_high:Q"),
-            dots(rows, "ink", size=30).encode(x=x("middle", named=True), y="retention:Q"),
+            rule(rows, "quiet").encode(
+                x=x("middle", named=True), y=middle, y2=alt.Y2("retention_high:Q")
+            ),
+            dots(rows, "ink", size=30).encode(x=x("middle", named=True), y=alt.Y("retention:Q")),
         ),
     )
     room = min(width, 640) - 80
@@ -513,8 +517,8 @@ def _category_chart(picture: EncoderPicture, width: int) -> alt.HConcatChart:
         _bars(rows, "best").encode(y=y(named=True), x=points),
         _bars(rows, "band").encode(y=y(named=False), x=alt.X("share:Q", title="share", axis=share)),
         alt.layer(
-            rule(rows, "quiet").encode(y=y(named=False), x=stay, x2="retention_high:Q"),
-            dots(rows, "ink", size=30).encode(y=y(named=False), x="retention:Q"),
+            rule(rows, "quiet").encode(y=y(named=False), x=stay, x2=alt.X2("retention_high:Q")),
+            dots(rows, "ink", size=30).encode(y=y(named=False), x=alt.X("retention:Q")),
         ),
     )
     sized = [c.properties(width=room, height=alt.Step(20)) for c in charts]
@@ -525,10 +529,14 @@ def _category_chart(picture: EncoderPicture, width: int) -> alt.HConcatChart:
 
 
 def over(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
-    """Begin a chart over rows of data."""
+    """Begin a chart over rows of data.
+
+    Rows are tuples, since Altair copies lists at each step of a chart; channels are classes, since
+    it searches all its classes for the one of a channel that is given as text.
+    """
     # Altair's `Data` has no usable type annotations.
     make: Any = alt.Data
-    return alt.Chart(make(values=list(rows)))
+    return alt.Chart(make(values=tuple(rows)))
 
 
 def line(rows: Sequence[Mapping[str, Any]], ink: str, **look: Any) -> alt.Chart:

@@ -11,7 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -253,6 +253,7 @@ def require_extra() -> None:
         )
 
 
+@cache
 def environment(*folders: Path) -> Environment:
     """Return a Jinja2 environment that escapes text and has the filters of pages.
 

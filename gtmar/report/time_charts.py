@@ -193,7 +193,7 @@ def _by_tier(rows: Sequence[Mapping[str, Any]], text: str) -> Markup | None:
             label = over(named[-1:]).mark_text(
                 align="left", baseline="middle", dx=8, limit=60, aria=False
             )
-            layers.append(label.encode(x=x, y=y, text="name:N"))
+            layers.append(label.encode(x=x, y=y, text=alt.Text("name:N")))
         return layered(layers, width, 110, _HEIGHTS)
 
     return both(draw, f"{text} The table below has the numbers.")
@@ -295,9 +295,9 @@ def gains_chart(found: Walked) -> Markup | None:
         x = alt.X("low:Q", title=None, scale=alt.Scale(padding=12), axis=alt.Axis(tickCount=5))
         ends = rule(rows, "best", strokeWidth=2).transform_filter(_KNOWN)
         layers = [
-            rule([{"x": 0}], "quiet").encode(x="x:Q"),
-            ends.encode(x=x, x2="high:Q", y=y),
-            dots(rows, "best", size=60).encode(x="value:Q", y=y),
+            rule([{"x": 0}], "quiet").encode(x=alt.X("x:Q")),
+            ends.encode(x=x, x2=alt.X2("high:Q"), y=y),
+            dots(rows, "best", size=60).encode(x=alt.X("value:Q"), y=y),
         ]
         return alt.layer(*layers).properties(width=width - side - 40, height=alt.Step(28))
 
@@ -315,7 +315,7 @@ def _ends(interval: Any) -> dict[str, float | None]:
 def _intervals(rows: Sequence[Mapping[str, Any]], ink: str, x: alt.X) -> alt.Chart:
     """Draw the intervals of the values that have one."""
     ends = rule(rows, ink, strokeWidth=2).transform_filter(_KNOWN)
-    return ends.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q")
+    return ends.encode(x=x, y=alt.Y("low:Q", title=None), y2=alt.Y2("high:Q"))
 
 
 def _dates(days: Iterable[Any]) -> alt.X:
@@ -408,8 +408,8 @@ def moves_chart(months: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> Ma
                 aria=False,
             )
             y = alt.Y("low:Q", title=None, axis=axis)
-            layers.append(bar.encode(x=x, y=y, y2="high:Q"))
-        layers.append(rule([{"y": 0}], "quiet").encode(y="y:Q"))
+            layers.append(bar.encode(x=x, y=y, y2=alt.Y2("high:Q")))
+        layers.append(rule([{"y": 0}], "quiet").encode(y=alt.Y("y:Q")))
         return layered(layers, width, 70, (260, 220))
 
     text = (

@@ -1,5 +1,6 @@
 """A run in MLflow's own store: every number is the journal's, and a run is there once."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from gtmar.integrations.mlflow_tracking import log_run
 from gtmar.journal.catalog import Journal
 from gtmar.metrics import all_metrics
 
-mlflow = pytest.importorskip("mlflow", reason="MLflow isn't installed")
-
 #: MLflow's own use of SQLAlchemy and of pydantic, of newer versions than it was written with.
 pytestmark = [
+    # Looked for and not imported: that takes seconds, of each worker.
+    pytest.mark.skipif(find_spec("mlflow") is None, reason="MLflow isn't installed"),
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow"),
 ]
@@ -35,6 +36,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def client_of(store: str) -> Any:
+    import mlflow
+
     return mlflow.MlflowClient(tracking_uri=store)
 
 
@@ -92,6 +95,8 @@ def experiments(store: str) -> list[Any]:
 def test_one_that_was_cut_off_is_no_run_and_is_logged_again(
     journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import mlflow
+
     store = f"sqlite:///{tmp_path}/cut.db"
     with Journal(journal) as opened, monkeypatch.context() as broken:
         broken.setattr(mlflow.MlflowClient, "log_text", lambda *_: 1 / 0)

@@ -18,11 +18,14 @@ from gtmar.optimize.proposers import SearchSpace, Stream
 from gtmar.optimize.surrogate import TUNING, Bounds, Fence, Knowledge, Options, Surface
 from gtmar.optimize.surrogate_proposer import LearnedProposer
 
-# Waited for here; a search goes on with numpy instead.
-surrogate.MACHINE_CODE.compile()
-
 SIZES = [1, 2, 3, 14, 60]
 RANKED = np.array([2, 4, 6])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _machine_code() -> None:
+    """Wait for the compiler, as no search does; of several workers one has these tests."""
+    surrogate.MACHINE_CODE.compile()
 
 
 @contextmanager
