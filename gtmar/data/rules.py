@@ -264,11 +264,11 @@ def _endless_rule(column: str, of: str) -> RowRule:
 def _feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[RowRule]:
     """A feature's values are known, finite, and what its encoder reads."""
     values = f'values of feature "{name}"'
-    if (rule := feature.parsed_rule) is not None:
-        # It takes any number, and is 0 or 1 where one is unknown.
+    if feature.conditions:
+        # They take any number, and say what an unknown one counts.
         return [
             each
-            for condition in rule.conditions
+            for condition in feature.conditions
             for each in _category_rules(condition.column, schema, condition.categories, values)
         ]
     [column] = feature.reads(name)
