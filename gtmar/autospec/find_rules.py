@@ -394,6 +394,7 @@ class _Search:
             return None
         apart = list(dict.fromkeys(each.columns for each in proven))[:_MOST_TABLES]
         from_these = [own for _, own in pairs], apart if self.tables else []
+        best: _Sides | _Table
         kind, (worth, best) = _PAIR, pairs[0]
         for other in (_THIRD, _TABLE):
             ranked = self._kinds(*from_these, model)[other]()
@@ -426,12 +427,14 @@ class _Search:
             place = one.codes * shape[1] + two.codes
             rows = self.outcome - model.chance, model.information
             off, known = (
-                np.bincount(place, row, shape[0] * shape[1]).reshape(shape) for row in rows
+                np.asarray(np.bincount(place, row, shape[0] * shape[1]), dtype=np.float64)
+                for row in rows
             )
+            off, known = off.reshape(shape), known.reshape(shape)
             cells = best_cells(
                 _unknown_with_last(off),
                 _unknown_with_last(known),
-                ordered=tuple(not self.cut[column].names for column in pair),
+                ordered=(not self.cut[pair[0]].names, not self.cut[pair[1]].names),
                 most=MOST_CELLS,
                 ridge=_RIDGES["rule"],
                 penalty=_WORD,

@@ -113,8 +113,9 @@ class _Sums:
 
     @classmethod
     def of(cls, off: Doubles, known: Doubles, ridge: float, penalty: float) -> _Sums:
-        summed = (np.pad(x.cumsum(0).cumsum(1), ((1, 0), (1, 0))) for x in (off, known))
-        return cls(*summed, ridge, penalty)
+        ends = (1, 0), (1, 0)
+        off, known = (np.pad(x.cumsum(0).cumsum(1), ends) for x in (off, known))
+        return cls(off, known, ridge, penalty)
 
     def worth(self, cuts: _Cuts) -> float:
         ends = np.ix_(

@@ -1,9 +1,11 @@
 """Cells of two columns: planted ones are found, whatever order the levels of categories have."""
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from gtmar.stats.cells import best_cells
 
@@ -70,11 +72,11 @@ def test_no_more_rows_than_asked_for() -> None:
     assert all(low <= high for side in (found.down, found.across) for low, high in _next(side))
 
 
-def _next(side: np.ndarray) -> list[tuple[int, int]]:
+def _next(side: NDArray[Any]) -> list[tuple[int, int]]:
     return [(low, high) for low, high in combinations(side.tolist(), 2)][: len(side) - 1]
 
 
-def _additive(off: np.ndarray, known: np.ndarray) -> np.ndarray:
+def _additive(off: NDArray[Any], known: NDArray[Any]) -> NDArray[Any]:
     """Fit rows and columns to what is off, by weighted least squares with the same ridge."""
     rows, places = np.indices(off.shape)
     levels = np.column_stack(
