@@ -120,6 +120,8 @@ def _of_encoder(column: str, encode: Mapping[str, Any]) -> Earning:
         return Earning(column, "without" if encode.get("invert") else "with", either=True)
     if kind == "one_of":
         return _of_categories(column, encode["values"], encode.get("default"))
+    if kind == "table":
+        return _of_cells(encode)
     dated = kind == "days_before"
     scale = (encode.get("then") or {"kind": "identity"}) if dated else encode
     if scale.get("kind", "identity") == "identity":
@@ -164,6 +166,19 @@ def _of_categories(column: str, values: Mapping[str, float], default: float | No
         words.append("any other")
     one = len(set(given)) == 1
     return Earning(column, behind=_either(words), ends=(low, high), either=one)
+
+
+def _of_cells(encode: Mapping[str, Any]) -> Earning:
+    """Name the cell of a table that has the highest value, the first of several."""
+    down, across = ([*encode[side], "otherwise"] for side in ("down", "across"))
+    cells = {
+        f"{row}, {place}": value
+        for row, values in zip(down, encode["values"], strict=True)
+        for place, value in zip(across, values, strict=True)
+    }
+    low, high = min(cells.values()), max(cells.values())
+    best = next(cell for cell, value in cells.items() if value == high)
+    return Earning("", behind=best, ends=(low, high))
 
 
 def _either(words: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Rules of two or three conditions that a sum of points misses: found, proven, put into words.
+"""Rules and tables of two columns that a sum of points misses: found, proven, put into words.
 
 A sum of points says what each column says by itself. What two of them say together is looked for in
 what the columns' curves and steps leave over; a rule stays only where chance doesn't reach as far.
@@ -16,7 +16,9 @@ import numpy as np
 import polars as pl
 
 from gtmar.autospec.leakage import area
+from gtmar.spec.encoders import MOST_CELLS, TableEncoder
 from gtmar.spec.rule import Condition, Rule
+from gtmar.stats.cells import Cells, best_cells
 from gtmar.stats.interplay import LevelColumns, Predicted, proven_corners
 from gtmar.stats.logistic import correlation, fit_logistic
 from gtmar.stats.paired_auc import folded_difference, placed
@@ -62,6 +64,9 @@ _MOST_FITTED = 250
 #: Of these so many are grown by a third condition, which must raise the likelihood of unseen
 #: outcomes by so many standard errors.
 _MOST_GROWN, _SURE = 100, 1.5
+#: Tables are made of so many pairs of columns, those with the best corners. They have more cells
+#: than a rule parts, and several times its numbers to read, so they are held to twice the proof.
+_MOST_TABLES, _CELLS_OF_RULE, _SURE_OF_TABLE = 6, 4, 3.0
 #: It isn't asked where a third condition gains less where it was found, and pairs are grown so many
 #: at a time.
 _WORTH_ASKING, _AT_ONCE = 2.0, 25
@@ -73,9 +78,12 @@ _MOST_CELLS, _MOST_PAIRED = 8_000_000, 20_000_000
 
 @dataclass(frozen=True)
 class FoundRule:
-    """A rule, and the share of tables without interplay whose best rule seems as good."""
+    """A rule or a table, and the share of data without interplay whose best rule seems as good.
 
-    rule: Rule
+    A table's values aren't known yet.
+    """
+
+    rule: Rule | TableEncoder
     p: float
 
 
@@ -113,10 +121,11 @@ def spoken(low: float, high: float, near: float) -> float:
 def find_rules(
     frame: pl.DataFrame,
     fitted: Mapping[str, Fitted],
-    encoded: Callable[[tuple[Rule, ...]], Doubles],
+    encoded: Callable[[tuple[Rule | TableEncoder, ...]], Doubles],
     y: Doubles,
     *,
     most: int,
+    tables: bool = True,
     groups: NDArray[np.intp] | None = None,
 ) -> list[FoundRule]:
     """Find rules of two or three conditions that say more than the spec's features by themselves.
@@ -130,7 +139,9 @@ def find_rules(
     y
         Outcomes, shape (N,), more being better, NaN where unknown.
     most
-        Rules wanted at most.
+        Rules and tables wanted at most.
+    tables
+        Whether a table may stand in place of a rule.
     groups
         A number for each account from 0, shape (N,), the same for those that are copies of one
         another or one account on several dates, of whom one is taken; None if each is its own.
@@ -148,8 +159,9 @@ def find_rules(
     tables that have interplay, in 5 %. Among them the one is taken that raises the likelihood of
     the spec's own features most, less a penalty for each number and category to read; so of a
     corner and its three neighbours, which say the same interplay, it is the one that helps here. A
-    third condition is taken where rules with one foretell unseen outcomes better. Cost: 2 s a rule
-    for 20 columns and 5,000 accounts, 6 s for 60.
+    third condition is taken where rules with one foretell unseen outcomes better, and a table of
+    two columns where tables do, by more. Cost: 2 s a rule for 20 columns and 5,000 accounts, 6 s
+    for 60; more where a table is in question.
     """
     known = ~np.isnan(y)
     if len(np.unique(y[known])) < 2:
@@ -164,9 +176,10 @@ def find_rules(
     low, high = y[known].min(), y[known].max()
     search = _Search(
         [LevelColumns(part.codes[chosen], part.sides) for part in parts],
-        [each.conditions for each in sides.values()],
+        list(sides.values()),
         encoded(())[chosen],
         (y[chosen] - low) / (high - low),
+        tables,
     )
     found: list[_Found] = []
     while len(found) < most and (more := search.next(found)):
@@ -179,7 +192,7 @@ def find_rules(
 
 def rules_that_pay(
     encoded: Callable[[NDArray[np.bool_]], Doubles],
-    holds: NDArray[np.bool_],
+    blocks: Sequence[Doubles],
     y: Doubles,
     groups: NDArray[np.intp] | None = None,
 ) -> int:
@@ -194,29 +207,31 @@ def rules_that_pay(
     ----------
     encoded
         Gives N accounts' values, shape (N, F), by encoders fitted to some of them.
-    holds, y, groups
-        For whom R rules hold, shape (N, R), outcomes, and who is like whom, as for `find_rules`.
+    blocks
+        Of each rule for whom it holds, shape (N, 1); of a table who is in which cell, shape (N, K).
+    y, groups
+        Outcomes, and who is like whom, as for `find_rules`.
     """
     known = ~np.isnan(y)
     if not np.isin(y[known], (0, 1)).all():
-        return int(holds.shape[1])
+        return len(blocks)
     positive = y == 1
     fold_of = (np.arange(len(y)) if groups is None else groups) % _FOLDS
-    by_count: list[list[tuple[Doubles, Doubles]]] = [[] for _ in range(holds.shape[1] + 1)]
+    by_count: list[list[tuple[Doubles, Doubles]]] = [[] for _ in range(len(blocks) + 1)]
     for fold in range(_FOLDS):
         out, others = known & (fold_of == fold), known & (fold_of != fold)
         if any(len(np.unique(positive[part])) < 2 for part in (out, others)):
             return 0
         features = encoded(others)
         for rules, folds in enumerate(by_count):
-            table = np.column_stack([features, holds[:, :rules]])
-            fit = _fitted(table[others], y[others], rules)
+            table = np.column_stack([features, *blocks[:rules]])
+            fit = _fitted(table[others], y[others], table.shape[1] - features.shape[1])
             folds.append(placed(table[out] @ fit.coefficients, positive[out]))
     for rules, (before, after) in enumerate(pairwise(by_count)):
         gain, error = folded_difference(before, after)
         if gain <= error:
             return rules
-    return int(holds.shape[1])
+    return len(blocks)
 
 
 def _fitted(table: Doubles, outcome: Doubles, rules: int) -> Fit:
@@ -228,7 +243,7 @@ def _fitted(table: Doubles, outcome: Doubles, rules: int) -> Fit:
 
 def weigh_rules(
     found: Sequence[FoundRule],
-    holds: NDArray[np.bool_],
+    values: Doubles,
     encoded: Doubles,
     y: Doubles,
     *,
@@ -241,8 +256,8 @@ def weigh_rules(
 
     Parameters
     ----------
-    found, holds
-        R rules, and for whom they hold, shape (N, R).
+    found, values
+        R rules and tables, and the value that each gives, shape (N, R): 1 where a rule holds.
     encoded, y
         The spec's encoded values, shape (N, F), in [0, 1], and outcomes as for `find_rules`.
     alone
@@ -258,13 +273,13 @@ def weigh_rules(
     spec's own weights give scores, over that of the fitted sum of its features.
     """
     known = ~np.isnan(y)
-    outcome, holds = y[known], holds[known]
+    outcome, values = y[known], values[known]
     binary = len(np.unique(outcome)) == 2
     outcome = (outcome - outcome.min()) / (outcome.max() - outcome.min())
 
     def fitted(features: Doubles, rules: int) -> tuple[Doubles, Doubles]:
         """Return slopes, and the log-odds that they give, shape (N,)."""
-        table = np.column_stack([features[known], holds[:, :rules]])
+        table = np.column_stack([features[known], values[:, :rules]])
         fit = _fitted(table, outcome, rules)
         return fit.coefficients, fit.place[0] + table @ fit.place[1:]
 
@@ -276,21 +291,23 @@ def weigh_rules(
     scale = float((encoded[known] @ weights).std()) / spread if spread else 0.0
     weighted = []
     for number, (each, slope) in enumerate(zip(found, rules.tolist(), strict=True)):
-        inside = holds[:, number] == 1
+        inside = values[:, number] > values[:, number].mean()
         means = outcome[inside].mean(), outcome[~inside].mean(), expected[inside].mean()
         got, others, due = (f"{mean:.1%}" if binary else f"rank {mean:.2f}" for mean in means)
         weight = int(np.clip(math.floor(slope * scale + 0.5) or np.sign(slope), -bound, bound))
+        is_rule = isinstance(each.rule, Rule)
+        who, what = ("holds for", "rule") if is_rule else ("above its mean are", "table")
         comment = (
-            f"holds for {inside.sum():,} of {len(inside):,} accounts: {oriented} {got}, others "
+            f"{who} {inside.sum():,} of {len(inside):,} accounts: {oriented} {got}, others "
             f"{others}; p = {each.p:.2g}\n"
-            f"from the columns alone {due} is expected; with the rule "
+            f"from the columns alone {due} is expected; with the {what} "
             f"{worth[number + 1] - worth[number]:+.4f} {'AUC' if binary else 'correlation'} here"
         )
         weighted.append(WeightedRule(weight, comment))
     return weighted
 
 
-def rule_names(rules: Sequence[Rule], taken: Collection[str]) -> list[str]:
+def rule_names(rules: Sequence[Rule | TableEncoder], taken: Collection[str]) -> list[str]:
     """Name rules by their columns, each name once and none of those taken."""
     names: list[str] = []
     for rule in rules:
@@ -312,11 +329,23 @@ def _one_of_each(groups: NDArray[np.intp]) -> NDArray[np.intp]:
 _Sides = tuple[tuple[int, int], ...]
 
 
+#: What may be found, simplest first, by number: see `_Search._kinds`.
+_PAIR, _THIRD, _TABLE = range(3)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Two columns by number, and the cells of their levels."""
+
+    columns: tuple[int, int]
+    cells: Cells
+
+
 @dataclass(frozen=True)
 class _Found:
-    """What a rule asks for, and the share of tables without interplay that seem to have as much."""
+    """A rule's sides or a table's cells, and the share of tables by chance that seem as good."""
 
-    sides: _Sides
+    sides: _Sides | _Table
     p: float
 
 
@@ -325,16 +354,33 @@ class _Search:
     """The accounts that rules are sought among: columns cut, features encoded, outcomes."""
 
     columns: Sequence[LevelColumns]
-    conditions: Sequence[Sequence[Condition]]
+    cut: Sequence[_CutColumn]
     encoded: Doubles
     outcome: Doubles
+    tables: bool
 
     def members(self, sides: _Sides) -> Doubles:
         """Return who is on all of some sides, shape (N,), ones and zeros."""
         return reduce(np.multiply, [self.columns[column].members(side) for column, side in sides])
 
-    def rule(self, found: _Found) -> Rule:
-        return Rule(tuple(self.conditions[column][side] for column, side in found.sides))
+    def block(self, found: _Sides | _Table) -> Doubles:
+        """Return for whom a rule holds, shape (N, 1), or who is in which cell, shape (N, K)."""
+        if not isinstance(found, _Table):
+            return self.members(found)[:, None]
+        one, two = (self.columns[column].codes for column in found.columns)
+        down, across = found.cells.down[one], found.cells.across[two]
+        return np.asarray(np.eye(found.cells.count)[down * (found.cells.across.max() + 1) + across])
+
+    def rule(self, found: _Found) -> Rule | TableEncoder:
+        if not isinstance(found.sides, _Table):
+            return Rule(tuple(self.cut[column].conditions[side] for column, side in found.sides))
+        cells = found.sides.cells
+        down, across = (
+            [*map(str, self.cut[column].asked(groups))]
+            for column, groups in zip(found.sides.columns, (cells.down, cells.across), strict=True)
+        )
+        values = [[0.0] * (len(across) + 1)] * (len(down) + 1)
+        return TableEncoder(kind="table", down=down, across=across, values=values)
 
     def next(self, before: Sequence[_Found]) -> _Found | None:
         """Return the proven rule that helps most beside those before; None if there is none."""
@@ -346,12 +392,75 @@ class _Search:
         model = self._coarse(known)
         if not (pairs := self._ranked(list(corners), model)[:_MOST_GROWN]):
             return None
-        three = self._ranked(self._grown([sides for _, sides in pairs], model), model)
-        (worth, best), grown = pairs[0], three[:1]
-        if grown and grown[0][0] > worth + _WORTH_ASKING:
-            best = grown[0][1] if self._third_pays([own for _, own in pairs], known) else best
+        apart = list(dict.fromkeys(each.columns for each in proven))[:_MOST_TABLES]
+        from_these = [own for _, own in pairs], apart if self.tables else []
+        best: _Sides | _Table
+        kind, (worth, best) = _PAIR, pairs[0]
+        for other in (_THIRD, _TABLE):
+            ranked = self._kinds(*from_these, model)[other]()
+            enough = bool(ranked) and ranked[0][0] > worth + _WORTH_ASKING
+            if enough and self._foretells(kind, other, from_these, known):
+                kind, (worth, best) = other, ranked[0]
+        if isinstance(best, _Table):
+            return _Found(best, min(each.p for each in proven if each.columns == best.columns))
         # Of a rule of three, the corner that it was grown from.
         return _Found(best, min(p for sides, p in corners.items() if {*sides} <= {*best}))
+
+    def _kinds(
+        self, pairs: Sequence[_Sides], apart: Sequence[tuple[int, int]], model: Predicted
+    ) -> Sequence[Callable[[], Sequence[tuple[float, _Sides | _Table]]]]:
+        """Say how to choose rules of two conditions, rules of three and tables, the best first."""
+        return (
+            lambda: self._ranked(pairs, model),
+            lambda: self._ranked(self._grown(pairs, model), model),
+            lambda: self._made(apart, model),
+        )
+
+    def _made(
+        self, apart: Sequence[tuple[int, int]], model: Predicted
+    ) -> list[tuple[float, _Table]]:
+        """Return a table of each pair of columns, by gain in likelihood less a penalty a word."""
+        found = []
+        for pair in apart:
+            one, two = (self.columns[column] for column in pair)
+            shape = one.sides.shape[1], two.sides.shape[1]
+            place = one.codes * shape[1] + two.codes
+            rows = self.outcome - model.chance, model.information
+            off, known = (
+                np.asarray(np.bincount(place, row, shape[0] * shape[1]), dtype=np.float64)
+                for row in rows
+            )
+            off, known = off.reshape(shape), known.reshape(shape)
+            cells = best_cells(
+                _unknown_with_last(off),
+                _unknown_with_last(known),
+                ordered=(not self.cut[pair[0]].names, not self.cut[pair[1]].names),
+                most=MOST_CELLS,
+                ridge=_RIDGES["rule"],
+                penalty=_WORD,
+            )
+            if cells is None:
+                continue
+            sides = [
+                self.cut[column].grouped(
+                    groups, others=bool(known.sum(axis=1 - axis)[-2:].sum() > 0)
+                )
+                for axis, (column, groups) in enumerate(
+                    zip(pair, (cells.down, cells.across), strict=True)
+                )
+            ]
+            table = _Table(pair, Cells(sides[0], sides[1], cells.worth))
+            # Of two by two cells, a rule says the same interplay with fewer numbers.
+            if min(groups.max() for groups in sides) < 1 or table.cells.count <= _CELLS_OF_RULE:
+                continue
+            words = table.cells.count + sum(
+                len(each.categories) or 1
+                for column, groups in zip(pair, sides, strict=True)
+                for each in self.cut[column].asked(groups)
+            )
+            gain = model.gain(self.block(table), _RIDGES["rule"])
+            found.append((round(gain - _WORD * words, 6), table))
+        return sorted(found, key=lambda each: (-each[0], each[1].columns))
 
     @property
     def least(self) -> float:
@@ -369,7 +478,7 @@ class _Search:
         inside, off = members @ self.outcome, members @ (self.outcome - model.chance)
         own_way = (inside > self.outcome.mean() * members.sum(axis=1)) == (off > 0)
         words = [
-            sum(len(self.conditions[column][side].categories) or 1 for column, side in sides)
+            sum(len(self.cut[column].conditions[side].categories) or 1 for column, side in sides)
             for sides in candidates
         ]
         worth = np.round(model.gains(members, _RIDGES["rule"]) - _WORD * np.array(words), 6)
@@ -402,11 +511,17 @@ class _Search:
                         found[tuple(sorted((*pair, (column, side))))] = float(worth[side])
         return sorted(found, key=lambda sides: (-found[sides], sides))[:_MOST_FITTED]
 
-    def _third_pays(self, pairs: Sequence[_Sides], before: Sequence[_Sides]) -> bool:
-        """Whether a rule of three conditions foretells unseen outcomes better than one of two.
+    def _foretells(
+        self,
+        kind: int,
+        other: int,
+        from_these: tuple[Sequence[_Sides], Sequence[tuple[int, int]]],
+        before: Sequence[_Sides | _Table],
+    ) -> bool:
+        """Whether the best of another kind foretells unseen outcomes better than that of one.
 
         Both are chosen in each of the folds from the other accounts alone, so that a third
-        condition made of chance foretells worse.
+        condition, or a cell, made of chance foretells worse.
         """
         fold_of = np.arange(len(self.outcome)) % _FOLDS
         gained = []
@@ -414,45 +529,49 @@ class _Search:
             seen, unseen = self._part(fold_of != fold), self._part(fold_of == fold)
             if np.ptp(seen.outcome) == 0:
                 return False
-            model, heights = seen._coarse(before), []
-            for candidates in (pairs, seen._grown(pairs, model)):
-                if not (ranked := seen._ranked(candidates, model)):
+            kinds, heights = seen._kinds(*from_these, seen._coarse(before)), []
+            for each in (kind, other):
+                if not (ranked := kinds[each]()):
                     return False
                 rules = [*before, ranked[0][1]]
-                fit = _fitted(seen._table(rules), seen.outcome, len(rules))
+                table = seen._table(rules)
+                fit = _fitted(table, seen.outcome, table.shape[1] - self.encoded.shape[1])
                 heights.append(unseen._heights(fit, rules))
             gained.append(heights[1] - heights[0])
         gain = np.concatenate(gained)
-        return bool(gain.sum() > _SURE * np.sqrt(len(gain)) * gain.std())
+        sure = _SURE_OF_TABLE if other == _TABLE else _SURE
+        return bool(gain.sum() > sure * np.sqrt(len(gain)) * gain.std())
 
     def _part(self, some: NDArray[np.bool_]) -> _Search:
         columns = [LevelColumns(each.codes[some], each.sides) for each in self.columns]
-        return _Search(columns, self.conditions, self.encoded[some], self.outcome[some])
+        encoded, outcome = self.encoded[some], self.outcome[some]
+        return replace(self, columns=columns, encoded=encoded, outcome=outcome)
 
-    def _table(self, rules: Sequence[_Sides]) -> Doubles:
-        return np.column_stack([self.encoded, *map(self.members, rules)])
+    def _table(self, rules: Sequence[_Sides | _Table]) -> Doubles:
+        return np.column_stack([self.encoded, *map(self.block, rules)])
 
-    def _coarse(self, before: Sequence[_Sides]) -> Predicted:
+    def _coarse(self, before: Sequence[_Sides | _Table]) -> Predicted:
         """Fit the spec's features and the rules."""
         table = self._table(before)
         ridges = [_RIDGES["term"], _RIDGES["rule"]]
-        penalty = np.repeat(ridges, [self.encoded.shape[1], len(before)])
-        return self._predicted(table, penalty, _fitted(table, self.outcome, len(before)))
+        width = table.shape[1] - self.encoded.shape[1]
+        penalty = np.repeat(ridges, [self.encoded.shape[1], width])
+        return self._predicted(table, penalty, _fitted(table, self.outcome, width))
 
-    def _heights(self, fit: Fit, rules: Sequence[_Sides]) -> Doubles:
+    def _heights(self, fit: Fit, rules: Sequence[_Sides | _Table]) -> Doubles:
         """Return each account's log-likelihood by a fit to features and rules, shape (N,)."""
         logit = fit.place[0] + self._table(rules) @ fit.place[1:]
         return np.asarray(self.outcome * logit - np.logaddexp(0, logit))
 
-    def _fine(self, before: Sequence[_Sides]) -> Predicted:
+    def _fine(self, before: Sequence[_Sides | _Table]) -> Predicted:
         """Fit levels of all columns and the rules, levels drawn to nothing as far as they say so.
 
         The spec's encoders, whose shapes know these outcomes, would take chance for less than it
         is. Wood and Fasiolo (2017) as in `fit_levels`, one share for all levels of all columns.
         """
-        rules = [self.members(sides)[:, None] for sides in before]
-        table = np.concatenate([each.indicators() for each in self.columns] + rules, axis=1)
-        level = np.arange(table.shape[1]) < table.shape[1] - len(rules)
+        columns = [each.indicators() for each in self.columns]
+        table = np.concatenate([*columns, *map(self.block, before)], axis=1)
+        level = np.arange(table.shape[1]) < sum(each.shape[1] for each in columns)
         start, share = None, 10 * _LEAST_SHARED
         for _ in range(_ROUNDS):
             penalty = np.where(level, share, _RIDGES["rule"])
@@ -479,6 +598,30 @@ class _CutColumn:
 
     levels: LevelColumns
     conditions: list[Condition]
+    #: Categories in the order of their levels; none of a number or a flag.
+    names: tuple[str, ...] = ()
+
+    def grouped(self, groups: NDArray[np.intp], *, others: bool) -> NDArray[np.intp]:
+        """Return each level's group, that of other categories and the unknown being the last.
+
+        Without any `others` the largest group is.
+        """
+        if self.names:
+            rest = groups[-1] if others else np.bincount(groups[:-1]).argmax()
+            groups = np.append(groups[:-1], rest)
+            firsts = dict.fromkeys(each for each in groups.tolist() if each != rest)
+            number = {each: at for at, each in enumerate([*firsts, int(rest)])}
+            groups = np.array([number[each] for each in groups.tolist()])
+        return np.append(groups, groups[-1])
+
+    def asked(self, groups: NDArray[np.intp]) -> list[Condition]:
+        """Return the conditions of all groups but the last; the first that holds counts."""
+        if self.names:
+            own, name = groups[: len(self.names)], self.conditions[0].column
+            listed = (np.flatnonzero(own == each) for each in range(groups.max()))
+            return [Condition(name, "in", tuple(self.names[at] for at in some)) for some in listed]
+        # Of each cut there are two conditions, the first of which holds below it.
+        return [self.conditions[2 * at] for at in np.flatnonzero(np.diff(groups[:-1]))]
 
     @classmethod
     def of(cls, column: pl.Series, fitted: Fitted, y: Doubles) -> _CutColumn:
@@ -501,7 +644,8 @@ class _CutColumn:
                 for operator in ("in", "not in")
             ]
             unknown = text.is_null().to_numpy()
-            return cls._beside_unknown(name, codes.to_numpy().astype(np.intp), unknown, taken)
+            whole = cls._beside_unknown(name, codes.to_numpy().astype(np.intp), unknown, taken)
+            return replace(whole, names=names)
         x = column.cast(pl.Float64).to_numpy()
         unknown = np.isnan(x)
         flag = fitted.kind == "flag"
@@ -530,6 +674,14 @@ class _CutColumn:
         return cls(
             LevelColumns(codes, np.array(sides, dtype=np.float64)), [c for c, _ in taken] + own
         )
+
+
+def _unknown_with_last(sums: Doubles) -> Doubles:
+    """Add what is unknown to the last level that is known, along both axes."""
+    for axis in (0, 1):
+        sums = np.moveaxis(sums, axis, 0)
+        sums = np.moveaxis(np.concatenate([sums[:-2], sums[-2:-1] + sums[-1:]]), 0, axis)
+    return sums
 
 
 def _ordered(text: pl.Series, listed: Sequence[str], y: Doubles) -> tuple[str, ...]:

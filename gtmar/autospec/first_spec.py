@@ -28,7 +28,7 @@ from gtmar.autospec.leakage import Grade, Leak, find_leaks
 from gtmar.autospec.monotone import rising_numbers
 from gtmar.autospec.refit_encoders import MONEY, target_of
 from gtmar.autospec.strongest import weakest
-from gtmar.data.encode import encoded_terms, rule_holds
+from gtmar.data.encode import cell_of, encoded_terms, rule_holds
 from gtmar.data.matrix import load_accounts, search_sample
 from gtmar.data.outcomes import LabelWords, OutcomeColumns, named_outcomes, with_labels
 from gtmar.data.prepare import looks_like_dates, settled, with_days
@@ -46,7 +46,7 @@ from gtmar.data.scan import ID_NAMES, AccountTable, collect, first_values, likel
 from gtmar.data.split import canonical_id
 from gtmar.errors import AccountDataError, GtmarError, UsageError, culprits, nearest
 from gtmar.spec.document import commented_yaml, parse
-from gtmar.spec.encoders import Bins
+from gtmar.spec.encoders import Bins, TableEncoder
 from gtmar.spec.ids import encoder_id
 from gtmar.spec.model import (
     LABELS,
@@ -59,6 +59,7 @@ from gtmar.spec.model import (
     Split,
     Window,
 )
+from gtmar.spec.rule import Rule
 from gtmar.spec.tier_rule import TierRule
 from gtmar.stats.logistic import every_so_many
 
@@ -68,7 +69,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gtmar.data.split import Copies
-    from gtmar.spec.rule import Rule
+
+#: What stands beside the columns' own features.
+_Asked = Rule | TableEncoder
 
 __all__ = ["FIRST_SPEC", "MOST_CLIPPED", "FirstSpec", "first_spec", "window_of"]
 
@@ -296,7 +299,7 @@ def _detected(
     data = _spec_data(optional, split, _TARGETS[target][1], features, frame, tiers)
     roles = ", ".join(f"{column} ({role})" for role, column in found.columns.items())
     heading = _heading(table, roles, oriented, len(frame), split, bins=bins)
-    proven = sum("rule" in feature for feature in features.values())
+    proven = len(features) - len(fitted)
     if proven:
         heading += "\nA rule starts at the points that fit beside the columns' own."
     text = commented_yaml(data, heading=heading, comments=comments, left_out=left_out)
@@ -628,23 +631,25 @@ def _features_of(
         return features, comments, 0
 
     @cache
-    def beside(rules: tuple[Rule, ...]) -> Mapping[str, Shape]:
-        """Return shapes fitted beside rules."""
+    def beside(rules: tuple[_Asked, ...]) -> Mapping[str, Shape]:
+        """Return shapes fitted beside rules and tables, and those of the tables."""
         if not rules:
             return shapes
         holds = some.select(_holding(rules, frame))
-        flags = {name: fit_flag(holds[name], own) for name in holds.columns}
-        anew = fit(some.hstack(holds), {**fitted, **flags}, own)
-        return {name: anew[name] for name in fitted}
+        kinds = {name: _kind_of(holds[name], own) for name in holds.columns}
+        return fit(some.hstack(holds), {**fitted, **kinds}, own)
 
-    def encoded(rules: tuple[Rule, ...]) -> NDArray[np.float64]:
-        return _encoded(_features(beside(rules)), frame)[1] / VALUE_UNITS
+    def of_columns(rules: tuple[_Asked, ...]) -> dict[str, Any]:
+        return _features({name: beside(rules)[name] for name in fitted})
 
-    proven = find_rules(frame, fitted, encoded, y, most=most_rules, groups=groups)
+    def encoded(rules: tuple[_Asked, ...]) -> NDArray[np.float64]:
+        return _encoded(of_columns(rules), frame)[1] / VALUE_UNITS
+
+    proven = find_rules(frame, fitted, encoded, y, most=most_rules, tables=not bins, groups=groups)
     rules = tuple(each.rule for each in proven)
     if not proven:
         return features, comments, 0
-    holds = frame.select(_holding(rules, frame))
+    holds = some.select(_holding(rules, frame))
 
     def fitted_to(part: NDArray[np.bool_]) -> NDArray[np.float64]:
         rows = some.filter(pl.Series(part))
@@ -652,36 +657,68 @@ def _features_of(
         return _encoded(_features(fit(rows, vary, own[part])), some)[1] / VALUE_UNITS
 
     alike = None if groups is None else groups[::apart]
-    paying = rules_that_pay(fitted_to, holds.to_numpy()[::apart], own, alike)
+    blocks = [
+        each.to_dummies().to_numpy() if each.dtype == pl.String else each.to_numpy()[:, None]
+        for each in holds
+    ]
+    paying = rules_that_pay(fitted_to, blocks, own, alike)
     if not paying:
         return features, comments, len(proven)
-    anew = beside(rules[:paying])
-    features = _features(anew)
-    comments = {name: shape.comment for name, shape in anew.items()}
+    rules = rules[:paying]
+    features = of_columns(rules)
+    comments = {name: beside(rules)[name].comment for name in fitted}
     spec = _encoded(features, frame[:1])[0]
+    limits = {"weight": 1, "min": -bound, "max": bound}
+    asked = {
+        name: {"rule": str(each)}
+        if isinstance(each, Rule)
+        else {"encode": _filled(each, beside(rules)[name])}
+        for name, each in zip(holds.columns, rules, strict=False)
+    }
     weighted = weigh_rules(
         proven[:paying],
-        holds.to_numpy()[:, :paying],
-        encoded(rules[:paying]),
+        _encoded({name: each | limits for name, each in asked.items()}, frame)[1] / VALUE_UNITS,
+        encoded(rules),
         y,
         alone=encoded(()),
         weights=np.array(list(spec.weights.values()), dtype=np.float64),
         bound=max(_LEAST_BOUND, weight),
         oriented=oriented,
     )
-    for name, each, given in zip(holds.columns, proven, weighted, strict=False):
-        limits = {"weight": given.weight, "min": -bound, "max": bound}
-        features[name] = {"rule": str(each.rule), **limits}
+    for (name, each), given in zip(asked.items(), weighted, strict=True):
+        features[name] = {**each, **limits, "weight": given.weight}
         comments[name] = given.comment
     return features, comments, len(proven)
 
 
-def _holding(rules: Sequence[Rule], frame: pl.DataFrame) -> list[pl.Expr]:
-    """Return for each rule whom it holds for, by the name that it gets beside a table's columns."""
+def _holding(rules: Sequence[_Asked], frame: pl.DataFrame) -> list[pl.Expr]:
+    """Return whom each rule holds for, or the cell of a table, by the name that it gets."""
     names = rule_names(rules, frame.columns)
     return [
-        rule_holds(each, frame.schema).alias(name) for name, each in zip(names, rules, strict=True)
+        (
+            rule_holds(each, frame.schema)
+            if isinstance(each, Rule)
+            else cell_of(each, frame.schema)
+        ).alias(name)
+        for name, each in zip(names, rules, strict=True)
     ]
+
+
+def _kind_of(column: pl.Series, y: NDArray[np.float64]) -> Fitted:
+    """Return what a rule or the cells of a table are as a feature to fit."""
+    if column.dtype == pl.Boolean:
+        return fit_flag(column, y)
+    return Fitted("categories", 0.0, 0.0, tuple(column.unique().sort()))
+
+
+def _filled(table: TableEncoder, shape: Shape) -> dict[str, Any]:
+    """Return a table as plain data with the values that were fitted to its cells."""
+    given = shape.encode
+    return table.model_dump(mode="json") | {
+        "values": [
+            [given["values"].get(cell, given["default"]) for cell in row] for row in table.cells
+        ]
+    }
 
 
 def _features(shapes: Mapping[str, Shape]) -> dict[str, Any]:
@@ -754,7 +791,7 @@ def _spec_data(
     fitted = {
         name: encoder_id(feature)
         for name, feature in spec.features.items()
-        if feature.rule is None and not isinstance(feature.encode, Bins)
+        if feature.rule is None and not isinstance(feature.encode, Bins | TableEncoder)
     }
     return data | stated | ({"fitted": fitted} if fitted else {})
 

@@ -354,8 +354,8 @@ class _Check:
 
     def _readable(self, name: str, feature: Feature) -> bool:
         """Return whether a feature's encoder can read its column, and refuse the column if not."""
-        if (rule := feature.parsed_rule) is not None:
-            there = [c for c in rule.conditions if c.column in self.table.schema]
+        if asked := feature.conditions:
+            there = [c for c in asked if c.column in self.table.schema]
             answerable = [self._answerable(name, condition) for condition in there]
             return all(answerable)
         [column], encoder = feature.reads(name), feature.encode
@@ -677,10 +677,9 @@ def _category_facts(name: str, feature: Feature, schema: pl.Schema) -> list[pl.E
 
 
 def _lists(name: str, feature: Feature) -> list[tuple[str, Condition]]:
-    """Return the conditions of a rule that list categories, with their keys in `facts`."""
-    rule = feature.parsed_rule
-    conditions = () if rule is None else rule.conditions
-    return [(f"{name}.listed{i}", each) for i, each in enumerate(conditions) if each.categories]
+    """Return the conditions that list categories, with their keys in `facts`."""
+    asked = enumerate(feature.conditions)
+    return [(f"{name}.listed{i}", each) for i, each in asked if each.categories]
 
 
 def _is_number(dtype: pl.DataType) -> bool:

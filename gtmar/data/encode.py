@@ -22,12 +22,13 @@ from gtmar.spec.encoders import (
     OneOfEncoder,
     QuantileEncoder,
     RangeEncoder,
-    value_forms,
+    TableEncoder,
 )
 from gtmar.spec.model import VALUE_UNITS
+from gtmar.spec.spellings import value_forms
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from gtmar.spec.encoders import BinInterval, ScaleEncoder, SpecModel
     from gtmar.spec.model import Feature, ScoringSpec, Term
@@ -38,6 +39,7 @@ __all__ = [
     "as_text",
     "categories_of",
     "category",
+    "cell_of",
     "counts_unknown",
     "divided",
     "encoded_terms",
@@ -223,8 +225,8 @@ def _unscaled(feature: Feature, column: str, dtype: pl.DataType, as_of: pl.Expr 
         # `prepare` has already made this column days in the spec's time zone.
         days = (as_of - x.dt.date()).dt.total_days().cast(pl.Float64)
         return _scaled(encoder.then, days)
-    if isinstance(encoder, Bins):
-        raise TypeError("bins are encoded a term at a time")
+    if isinstance(encoder, Bins | TableEncoder):
+        raise TypeError("bins are encoded a term at a time, and tables read no column alone")
     return _scaled(encoder, x.cast(pl.Float64))
 
 
@@ -245,6 +247,8 @@ def encoded_value(
     feature = spec.features[term.feature]
     if (rule := feature.parsed_rule) is not None:
         return rule_holds(rule, schema).cast(pl.Float64) * VALUE_UNITS
+    if isinstance(feature.encode, TableEncoder):
+        return half_up(_in_cell(feature.encode, feature.encode.values, schema), VALUE_UNITS)
     [column] = term.columns
     dtype = schema[column]
     unknown = is_missing(column, dtype)
@@ -275,6 +279,24 @@ def rule_holds(rule: Rule, schema: pl.Schema) -> pl.Expr:
     An unknown value fulfils no condition but ``is missing``.
     """
     return reduce(operator.and_, [_holds(c, schema[c.column]) for c in rule.conditions])
+
+
+def cell_of(encoder: TableEncoder, schema: pl.Schema) -> pl.Expr:
+    """Return in words which cell of a table an account is in."""
+    return _in_cell(encoder, encoder.cells, schema)
+
+
+def _in_cell(encoder: TableEncoder, cells: Sequence[Sequence[Any]], schema: pl.Schema) -> pl.Expr:
+    """Return what stands in the cell of a table that each account is in, never null."""
+
+    def first(side: Sequence[Condition], given: Sequence[pl.Expr]) -> pl.Expr:
+        found = given[-1]
+        for condition, each in reversed([*zip(side, given, strict=False)]):
+            found = pl.when(_holds(condition, schema[condition.column])).then(each).otherwise(found)
+        return found
+
+    down, across = encoder.sides
+    return first(down, [first(across, [*map(pl.lit, row)]) for row in cells])
 
 
 def _holds(condition: Condition, dtype: pl.DataType) -> pl.Expr:

@@ -78,12 +78,12 @@ def read_for(table: AccountTable, spec: ScoringSpec) -> AccountTable:
     values = {*spec.outcomes.model_dump().values()}
     dates = set(_dated(spec))
     for name, feature in spec.inputs.items():
-        for condition in () if (rule := feature.parsed_rule) is None else rule.conditions:
+        for condition in feature.conditions:
             if condition.categories:
                 of_rules.append((condition.column, condition.categories))
             elif condition.number is not None:
                 values.add(condition.column)
-        if rule is not None:
+        if feature.conditions:
             continue
         [column], listed = feature.reads(name), categories_of(feature.encode)
         if listed is not None:

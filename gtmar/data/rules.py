@@ -286,11 +286,11 @@ def _endless_rule(column: str, of: str) -> RowRule:
 def _feature_rules(name: str, feature: Feature, schema: pl.Schema) -> list[RowRule]:
     """Return rules for a feature: its values are known, finite, and accepted by its encoder."""
     values = f'values of feature "{name}"'
-    if (rule := feature.parsed_rule) is not None:
-        # A rule accepts any number, and is 0 or 1 for unknown values, so only categories matter.
+    if feature.conditions:
+        # Conditions accept any number and say what unknown values count, so only categories matter.
         return [
             each
-            for condition in rule.conditions
+            for condition in feature.conditions
             for each in _category_rules(condition.column, schema, condition.categories, values)
         ]
     [column] = feature.reads(name)

@@ -31,11 +31,11 @@ from gtmar.spec.encoders import (
     OneOfEncoder,
     QuantileEncoder,
     RangeEncoder,
-    number_spellings,
-    value_forms,
+    TableEncoder,
 )
 from gtmar.spec.ids import calibration_of
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS, Feature, ScoringSpec, Term, stated_as_of
+from gtmar.spec.spellings import number_spellings, value_forms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -228,6 +228,7 @@ def encoded(feature: Feature, term: Term, place: str, dtype: str | None, *, dial
             flags = [x.eq(double(1)), x.eq(double(0))]
         ends = (integer(high), integer(low))
         return _case([*unknown, *zip(flags, ends, strict=True)])
+    assert not isinstance(encoder, TableEncoder)  # it reads no column alone
     scale = encoder.then if isinstance(encoder, DaysBeforeEncoder) else encoder
     if isinstance(scale, IdentityEncoder):
         exact = x.between(double(-_EXACT), double(_EXACT))
@@ -306,9 +307,11 @@ def _within(x: Sql, categories: list[str]) -> dict[str, Sql]:
     return {n: x.isin(*each) if len(each) > 1 else x.eq(each[0]) for n, each in texts.items()}
 
 
-def _rule_places(rule: Rule, place: str, kinds: Mapping[str, str]) -> dict[tuple[str, bool], str]:
-    """Return a numbered name for each (column, read as text) that a rule reads."""
-    read = [(c.column, _textual(c, kinds)) for c in rule.conditions]
+def _asked_places(
+    conditions: Sequence[Condition], place: str, kinds: Mapping[str, str]
+) -> dict[tuple[str, bool], str]:
+    """Return a numbered name for each (column, read as text) that conditions read."""
+    read = [(c.column, _textual(c, kinds)) for c in conditions]
     return {key: f"{place}_{i}" for i, key in enumerate(dict.fromkeys(read), start=1)}
 
 
@@ -320,9 +323,40 @@ def _textual(condition: Condition, kinds: Mapping[str, str]) -> bool:
 
 def _rule_holds(rule: Rule, place: str, kinds: Mapping[str, str], dialect: str) -> Sql:
     """Return 10,000 if a rule holds, else 0; unknown values satisfy `is missing` only."""
-    places = _rule_places(rule, place, kinds)
+    holds = exp.and_(*_each_holds(rule.conditions, place, kinds, dialect))
+    return _case([(holds, integer(VALUE_UNITS))], integer(0))
+
+
+def _value(feature: Feature, term: Term, place: str, kinds: Mapping[str, str], dialect: str) -> Sql:
+    """Return the units of a term's value: of a rule, a table, or one column's encoder."""
+    if (rule := feature.parsed_rule) is not None:
+        return _rule_holds(rule, place, kinds, dialect)
+    if isinstance(feature.encode, TableEncoder):
+        return _in_cell(feature.encode, place, kinds, dialect)
+    return encoded(feature, term, place, kinds.get(term.columns[0]), dialect=dialect)
+
+
+def _in_cell(encoder: TableEncoder, place: str, kinds: Mapping[str, str], dialect: str) -> Sql:
+    """Return the units of the cell of a table that an account falls into."""
+    holds = _each_holds(encoder.conditions, place, kinds, dialect)
+    down, across = holds[: len(encoder.down)], holds[len(encoder.down) :]
+    rows = [
+        _case(
+            [(each.copy(), units(cell)) for each, cell in zip(across, row, strict=False)],
+            units(row[-1]),
+        )
+        for row in encoder.values
+    ]
+    return _case([*zip(down, rows, strict=False)], rows[-1])
+
+
+def _each_holds(
+    conditions: Sequence[Condition], place: str, kinds: Mapping[str, str], dialect: str
+) -> list[Sql]:
+    """Return whether each condition holds; unknown values satisfy `is missing` only."""
+    places = _asked_places(conditions, place, kinds)
     holds: list[Sql] = []
-    for condition in rule.conditions:
+    for condition in conditions:
         textual = _textual(condition, kinds)
         x = column(places[condition.column, textual])
         unknown: Sql = x.is_(exp.null())
@@ -339,7 +373,7 @@ def _rule_holds(rule: Rule, place: str, kinds: Mapping[str, str], dialect: str) 
         else:
             answer = _COMPARISONS[condition.operator](this=x, expression=double(condition.number))
         holds.append(exp.and_(exp.not_(unknown), answer))
-    return _case([(exp.and_(*holds), integer(VALUE_UNITS))], integer(0))
+    return holds
 
 
 def _share(along: Sql, begin: float, length: float) -> Sql:
@@ -618,11 +652,7 @@ def _tree(
     encoding, weighing = [], []
     for term in terms:
         feature = spec.features[term.feature]
-        if (rule := feature.parsed_rule) is not None:
-            given = _rule_holds(rule, place[term.feature], kinds, dialect)
-        else:
-            kind = kinds.get(term.columns[0])
-            given = encoded(feature, term, place[term.feature], kind, dialect=dialect)
+        given = _value(feature, term, place[term.feature], kinds, dialect)
         encoding.append(named(given, value[term.name]))
         weighed = exp.cast(column(value[term.name]), _VALUE) * integer(term.weight)
         weighing.append(named(exp.cast(weighed, _SUM), point[term.name]))
@@ -689,8 +719,8 @@ def _reading(
     """Return the columns that features and vetoes read, converted as they read them."""
     reading: list[Sql] = []
     for name, feature in spec.inputs.items():
-        if (rule := feature.parsed_rule) is not None:
-            places = _rule_places(rule, place[name], kinds)
+        if asked := feature.conditions:
+            places = _asked_places(asked, place[name], kinds)
             for (origin, textual), at in places.items():
                 cell = _as_text(origin) if textual else _as_number(origin, kinds.get(origin))
                 reading.append(named(cell, at))

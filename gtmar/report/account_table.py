@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from gtmar.data.contract import as_of_date
-from gtmar.data.encode import as_text, encoded_terms
+from gtmar.data.encode import as_text, cell_of, encoded_terms
 from gtmar.data.matrix import search_sample
 from gtmar.data.rules import OWN
 from gtmar.engine.cohorts import cohorts_of
@@ -32,6 +32,7 @@ from gtmar.runs.score import tier_changes
 from gtmar.runs.segments import segment_part
 from gtmar.runs.session import load_tables
 from gtmar.runs.side_by_side import best_and_worst, measured_at_sizes
+from gtmar.spec.encoders import TableEncoder
 from gtmar.spec.model import VALUE_UNITS
 from gtmar.stats.interval import reading_of, unknown, wilson
 from gtmar.validation.intervals import HEADLINES, costs_of, paired, panel_of, uncertainty
@@ -479,6 +480,8 @@ def _values(
     if feature.rule is not None:
         holds = pl.when(encoded[name] > 0).then(pl.lit("holds")).otherwise(pl.lit("doesn't hold"))
         return frame.select(holds).to_series()
+    if isinstance(feature.encode, TableEncoder):
+        return frame.select(cell_of(feature.encode, frame.schema)).to_series()
     column, encode = frame[feature.reads(name)[0]], feature.encode
     if encode.kind == "days_before" and days is not None:
         dated = days.with_columns(then=column.cast(pl.Date))

@@ -250,7 +250,8 @@ def _state(spec: ScoringSpec, name: str, listed: pl.DataFrame, number: int) -> s
     if feature.rule is not None:
         holds = "holds" if listed[f"points.{name}"][number] else "doesn't hold"
         return f"{feature.parsed_rule} {holds}"
-    return f"{name} is {_worded(listed[f'{CARRIED}{feature.reads(name)[0]}'][number])}"
+    cells = (_worded(listed[f"{CARRIED}{column}"][number]) for column in feature.reads(name))
+    return f"{name} is {' and '.join(cells)}"
 
 
 def _worded(cell: object) -> str:

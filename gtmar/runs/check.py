@@ -13,7 +13,7 @@ from gtmar import spec as specs
 from gtmar.autospec.first_spec import first_spec
 from gtmar.autospec.leakage import Grade, Leak
 from gtmar.data.contract import as_of_date, check_contract, id_column
-from gtmar.data.encode import categories_of, category, rule_holds
+from gtmar.data.encode import categories_of, category, cell_of, rule_holds
 from gtmar.data.matrix import load_accounts, part
 from gtmar.data.outcomes import ACTIVATION_STATES, Movement, OutcomeColumns
 from gtmar.data.prepare import prepared
@@ -33,7 +33,7 @@ from gtmar.runs.results import copies_finding, leaks_of, limit_findings, order_f
 from gtmar.runs.score import score, write_rows_aside
 from gtmar.runs.searched_before import searched_note
 from gtmar.runs.session import open_run
-from gtmar.spec.encoders import DaysBeforeEncoder
+from gtmar.spec.encoders import DaysBeforeEncoder, TableEncoder
 from gtmar.validation.gates import smallest_gain
 from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty, upside_down
 from gtmar.validation.psi import Shift, ShiftReading, shift_of_categories, shift_of_numbers
@@ -520,6 +520,8 @@ def _value(name: str, feature: Feature, schema: pl.Schema, day: pl.Expr | None) 
     """Return a feature's value before any encoding; dates as days before the table's own day."""
     if (rule := feature.parsed_rule) is not None:
         return rule_holds(rule, schema).cast(pl.Float64)
+    if isinstance(feature.encode, TableEncoder):
+        return cell_of(feature.encode, schema)
     [column], listed = feature.reads(name), categories_of(feature.encode)
     if listed is not None:
         return category(column, schema[column], listed)

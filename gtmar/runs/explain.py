@@ -230,8 +230,8 @@ def _cells(table: AccountTable, row: int, spec: ScoringSpec) -> dict[str, str]:
             holds = "holds" if cells[f"{_HOLDS}{term.feature}"] else "doesn't hold"
             words[term.name] = f"{rule}: {holds}"
         else:
-            cell = cells[term.columns[0]]
-            words[term.name] = "unknown" if cell is None else str(cell)
+            own = [cells[name] for name in term.columns]
+            words[term.name] = ", ".join("unknown" if cell is None else str(cell) for cell in own)
     vetoes = (name for name in rules if name not in spec.features and cells[f"{_HOLDS}{name}"])
     return words | {_HOLDS: ", ".join(name.removeprefix("veto: ") for name in vetoes)}
 

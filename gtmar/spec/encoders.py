@@ -1,19 +1,11 @@
-"""The encoders of a spec: how a column's value becomes a number or a bin.
-
-Categories match by value, not by spelling. 10, 10.0, "10" and a decimal 10.00 are one category; so
-are true and True, and also 1 if the spec lists true and false and no other number. Other texts
-match exactly: "01" is not "1". Two categories of one spec that are equal as numbers, such as "1.1"
-and "1.10", match as texts.
-"""
+"""Encoders as a spec states them: how a column's value becomes a number from 0 to 1, or a bin."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from decimal import Decimal
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -25,8 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from gtmar.spec.rule import Condition, Rule
 
 __all__ = [
     "VALUE_UNITS",
@@ -45,70 +36,17 @@ __all__ = [
     "RangeEncoder",
     "ScaleEncoder",
     "SpecModel",
+    "TableEncoder",
     "Weight",
-    "number_spellings",
     "slope",
     "unordered",
-    "value_form",
-    "value_forms",
 ]
-
-
-#: A plain number: without plus sign, leading zeros and exponent.
-_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?", re.ASCII)
-_FLAGS = {"true": "1", "false": "0"}
-
-
-def value_form(text: str) -> str | None:
-    """Return the canonical form of a plain number or a flag; None for any other text.
-
-    Examples
-    --------
-    >>> value_form("10.00"), value_form("-0.0"), value_form("True"), value_form("01")
-    ('10', '0', 'true', None)
-    """
-    if text.lower() in _FLAGS:
-        return text.lower()
-    if not _NUMBER.fullmatch(text):
-        return None
-    form = text.rstrip("0").rstrip(".") if "." in text else text
-    return "0" if form == "-0" else form
-
-
-def value_forms(categories: Iterable[str]) -> dict[str, str]:
-    """Return a spec's categories by the canonical forms of values that match them.
-
-    Categories that are equal as numbers have no entry, since they match by spelling alone.
-    """
-    formed = [(form, name) for name in categories if (form := value_form(name)) is not None]
-    counted = Counter(form for form, _ in formed)
-    forms = {form: name for form, name in formed if counted[form] == 1}
-    for word, digit in _FLAGS.items():
-        for form, other in ((word, digit), (digit, word)):
-            if form in forms and other not in counted and set(counted) <= {*_FLAGS, "0", "1"}:
-                forms[other] = forms[form]
-    return forms
-
-
-def number_spellings(form: str) -> list[str]:
-    """Return the texts that SQL engines write for a value, given its canonical form.
-
-    They differ by trailing zeros, exponents, and the spelling of flags.
-    """
-    if form in _FLAGS:
-        return [form, form.capitalize(), form.upper(), form[0]]
-    padded = [f"{form}{'' if '.' in form else '.'}{'0' * zeros}" for zeros in range(1, 11)]
-    sign, digits, exponent = Decimal(form).normalize().as_tuple()
-    shown = "".join(map(str, digits))
-    power = len(shown) - 1 + int(exponent)
-    minus, fraction = "-" * sign, shown[1:]
-    java = f"{minus}{shown[0]}.{fraction or 0}E{power}"
-    short = f"{minus}{shown[0]}{'.' * bool(fraction)}{fraction}e{power:+03d}"
-    return [form, *padded, java, short, *(["-0", "-0.0"] if form == "0" else [])]
 
 
 #: Encoded values enter the score as integer counts of 1/10,000ths.
 VALUE_UNITS = 10_000
+#: Largest number of rows, and of columns, of a table of two columns.
+MOST_CELLS = 4
 #: Largest absolute weight. With 10,000 units per value, scores stay far below Int64's limit.
 WEIGHT_LIMIT = 1_000_000
 
@@ -370,6 +308,77 @@ class Bins(SpecModel):
         return self
 
 
+_Along = Annotated[tuple[str, ...], Field(min_length=1, max_length=MOST_CELLS - 1)]
+
+
+class TableEncoder(SpecModel):
+    """Two columns that say something together: a value for each cell of a small table.
+
+    A cell's row is that of the first condition `down` that holds, the last row where none does; its
+    place in the row comes from `across` in the same way. So the last ones are of all other values,
+    an unknown one included where no condition asks for it.
+    """
+
+    kind: Literal["table"]
+    down: _Along
+    across: _Along
+    values: tuple[tuple[FiniteFloat, ...], ...]
+
+    @property
+    def sides(self) -> tuple[tuple[Condition, ...], tuple[Condition, ...]]:
+        """The conditions down and those across."""
+        down, across = ([Rule.parse(text).conditions[0] for text in s] for s in self._texts)
+        return tuple(down), tuple(across)
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """Each cell in words: ``day < 5, any other month``."""
+        down, across = ([*map(str, side), f"any other {side[0].column}"] for side in self.sides)
+        return [[f"{row}, {place}" for place in across] for row in down]
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """All conditions, those down first."""
+        return tuple(each for side in self.sides for each in side)
+
+    @property
+    def columns(self) -> tuple[str, str]:
+        """The column that goes down, and the one that goes across."""
+        down, across = self.sides
+        return down[0].column, across[0].column
+
+    @property
+    def canonical(self) -> dict[str, Any]:
+        """The same plain data for every spelling of the same conditions, as ids need it."""
+        down, across = ([str(each) for each in side] for side in self.sides)
+        return {"kind": self.kind, "down": down, "across": across, "values": self.values}
+
+    @property
+    def _texts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return self.down, self.across
+
+    @model_validator(mode="after")
+    def _two_columns_and_all_cells(self) -> TableEncoder:
+        for side, texts in zip(("down", "across"), self._texts, strict=True):
+            rules = [Rule.parse(text) for text in texts]
+            if long := [
+                text for text, rule in zip(texts, rules, strict=True) if len(rule.conditions) > 1
+            ]:
+                raise ValueError(f"{side} lists one condition at a time, got {long}")
+            if len(columns := {name for rule in rules for name in rule.columns}) > 1:
+                raise ValueError(f"{side} is about one column, got {sorted(columns)}")
+        if len(set(self.columns)) == 1:
+            raise ValueError(f"down and across are about two columns, got {self.columns[0]} twice")
+        rows, places = len(self.down) + 1, len(self.across) + 1
+        if len(self.values) != rows or any(len(row) != places for row in self.values):
+            got = f"{len(self.values)} rows of {sorted({len(row) for row in self.values})}"
+            raise ValueError(
+                f"values need {rows} rows of {places}, one more than the conditions down and "
+                f"across, got {got}"
+            )
+        return self
+
+
 class MissingValue(SpecModel):
     """What stands for an unknown: a value on the encoder's own scale."""
 
@@ -406,6 +415,7 @@ AnyEncoder = Annotated[
     | BoolEncoder
     | OneOfEncoder
     | DaysBeforeEncoder
+    | TableEncoder
     | Bins,
     Field(discriminator="kind"),
 ]

@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from gtmar.documents import with_leaves
-from gtmar.spec.encoders import unordered
+from gtmar.spec.encoders import TableEncoder, unordered
 from gtmar.spec.model import Feature, Reading, ScoringSpec
 
 if TYPE_CHECKING:
@@ -141,6 +141,9 @@ def _feature(feature: Feature, name: str, data: dict[str, Any], *, bounds: bool)
         # Left out where there is none, so that the ids of older specs stay the same.
         del kept["rule"]
         kept["column"] = kept["column"] or name
+    if isinstance(feature.encode, TableEncoder):
+        kept["encode"] = feature.encode.canonical
+        del kept["column"]
     scale = kept["encode"].get("then", kept["encode"])
     if scale.get("monotone") is None:
         kept["encode"] = unordered(kept["encode"])

@@ -77,7 +77,8 @@ def joined(incumbent: ScoringSpec, candidate: ScoringSpec) -> tuple[ScoringSpec,
         if shared(name):
             continue
         own = called[name] = name if name not in old else _OWN.format(name)
-        column = None if feature["rule"] else feature["column"] or name
+        asks = feature["rule"] or feature["encode"]["kind"] == "table"
+        column = None if asks else feature["column"] or name
         reaching = _reaching({**feature, "column": column}, None)
         features[own], now[own] = _weighing(reaching, None), reaching
     if incumbent.base != candidate.base:

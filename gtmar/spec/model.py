@@ -38,10 +38,11 @@ from gtmar.spec.encoders import (
     IdentityEncoder,
     MissingValue,
     SpecModel,
+    TableEncoder,
     Weight,
     slope,
 )
-from gtmar.spec.rule import Rule
+from gtmar.spec.rule import Condition, Rule
 
 __all__ = [
     "BY_SEGMENT",
@@ -199,13 +200,19 @@ class Feature(SpecModel):
         """The parsed rule; None for a feature that reads a column."""
         return None if self.rule is None else Rule.parse(self.rule)
 
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What is asked of columns, by a rule or a table; nothing where one column is encoded."""
+        asked = self.encode if isinstance(self.encode, TableEncoder) else self.parsed_rule
+        return () if asked is None else asked.conditions
+
     def reads(self, name: str) -> tuple[str, ...]:
-        """Return the columns that the feature reads: its one column, or those of its rule.
+        """Return the columns that the feature reads: one, or those of its rule or table.
 
         `name` is the feature's name, which is its column's name by default.
         """
-        rule = self.parsed_rule
-        return (self.column or name,) if rule is None else rule.columns
+        asked = tuple(dict.fromkeys(each.column for each in self.conditions))
+        return asked or (self.column or name,)
 
     @model_validator(mode="after")
     def _weight_or_bins(self) -> Feature:
@@ -219,6 +226,12 @@ class Feature(SpecModel):
             if given := [key for key, is_given in encoded.items() if is_given]:
                 raise ValueError(
                     f"a rule names its columns and is 1 or 0, unknown values included; drop {given}"
+                )
+        elif isinstance(self.encode, TableEncoder):
+            named = {"column": self.column is not None, "missing": self.missing != "error"}
+            if given := [key for key, is_given in named.items() if is_given]:
+                raise ValueError(
+                    f"a table names its columns and has cells for unknown values; drop {given}"
                 )
         if isinstance(self.encode, Bins):
             given = [key for key, value in own.items() if value is not None]

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gtmar.errors import nearest
-from gtmar.spec.encoders import value_form
+from gtmar.spec.spellings import value_form
 
 if TYPE_CHECKING:
     from sqlglot import Token, exp
@@ -207,7 +207,8 @@ def _parsed(text: str) -> Rule:
         if not found:
             raise ValueError(f"the rule is empty; {_FORMS}") from err
         raise reader.unexpected(found[0]) from err
-    except (SqlglotError, RecursionError) as err:
+    except (SqlglotError, RecursionError, AttributeError) as err:
+        # The last one is the parser's own fault, at "{:}".
         raise ValueError(f"no rule; {_FORMS}") from err
     parts = list(tree.flatten()) if isinstance(tree, exp.And) else [tree]
     if len(parts) > MOST_CONDITIONS:

@@ -88,6 +88,14 @@ class Predicted:
         left = np.maximum(np.einsum("kn,kn->k", weighted, members) - explained, 0) + ridge
         return np.asarray((members @ (self.outcome - self.chance)) ** 2 / left / 2)
 
+    def gain(self, block: Doubles, ridge: float) -> float:
+        """Return the same of K predictors at once, shape (N, K)."""
+        weighted = block * self.information[:, None]
+        cross = weighted.T @ self.predictors
+        left = block.T @ weighted - cross @ np.linalg.solve(self._bend, cross.T)
+        pull = (self.outcome - self.chance) @ block
+        return float(pull @ np.linalg.solve(left + ridge * np.eye(len(pull)), pull)) / 2
+
     @property
     def _bend(self) -> Doubles:
         weighted = self.predictors * self.information[:, None]

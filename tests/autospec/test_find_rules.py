@@ -21,6 +21,7 @@ from gtmar.autospec.find_rules import (
 )
 from gtmar.autospec.first_spec import FirstSpec, first_spec
 from gtmar.data.scan import scan
+from gtmar.spec.encoders import TableEncoder
 from gtmar.spec.rule import Rule
 from gtmar.stats.interplay import Corner, LevelColumns, Predicted, proven_corners
 
@@ -200,6 +201,40 @@ def test_each_rule_is_sought_beside_encoders_that_know_of_those_before(
     assert {*others[0].rule.columns} == {"e", "f"}
 
 
+@pytest.mark.slow
+def test_a_planted_table_of_cells_is_found_as_one() -> None:
+    rng = np.random.default_rng(21)
+    count = 4_000
+    a, b = rng.normal(size=count), rng.choice(["x", "y", "z"], count)
+    row = np.searchsorted([-0.5, 0.5], a, side="right")
+    place = np.searchsorted(["x", "y", "z"], b)
+    effect = np.array([[1.5, -1.5, 0], [-1.5, 0, 1.5], [0, 1.5, -1.5]])[row, place]
+    frame = pl.DataFrame(
+        {
+            "account_id": np.arange(count),
+            "a": a,
+            "b": b,
+            "c": rng.normal(size=count),
+            "retained_6mo": outcome(rng, effect),
+        }
+    )
+    found = first(frame, rules=1)
+    [feature] = [f for f in found.spec.features.values() if f.encode.kind == "table"]
+    assert isinstance(feature.encode, TableEncoder)
+    assert feature.encode.columns == ("a", "b")
+    assert [c.number for c in feature.encode.sides[0]] == pytest.approx([-0.5, 0.5], abs=0.2)
+    # The values lie in the order of the planted effects, and each cell's points too.
+    listed = {text: at for at, text in enumerate(("x", "y", "z"))}
+    places = [listed[each.categories[0]] for each in feature.encode.sides[1]]
+    places.append(({0, 1, 2} - {*places}).pop())
+    assert feature.weight is not None
+    points = feature.weight * np.array(feature.encode.values)[:, np.argsort(places)]
+    planted = np.array([[1.5, -1.5, 0], [-1.5, 0, 1.5], [0, 1.5, -1.5]])
+    assert points[planted == 1.5].min() > points[planted == 0].max()
+    assert points[planted == 0].min() > points[planted == -1.5].max()
+    assert "with the table" in found.text
+
+
 # ---- not found -----------------------------------------------------------------------------------
 
 
@@ -257,7 +292,7 @@ def test_a_rule_pays_that_puts_unseen_accounts_in_better_order() -> None:
         return encoded
 
     def paying(*holds: NDArray[np.bool_], **more: Any) -> int:
-        return rules_that_pay(fitted_to, np.stack(holds, axis=1), y, **more)
+        return rules_that_pay(fitted_to, [each[:, None] for each in holds], y, **more)
 
     # Those at the lowest end stay there, wherever a rule moves them.
     assert [paying(apart), paying(apart, lowest), paying(lowest, apart)] == [1, 1, 0]

@@ -197,7 +197,7 @@ def one(
             row |= {f"start{suffix}": held["baseline_value"], f"score{suffix}": held["best_value"]}
             row |= {} if rules else {"searched": found.best_value or 0.0}
     columns = sorted({c for name, each in spec.features.items() for c in each.reads(name)})
-    count = sum(each.rule is not None for each in spec.features.values())
+    count = sum(bool(each.conditions) for each in spec.features.values())
     row |= others(table, columns, count, left_out)
     points = [weight for weight in weights.values() if weight]
     return {**row, "columns": len(columns), "rules": count, "weights": len(points)}

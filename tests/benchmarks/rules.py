@@ -24,6 +24,7 @@ import polars as pl
 from gtmar.autospec.first_spec import first_spec
 from gtmar.autospec.leakage import area
 from gtmar.data.scan import scan
+from gtmar.spec.encoders import TableEncoder
 from gtmar.spec.rule import Rule
 from gtmar.stats.interval import wilson
 from gtmar.stats.logistic import fit_logistic
@@ -138,13 +139,14 @@ def with_worth(
     return np.asarray(logit + sign * high * holds)
 
 
-def found_in(drawn: Drawn, *, rules: int = 1) -> list[Rule]:
-    """Return the rules that a first spec has."""
+def found_in(drawn: Drawn, *, rules: int = 1) -> list[Rule | TableEncoder]:
+    """Return the rules and tables that a first spec has."""
     spec = first_spec(scan(drawn.table), rules=rules, keep=drawn.table.columns[1:-1]).spec
-    return [Rule.parse(each.rule) for each in spec.features.values() if each.rule is not None]
+    asked = (each.parsed_rule or each.encode for each in spec.features.values())
+    return [each for each in asked if isinstance(each, Rule | TableEncoder)]
 
 
-def is_planted(rule: Rule, drawn: Drawn) -> tuple[bool, bool]:
+def is_planted(rule: Rule | TableEncoder, drawn: Drawn) -> tuple[bool, bool]:
     """Whether a rule has the planted columns, and its cuts are within a tenth of the accounts."""
     if {*rule.columns} != {*drawn.planted}:
         return False, False

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import polars as pl
 import pytest
-from scorecards import draw_accounts, draw_rule
+from scorecards import draw_accounts, draw_rule, draw_table
 
 from gtmar.data.encode import encoded_terms, rule_holds
 from gtmar.spec import ScoringSpec
@@ -59,6 +59,37 @@ def test_random_rules_hold_where_plain_python_says_so() -> None:
         assert got.to_list() == expected, f"{number}: {rule}"
         some += 0 < sum(expected) < len(rows)
     assert some > 75, "most rules part the accounts"
+
+
+@pytest.mark.slow
+def test_random_tables_give_the_cell_that_plain_python_finds() -> None:
+    accounts = draw_accounts(1_500, seed=5)
+    rows = accounts.rows(named=True)
+    draw, cells = random.Random(12), 0
+    for number in range(100):
+        table = draw_table(draw)
+        spec = ScoringSpec.model_validate(
+            {
+                "model": "tables",
+                "features": {"t": {"encode": table, "weight": 1, "min": 0, "max": 1}},
+                "tiers": {"A": {"min": 0, "max": 101}},
+            }
+        )
+        sides = [
+            [Rule.parse(text).conditions[0] for text in table[side]] for side in ("down", "across")
+        ]
+        got = accounts.select(encoded_terms(spec, accounts.schema)["t"])["t"].to_list()
+        places = [
+            tuple(
+                next((i for i, c in enumerate(side) if holds(c, row[c.column])), len(side))
+                for side in sides
+            )
+            for row in rows
+        ]
+        expected = [math.floor(table["values"][i][j] * 10_000 + 0.5) for i, j in places]
+        assert got == expected, f"{number}: {table}"
+        cells += len(set(places))
+    assert cells > 300, "most tables part the accounts"
 
 
 def test_a_rule_is_one_or_nothing_and_never_null() -> None:

@@ -124,25 +124,49 @@ def _scale(draw: random.Random) -> dict[str, Any]:
 def draw_rule(draw: random.Random) -> Rule:
     """Draw a rule of one to three conditions over `draw_accounts`."""
 
-    def condition() -> Condition:
-        kind = draw.choice(("number", "number", "list", "presence"))
-        if kind == "presence":
-            column = draw.choice((*COMPARED, *LISTED, "since", "seen"))
-            return Condition(column, draw.choice(("is missing", "is not missing")))
-        if kind == "list":
-            column = draw.choice(sorted(LISTED))
-            size = draw.randint(1, min(4, len(LISTED[column])))
-            listed = tuple(draw.sample(LISTED[column], size))
-            return Condition(column, draw.choice(("in", "not in")), listed)
-        value = draw.choice((*_near((0.0, 0.1, 2.5)), *KNOTS, 3.0, 12.0, -5.5, 1e308))
-        operator = draw.choice(("<", "<=", ">", ">=", "=", "!="))
-        return Condition(draw.choice(COMPARED), operator, value)
+    return Rule(tuple(_condition(draw) for _ in range(draw.randint(1, 3))))
 
-    return Rule(tuple(condition() for _ in range(draw.randint(1, 3))))
+
+def _condition(draw: random.Random) -> Condition:
+    kind = draw.choice(("number", "number", "list", "presence"))
+    if kind == "presence":
+        column = draw.choice((*COMPARED, *LISTED, "since", "seen"))
+        return Condition(column, draw.choice(("is missing", "is not missing")))
+    if kind == "list":
+        column = draw.choice(sorted(LISTED))
+        size = draw.randint(1, min(4, len(LISTED[column])))
+        listed = tuple(draw.sample(LISTED[column], size))
+        return Condition(column, draw.choice(("in", "not in")), listed)
+    value = draw.choice((*_near((0.0, 0.1, 2.5)), *KNOTS, 3.0, 12.0, -5.5, 1e308))
+    operator = draw.choice(("<", "<=", ">", ">=", "=", "!="))
+    return Condition(draw.choice(COMPARED), operator, value)
+
+
+def draw_table(draw: random.Random) -> dict[str, Any]:
+    """Draw a table over two columns of `draw_accounts`, two to four rows of two to four cells."""
+    sides: list[list[Condition]] = []
+    while len(sides) < 2:
+        side = [first := _condition(draw)]
+        if first.column in [each[0].column for each in sides]:
+            continue
+        for _ in range(draw.randint(0, 2)):
+            while (more := _condition(draw)).column != first.column:
+                pass
+            side.append(more)
+        sides.append(side)
+    down, across = ([*map(str, side)] for side in sides)
+    values = [
+        [
+            draw.choice((0.0, 1.0, -0.25, 0.00005, 1 / 3, draw.random()))
+            for _ in range(len(across) + 1)
+        ]
+        for _ in range(len(down) + 1)
+    ]
+    return {"kind": "table", "down": down, "across": across, "values": values}
 
 
 def draw_spec(seed: int) -> ScoringSpec:
-    """Draw a spec over `draw_accounts` with every encoder in it."""
+    """Draw a spec over `draw_accounts` with every encoder in it, a table included."""
     draw = random.Random(seed)
 
     def feature(column: str, encode: object, *, holey: bool = False) -> dict[str, Any]:
@@ -188,6 +212,7 @@ def draw_spec(seed: int) -> ScoringSpec:
         f'rule "{i}"': {"rule": str(draw_rule(ruled)), "weight": w, "min": -60, "max": 60}
         for i, w in enumerate((ruled.randint(-60, 60), ruled.randint(-9, 9)))
     }
+    rules["a table"] = {"encode": draw_table(ruled), "weight": -37, "min": -60, "max": 60}
     kept = draw.sample(sorted(candidates), min(len(candidates), draw.randint(8, 16)))
     edge = draw.choice((60.0, 33.35, 0.01, 99.99))
     top = draw.choice((100, 40, 1000))

@@ -9,7 +9,7 @@ import pytest
 import sqlglot
 from engines import DuckDB, Engine, postgres, spark
 from polars.testing import assert_frame_equal
-from scorecards import draw_accounts, draw_combined, draw_rule, draw_spec
+from scorecards import draw_accounts, draw_combined, draw_rule, draw_spec, draw_table
 from sqlglot import exp
 
 from gtmar.integrations.sql import DIALECTS, column_kinds, select, select_grid
@@ -125,7 +125,7 @@ def test_a_grid_names_each_step_of_either_score_once(dialect: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("known", [True, False])
-def test_rules_hold_for_the_same_accounts(engine: Engine, *, known: bool) -> None:
+def test_rules_and_tables_count_for_the_same_accounts(engine: Engine, *, known: bool) -> None:
     accounts, draw = draw_accounts(1_000, seed=4), random.Random(7)
     rules = {
         f"rule {i}": {
@@ -134,6 +134,10 @@ def test_rules_hold_for_the_same_accounts(engine: Engine, *, known: bool) -> Non
             "min": -9,
             "max": 9,
         }
+        for i in range(20)
+    }
+    rules |= {
+        f"table {i}": {"encode": draw_table(draw), "weight": 9, "min": -9, "max": 9}
         for i in range(20)
     }
     spec = ScoringSpec.model_validate(

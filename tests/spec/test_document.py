@@ -276,7 +276,7 @@ def test_key_given_twice_in_json_that_is_no_yaml() -> None:
             encoded("{kind: rnge, from: 0, to: 1}"),
             "health.yaml:4: features.alert_created.encode: no such encoder kind; "
             "expected one of 'identity', 'range', 'curve', 'quantile', 'bool', 'one_of', "
-            "'days_before', 'bins'",
+            "'days_before', 'table', 'bins'",
         ),
         (encoded("rnge"), "no such encoder kind"),
         (

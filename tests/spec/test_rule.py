@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from sqlglot import Tokenizer
@@ -121,6 +121,7 @@ def test_what_is_no_rule_is_refused_at_its_place(text: str, fault: str) -> None:
         Rule.parse(text)
 
 
+@example("{:}")
 @given(st.text(alphabet="ab<>=!()'\",;-+*/ 123innotadmsg.:{}[]$@\\%|&~^", max_size=40))
 @settings(max_examples=300, deadline=None)
 def test_any_text_is_a_rule_or_refused_in_words(text: str) -> None:
