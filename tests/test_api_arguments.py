@@ -213,7 +213,7 @@ NAMES |= {"shadow": "shadows", "run_id": "run", "settings": "weights"}
 OF_FILES = {"output_path", "force", "quiet", "as_json", "spreadsheet_safe", "keep_file"}
 ANOTHER_WAY = {
     *("at_version", "query", "other", "at"),  # a `Source`
-    *("memory", "engine", "address", "shards"),  # an `Engine`
+    *("memory", "engine", "address", "shards", "own_rows"),  # an `Engine`
     *("parse", "nulls", "no_null_markers"),  # `reading`
     *("shares", "capacity", "lift"),  # `rule` and `sizes`
     "full",

@@ -16,9 +16,9 @@ import numpy as np
 import polars as pl
 
 from gtmar.autospec.leakage import area
-from gtmar.spec.encoders import MOST_CELLS, TableEncoder
+from gtmar.spec.encoders import TABLE_SIDE, TableEncoder
 from gtmar.spec.rule import Condition, Rule
-from gtmar.stats.cells import Cells, best_cells
+from gtmar.stats.cells import CellGroups, best_cells
 from gtmar.stats.interplay import LevelColumns, Predicted, proven_corners
 from gtmar.stats.logistic import correlation, fit_logistic
 from gtmar.stats.paired_auc import folded_difference, placed
@@ -338,7 +338,7 @@ class _Table:
     """Two columns by number, and the cells of their levels."""
 
     columns: tuple[int, int]
-    cells: Cells
+    cells: CellGroups
 
 
 @dataclass(frozen=True)
@@ -435,7 +435,7 @@ class _Search:
                 _unknown_with_last(off),
                 _unknown_with_last(known),
                 ordered=(not self.cut[pair[0]].names, not self.cut[pair[1]].names),
-                most=MOST_CELLS,
+                most=TABLE_SIDE,
                 ridge=_RIDGES["rule"],
                 penalty=_WORD,
             )
@@ -449,7 +449,7 @@ class _Search:
                     zip(pair, (cells.down, cells.across), strict=True)
                 )
             ]
-            table = _Table(pair, Cells(sides[0], sides[1], cells.worth))
+            table = _Table(pair, CellGroups(sides[0], sides[1], cells.worth))
             # Of two by two cells, a rule says the same interplay with fewer numbers.
             if min(groups.max() for groups in sides) < 1 or table.cells.count <= _CELLS_OF_RULE:
                 continue

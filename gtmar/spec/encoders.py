@@ -20,6 +20,7 @@ from pydantic import (
 from gtmar.spec.rule import Condition, Rule
 
 __all__ = [
+    "TABLE_SIDE",
     "VALUE_UNITS",
     "WEIGHT_LIMIT",
     "BinInterval",
@@ -46,7 +47,7 @@ __all__ = [
 #: Encoded values enter the score as integer counts of 1/10,000ths.
 VALUE_UNITS = 10_000
 #: Largest number of rows, and of columns, of a table of two columns.
-MOST_CELLS = 4
+TABLE_SIDE = 4
 #: Largest absolute weight. With 10,000 units per value, scores stay far below Int64's limit.
 WEIGHT_LIMIT = 1_000_000
 
@@ -308,7 +309,7 @@ class Bins(SpecModel):
         return self
 
 
-_Along = Annotated[tuple[str, ...], Field(min_length=1, max_length=MOST_CELLS - 1)]
+_Along = Annotated[tuple[str, ...], Field(min_length=1, max_length=TABLE_SIDE - 1)]
 
 
 class TableEncoder(SpecModel):

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     Doubles = NDArray[np.float64]
 
-__all__ = ["Cells", "best_cells"]
+__all__ = ["CellGroups", "best_cells"]
 
 #: How many of the best corners are begun from.
 _BEGUN = 3
 
 
 @dataclass(frozen=True)
-class Cells:
+class CellGroups:
     """Which row each level of one column is in, shape (L,), and which place each of another."""
 
     down: NDArray[np.intp]
@@ -49,7 +49,7 @@ def best_cells(
     most: int,
     ridge: float,
     penalty: float,
-) -> Cells | None:
+) -> CellGroups | None:
     """Return the rows and places of two columns, of L and L' levels, that are worth most.
 
     Parameters
@@ -66,7 +66,7 @@ def best_cells(
 
     Returns
     -------
-    Cells or None
+    CellGroups or None
         None where a column has one level.
     """
     if min(off.shape) < 2:
@@ -86,7 +86,7 @@ def best_cells(
     groups = [np.empty(len(order), dtype=np.intp) for order in orders]
     for group, order, some in zip(groups, orders, cuts, strict=True):
         group[order] = np.searchsorted(some, np.arange(len(order)), side="right")
-    return Cells(groups[0], groups[1], worth)
+    return CellGroups(groups[0], groups[1], worth)
 
 
 def _interplay(off: Doubles, known: Doubles) -> Doubles:
