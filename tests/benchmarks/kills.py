@@ -25,11 +25,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from sql_files import files_of
-
 from gtmar.data import synthetic
 from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
+from gtmar.journal.sql_library import library
 from gtmar.journal.verify import verify
 
 SPEC = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
@@ -104,9 +103,11 @@ def run_of(journal: Path) -> RunFiles | None:
 def read(journal: Path) -> None:
     """Ask all that the library asks, check all that it checks, and verify."""
     with Journal(journal) as opened:
-        for name in files_of("journal"):
-            opened.sql(name)
-        wrong = [name for name in files_of("checks") if not opened.sql(name).is_empty()]
+        for name in library():
+            if name.startswith("journal/"):
+                opened.sql(name)
+        checks = [name for name in library() if name.startswith("checks/")]
+        wrong = [name for name in checks if not opened.sql(name).is_empty()]
     found = verify(journal)
     if wrong or not found.sound:
         raise SystemExit(f"{journal}: not as it must be: {wrong} {found.findings}")
