@@ -16,6 +16,7 @@ from gtmar.data.scan import scan
 from gtmar.integrations.sql import column_kinds, select
 from gtmar.journal.catalog import Journal
 from gtmar.journal.lookup import checkout
+from gtmar.plain_data import percent
 
 ROOT = Path(__file__).parents[2]
 TABLES = Path(os.environ.get("GTMAR_REAL_TABLES", ROOT.parent / "shared" / "data"))
@@ -233,6 +234,6 @@ def listed(there: There, said: str, name: str) -> None:
             "select sum(round(p, 4) * mrr) from likely join accounts using (account_id)"
         )
         top = sum(row[3] for row in rows)
-        assert f"hold {top:,.0f} of {total:,.0f} MRR at stake ({top / total:.0%})" in said
+        assert f"hold {top:,.0f} of {total:,.0f} MRR at stake ({percent(top / total)})" in said
     else:
         assert f"{sum(row[2] for row in rows):,.0f} of these are expected to" in said

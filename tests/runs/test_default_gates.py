@@ -175,7 +175,7 @@ def test_a_candidate_that_moves_nearly_everybody_fails_by_default(tmp_path: Path
     assert done.moved_mrr is not None
     assert [g.name for g in done.gates if g.passed is False] == ["movement", "movement of MRR"]
     for text in first_lines(done, accounts, tmp_path):
-        assert "of the accounts would change tier, 80% at most may" in text
+        assert "of the accounts would change tier, 80.0% at most may" in text
     gates = Gates(max_moved=1.0)
     anyway = runs.decide(done.run_id, data=accounts, journal=journal, gates=gates)
     assert anyway.verdict is Verdict.READY
