@@ -909,7 +909,7 @@ def _file(spec: SpecLike) -> Path | None:
     if isinstance(spec, Spec | Run):
         return None
     # Unlike `Path.is_file`, it takes a name that is too long for a path.
-    named = isinstance(spec, Path) or is_spec_file(spec) or isfile(spec)  # noqa: PTH113
+    named = isinstance(spec, Path) or is_spec_file(spec) or isfile(spec)  # noqa: PTH113 - see above
     return Path(spec) if named else None
 
 

@@ -97,8 +97,9 @@ def _skip_conversion(parameter: Any) -> None:
     kind = None if several or parameter.nargs != 1 else descriptor.annotation
 
     def process(ctx: Any, value: Any) -> Any:
-        # `exists` takes what is no path at all; `access` doesn't.
-        is_path = kind is Path and isinstance(value, str | Path) and os.path.exists(value)  # noqa: PTH110
+        # `os.path.exists` is False for what is no path at all; `access` raises.
+        exists = os.path.exists
+        is_path = kind is Path and isinstance(value, str | Path) and exists(value)
         readable = is_path and os.access(value, os.R_OK)
         is_default = kind in (int, float) and type(value) is kind and value == parameter.default
         absent = value is None and not parameter.required

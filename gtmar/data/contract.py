@@ -587,7 +587,15 @@ class _Check:
             most = max(abs(low), abs(high))
             if most > EXACT:
                 problem = f"values reach {most / 1e4:g}: too large to be exact"
-                self.refuse(term.columns[0], problem, "scale it with `encode: {kind: range, ...}`")
+                # Of a column that is scaled, such values are the spec's own.
+                states = self.spec.features[term.feature].encode.kind in (
+                    "curve",
+                    "one_of",
+                    "table",
+                )
+                own = f"the spec's values of {term.feature} go from 0 to 1 as a rule"
+                hint = own if states else "scale it with `encode: {kind: range, ...}`"
+                self.refuse(term.columns[0], problem, hint)
         return ranges
 
     def strange_categories(self, facts: Mapping[str, Any]) -> list[str]:

@@ -86,7 +86,7 @@ class _OwnShard(Shard):
             self._counting = LocalEvaluator(self._rows.search, spec, **options, shard=True)
 
     @property
-    def _evaluator(self) -> LocalEvaluator:  # type: ignore[override]
+    def _evaluator(self) -> LocalEvaluator:  # type: ignore[override] # read alone, raises a failure
         if self._failure is not None:
             raise self._failure
         return self._counting

@@ -329,6 +329,10 @@ def test_value_too_large_to_be_exact() -> None:
     assert violation.problem == "values reach 1e+12: too large to be exact"
     assert violation.hint == "scale it with `encode: {kind: range, ...}`"
     assert check(small(depth=[0.5, 9e11, 0.5, 0.5])).ranges["depth"][1] == 9 * 10**15
+    stated = {"kind": "one_of", "values": {"x": 1e12, "y": 0.5}}
+    spec = make_spec(features={"depth": {"weight": 5, "min": 0, "max": 9, "encode": stated}})
+    violation = the_violation(small(depth=["x", "y", "x", "y"]), spec)
+    assert violation.hint == "the spec's values of depth go from 0 to 1 as a rule"
 
 
 @pytest.mark.parametrize(
