@@ -179,7 +179,7 @@ def test_each_rule_is_sought_beside_encoders_that_know_of_those_before(
     a, b, c, d, e, f = frame.to_numpy().T
     one, two, three = (a > 0) & (b > 0), (c < 0) & (d < 0), (e < 0) & (f < 0)
     y = outcome(rng, 2.0 * two - 3.0 * one + 1.5 * three).astype(float)
-    asked: list[tuple[Rule, ...]] = []
+    asked: list[tuple[Rule | TableEncoder, ...]] = []
     bars: list[int] = []
 
     def proven(*given: Any, above: int) -> list[Corner]:
@@ -188,7 +188,7 @@ def test_each_rule_is_sought_beside_encoders_that_know_of_those_before(
 
     monkeypatch.setattr("gtmar.autospec.find_rules.proven_corners", proven)
 
-    def encoded(rules: tuple[Rule, ...]) -> NDArray[np.float64]:
+    def encoded(rules: tuple[Rule | TableEncoder, ...]) -> NDArray[np.float64]:
         asked.append(rules)
         # Beside the first rule, they say what the second would have been.
         return np.column_stack([frame.to_numpy() / 8, two & bool(rules)])
@@ -292,7 +292,7 @@ def test_a_rule_pays_that_puts_unseen_accounts_in_better_order() -> None:
         return encoded
 
     def paying(*holds: NDArray[np.bool_], **more: Any) -> int:
-        return rules_that_pay(fitted_to, [each[:, None] for each in holds], y, **more)
+        return rules_that_pay(fitted_to, [each[:, None].astype(float) for each in holds], y, **more)
 
     # Those at the lowest end stay there, wherever a rule moves them.
     assert [paying(apart), paying(apart, lowest), paying(lowest, apart)] == [1, 1, 0]

@@ -281,7 +281,7 @@ def test_backtest_says_that_the_spec_was_searched_on_these_accounts(tmp_path: Pa
     assert later.in_sample is False
     assert not [note for note in later.notes if note.startswith("In-sample")]
     # The run started from that one; its weights were a person's.
-    start = runs.backtest(tmp_path / "a.parquet", spec=EXAMPLE, journal=journal)
+    start = runs.backtest(tmp_path / "a.parquet", spec=specs.load(EXAMPLE), journal=journal)
     assert start.in_sample is None
     assert not [note for note in start.notes if note.startswith("In-sample")]
     # Without its lineage the best is known by the table alone.
