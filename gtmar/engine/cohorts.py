@@ -1,7 +1,7 @@
-"""Cohorts: which accounts each sum is over, and a table's accounts by cohort for the kernel.
+"""Cohorts: which accounts each sum is over, and which rows of a table they are.
 
-The tables of this module are the one place that says which accounts a cohort has: kernels, tally
-and intervals read them.
+The constants of this module are the one definition of every cohort: kernels, tally and intervals
+read them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _RETAINED = (*_KEPT_PAYING, _M.KEPT_NONPAYING)
 _LOST = (_M.LOST_NONPAYING, _M.LOST_PAYING)
 _FORMER = (_M.FORMER_LOST, _M.FORMER_WON_BACK)
 
-#: Movement classes of each cohort.
+#: Movement classes of each cohort, by the cohort's name.
 COHORTS: dict[str, tuple[Movement, ...]] = {
     "accounts": tuple(_M),
     "current": tuple(set(_M) - set(_FORMER)),
@@ -62,7 +62,8 @@ COHORTS: dict[str, tuple[Movement, ...]] = {
     "former": _FORMER,
     "won_back": (_M.FORMER_WON_BACK,),
 }
-#: Cents that are added up by tier: start MRR of the churned and of the staying, and changes of it.
+#: Money that is summed by tier, in cents: start MRR of the churned (`gone`) and of the staying
+#: (`stays`), and by how much the MRR of the staying shrank (`contraction`) and grew (`expansion`).
 CASH_FLOWS = ("gone", "stays", "contraction", "expansion")
 
 #: C: codes of movement class and activation state.
@@ -70,7 +71,7 @@ CODES = len(Movement) * ACTIVATION_STATES
 
 
 def _indicator(*cohorts: str) -> Int64s:
-    """Return int64 (C, cohorts): 1 where a code's movement class is of the cohort."""
+    """Return int64 (C, cohorts): 1 where a code's movement class belongs to the cohort, else 0."""
     table = np.zeros((len(Movement), ACTIVATION_STATES, len(cohorts)), dtype=np.int64)
     for i, cohort in enumerate(cohorts):
         table[list(COHORTS[cohort]), :, i] = 1
@@ -78,23 +79,25 @@ def _indicator(*cohorts: str) -> Int64s:
 
 
 def _account_indicator() -> Int64s:
-    """Return int64 (C, `ACCOUNT_SUMS`): what an account of each code counts."""
+    """Return int64 (C, `ACCOUNT_SUMS`): 1 where an account of the code counts in the sum."""
     state = np.tile(np.arange(ACTIVATION_STATES), len(Movement))
     return np.hstack([_indicator(*COUNTED), np.stack([state >= 1, state == 2], axis=1)])
 
 
-#: What an account of each code counts in `ACCOUNT_SUMS`, int64 (C, 11), and in `churned`, (C,).
+#: 1 where an account of a code counts in a sum, else 0: for `ACCOUNT_SUMS`, int64 (C, 11), and for
+#: the cohort `churned`, int64 (C,).
 ACCOUNT_INDICATOR = _account_indicator()
 CHURNED_INDICATOR = _indicator("churned")[:, 0].copy()
 
 
-#: A column whose sum could pass 2^53 is split into limbs of this many bits, summed apart.
+#: A column of cents whose sum could pass 2^53 is split into two numbers, its limbs: the low one of
+#: this many bits and the high one of the rest. Each is summed by itself.
 LIMB_BITS = 26
 _DOUBLE_EXACT = 2**53
 
 
 def limb_count(values: Int64s) -> int:
-    """Return how many limbs integers below 2^53 need, so that sums of them stay exact."""
+    """Return how many limbs (1 or 2) a column of integers below 2^53 needs for an exact sum."""
     return 1 if float(values.sum(dtype=np.float64)) < _DOUBLE_EXACT / 2 else 2
 
 
@@ -126,14 +129,18 @@ def limbs(values: Int64s, depth: int) -> tuple[Doubles, ...]:
 
 @dataclass(frozen=True)
 class Cohorts:
-    """All N accounts: views of the matrix, which nothing is copied from. All are read-only."""
+    """The rows of each cohort among N accounts, and the columns that kernels read.
 
-    #: Runs of rows: lost, retained, and those with neither label; together all, in this order.
+    Columns are read-only views of the matrix; none is copied.
+    """
+
+    #: Row ranges of the lost, the retained and those with neither label. Together, in this order,
+    #: they are all rows.
     negatives: slice
     positives: slice
     rest: slice
-    #: Runs of rows: the paying current accounts; of them those whose MRR is gone at the end, and
-    #: all others; of these, those with less and with more at the end.
+    #: Row ranges: the paying current accounts; of them those whose MRR is gone at the end of the
+    #: window, and all others; of these others, those with less and with more MRR at the end.
     paying: slice
     gone: slice
     stays: slice
@@ -141,27 +148,29 @@ class Cohorts:
     expanded: slice
     #: int16, shape (N,), in [0, C): movement class and activation state.
     codes: Integers
-    #: int64, shape (N,), in cents; None without such a column. `end` implies `start`.
+    #: int64, shape (N,), in cents; None without such a column. There is no `end` without `start`.
     start: Int64s | None
     end: Int64s | None
     ltv: Int64s | None
-    #: int32: rows of the LTV cohort; all others, where they are fewer and counted instead.
+    #: int32, ascending: rows of the LTV cohort. `unvalued` has all other rows where those are
+    #: fewer: then they are counted, and subtracted from all.
     valued: Integers
     unvalued: Integers | None
-    #: int32: rows whose days to activation are known, ascending, and the index of their days.
+    #: int32, ascending: rows whose days to activation are known, and for each the index of its days
+    #: among the U distinct values.
     dated: Integers
     days: Integers
-    #: L, the same for all money: 2 where one column's sum could pass 2^52.
+    #: L, the number of limbs, the same for all money: 2 where one column's sum could pass 2^52.
     depth: int
-    #: C and U.
+    #: C, the number of codes, and U, the number of distinct values of days.
     code_count: int
     day_count: int
 
     def block(self, first: int, last: int, *, copies: int = 1) -> RowBlock:
-        """Return the rows from `first` up to `last`, ready to be counted.
+        """Return the rows [first, last), ready to be counted.
 
-        For `copies` candidates counted in one call, their cents are laid out one after the other.
-        Cost: a pass over the rows for each column of cents. Worth it for many candidates.
+        Cents are repeated `copies` times, once for each candidate that is counted in the same call.
+        Cost: a pass over the rows for each column of cents, which pays off over many candidates.
         """
 
         def here(run: slice) -> slice:
@@ -219,7 +228,11 @@ class Cohorts:
 
 @dataclass(frozen=True)
 class RowBlock:
-    """A run of n rows of `Cohorts`, with cents as doubles. Runs and rows count from its first."""
+    """A block of n consecutive rows of `Cohorts`, with cents as doubles.
+
+    Row ranges and row numbers count from the first row of the block. Fields without a comment are
+    those of `Cohorts`.
+    """
 
     negatives: slice
     positives: slice
@@ -227,13 +240,15 @@ class RowBlock:
     paying: slice
     #: Whether there is start MRR at all.
     revenue: bool
-    #: For each of `CASH_FLOWS`, a run of rows and L limbs of cents, times the copies asked for.
+    #: For each of `CASH_FLOWS`, a row range and L limbs of its rows' cents, repeated for each copy;
+    #: no limbs where the range is empty.
     cash: tuple[Cash, ...]
     #: int32, shape (n,).
     codes: Integers
-    #: L limbs of cents, of all rows where `unvalued` is given, else of `valued`.
+    #: L limbs of LTV in cents: of the rows `valued`, or of all rows where that is None, with 0 for
+    #: those outside of the LTV cohort.
     ltv: tuple[Doubles, ...]
-    #: intp: rows within the LTV cohort, or those without; None for what isn't needed.
+    #: intp: rows of the LTV cohort, or all other rows. At least one of the two is None.
     valued: NDArray[np.intp] | None
     unvalued: NDArray[np.intp] | None
     dated: NDArray[np.intp]
@@ -244,20 +259,20 @@ class RowBlock:
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
-        """All arrays of the part: what it holds in memory."""
+        """All arrays of the block, for a sum of its bytes."""
         cents = (*(limb for _, limbs in self.cash for limb in limbs), *self.ltv)
         rows = (rows for rows in (self.valued, self.unvalued) if rows is not None)
         return (self.codes, self.dated, self.days, *cents, *rows)
 
 
 def cohorts_of(matrix: AccountMatrix) -> Cohorts:
-    """Return the kernel's view of an account matrix; it copies no column."""
+    """Return the cohorts of an account matrix; no column is copied."""
 
     def run(cohort: str) -> slice:
         return matrix.rows(min(COHORTS[cohort]), max(COHORTS[cohort]))
 
     paying = matrix.paying_rows
-    # Of a table that says nothing of the window's end, no end MRR is known.
+    # False for a table without labels: who is gone at the end of the window isn't known there.
     ends_known = paying == matrix.rows(Movement.LOST_PAYING, Movement.KEPT_EXPANDED)
     none = np.zeros(0, dtype=np.int32)
     valued = none if matrix.ltv_rows is None else matrix.ltv_rows

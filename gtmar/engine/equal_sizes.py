@@ -1,8 +1,9 @@
-"""Two scores compared at equal tier sizes: accounts are cut where the other score cuts them.
+"""Sums of a score whose tiers have given sizes, so that two scores are compared tier by tier.
 
-A tier that shrinks keeps a better mean, and where accounts only move down every tier's mean rises;
-neither is a better score. So the accounts, in the order of their score, are divided into tiers of
-given sizes. Accounts that tie across a cut belong to both sides in part, the mean over all orders.
+The best tier of a score looks better when it just gets smaller, and every tier's mean can rise when
+accounts only move down; neither makes the score better. So accounts are sorted by score and cut
+into tiers of the sizes that the other score's tiers have. Where a cut falls among accounts with the
+same score, each of them belongs to both tiers in part: the mean over all orders of the tied.
 """
 
 from __future__ import annotations
@@ -51,16 +52,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SizedTiers:
-    """Accounts divided into T tiers of given sizes.
+    """N accounts, with B distinct scores, divided into T tiers of given sizes.
 
     Parameters
     ----------
     rows
-        intp, shape (N,): the number of each account's score among the B scores that occur.
+        intp, shape (N,), in [0, B): index of each account's score among the distinct scores.
     counts
-        int64, shape (B,): accounts of each score, the highest first.
+        int64, shape (B,): accounts of each distinct score, the highest score first.
     overlap
-        int64, shape (B, T): how many of them each tier takes.
+        int64, shape (B, T): how many of a score's accounts each tier takes.
     """
 
     rows: NDArray[np.intp]
@@ -69,7 +70,7 @@ class SizedTiers:
 
     @classmethod
     def of(cls, scores: NDArray[np.integer], sizes: Sequence[int]) -> SizedTiers:
-        """Divide accounts by their scores, shape (N,), from the highest down.
+        """Divide accounts by their scores, integers of shape (N,), from the highest down.
 
         Raises
         ------
@@ -80,7 +81,7 @@ class SizedTiers:
             raise ShapeError(
                 f"tier sizes: expected {len(scores):,} accounts in all, got {sum(sizes):,}"
             )
-        # Scores are few whole numbers: counted, not sorted.
+        # Few distinct whole numbers: counting them is cheaper than sorting accounts.
         lowest = int(scores.min(initial=0))
         by_score = np.bincount(scores - lowest)
         held = np.flatnonzero(by_score)[::-1]
@@ -107,7 +108,7 @@ class SizedTiers:
         return np.asarray((self.overlap / self.counts[:, None])[self.rows])
 
     def totals(self, values: NDArray[Any]) -> list[Fraction]:
-        """Add up by tier what the accounts of each score have, int64 or objects of shape (B,)."""
+        """Return the sum of each tier, exact, of values by score: int64 or objects, shape (B,)."""
         whole = self.overlap == self.counts[:, None]
         part = (self.overlap > 0) & ~whole
         totals = []
@@ -126,10 +127,11 @@ def edges_by_rule(
     weights: Sequence[int] | None = None,
     evaluator: Evaluator | None = None,
 ) -> tuple[int, ...]:
-    """Return the tiers' lowest bins by the spec's rule over a matrix, in hundredths of a point.
+    """Return the tier edges that the spec's rule gives over N accounts, in hundredths of a point.
 
-    `weights` are F; None for the spec's own. `evaluator` scores the accounts; None has it done
-    here. Cost: a pass over the accounts.
+    They are the lowest score of each tier, from the highest tier down. `weights` are F integers,
+    None for the spec's own; `evaluator` scores the accounts, None for one made here. Cost: a pass
+    over the accounts for each feature.
     """
     vector = [term.weight for term in spec.terms] if weights is None else list(weights)
     evaluator = evaluator or LocalEvaluator(matrix, spec, threads=1, by_rule=True)
@@ -144,7 +146,7 @@ def edges_by_rule(
 def with_edges(
     spec: ScoringSpec, matrix: AccountMatrix, evaluator: Evaluator | None = None
 ) -> ScoringSpec:
-    """Return a spec with the edges that its rule, if it has one, comes to over a matrix."""
+    """Return a spec with the edges that its tier rule gives over a matrix; as it is without one."""
     if not spec.has_rule:
         return spec
     return spec.with_edges(edges_by_rule(matrix, spec, evaluator=evaluator))
@@ -156,7 +158,7 @@ def tier_sizes(
     weights: Sequence[int],
     evaluator: Evaluator | None = None,
 ) -> tuple[int, ...]:
-    """Return how many accounts each tier has by the spec's edges, from the highest down."""
+    """Return how many accounts each tier has by the spec's edges, the highest tier first."""
     evaluator = evaluator or LocalEvaluator(matrix, spec, threads=1)
     tiers = TierEdges.of(spec).tiers_of(evaluator.scores(weights))
     return tuple(np.bincount(tiers, minlength=len(spec.tiers)).tolist())
@@ -170,22 +172,22 @@ def sums_at_sizes(
     names: Sequence[str] | None = None,
     evaluator: Evaluator | None = None,
 ) -> Mapping[str, Sequence[int | Fraction]]:
-    """Return all sums of a score whose tiers have given sizes, one value each, exact.
+    """Return all sums of one candidate with tiers of given sizes: one exact value for each sum.
 
     Parameters
     ----------
     matrix
         N accounts.
     spec
-        How accounts are scored; its tiers' edges don't count, but where a veto leads.
+        How accounts are scored. Its tier edges are used only for what a veto caps a score at.
     weights
         F weights.
     sizes
-        Accounts of each tier from the highest scores down; N in all.
+        Accounts of each tier from the highest scores down; they add up to N.
     names
-        What the tiers are called; None for the spec's own names.
+        Tier names; None for the spec's own.
     evaluator
-        Who scores the accounts; None has it done here.
+        Scores the accounts; None for one made here.
 
     Returns
     -------
@@ -195,7 +197,7 @@ def sums_at_sizes(
 
     Notes
     -----
-    Cost: a sort and some twenty passes over the accounts.
+    Cost: some twenty passes over the accounts.
     """
     spec = spec if spec.has_edges else spec.with_edges(range(len(spec.tiers) - 1, -1, -1))
     evaluator = evaluator or LocalEvaluator(matrix, spec, threads=1)
@@ -211,9 +213,9 @@ def scores_at_sizes(
     sizes: Sequence[int],
     names: Sequence[str],
 ) -> Mapping[str, Sequence[int | Fraction]]:
-    """Return what `sums_at_sizes` does, of scores that are known: shape (N,), in matrix order.
+    """Return what `sums_at_sizes` does, given the scores: int64 (N,), in matrix order.
 
-    `whole` has their sums of the whole, one value each.
+    `whole` has the sums that no tier changes, `SCALAR_SUMS` and `CEILING`, one value each.
     """
     cohorts = cohorts_of(matrix)
     known: dict[str, Sequence[int | Fraction]] = {n: whole[n] for n in (*SCALAR_SUMS, CEILING)}
@@ -247,7 +249,7 @@ def scores_at_sizes(
 
 
 def _flows(matrix: AccountMatrix) -> dict[str, tuple[slice, Int64s]]:
-    """Return for each cash flow the run of rows that has it, and their cents."""
+    """Return the row range of each of `CASH_FLOWS`, and the cents of its rows."""
     cohorts = cohorts_of(matrix)
     none = np.zeros(0, dtype=np.int64)
     start = none if matrix.start is None else matrix.start
@@ -263,7 +265,7 @@ def _flows(matrix: AccountMatrix) -> dict[str, tuple[slice, Int64s]]:
 
 
 def _cents(rows: NDArray[np.intp], cents: Int64s, scores: int) -> NDArray[np.object_]:
-    """Add cents up by score, as integers of any size."""
+    """Sum cents by score, as Python integers, which can't overflow."""
     if not len(cents):
         return np.zeros(scores, dtype=object)
     low, high = (
@@ -279,7 +281,10 @@ def _days(
     days: NDArray[np.integer],
     values: Int64s | None,
 ) -> list[tuple[Fraction, int]]:
-    """Return for each tier how many accounts have known days, and twice their median."""
+    """Return for each tier how many accounts have known days to activation, and twice their median.
+
+    `dated` are rows, `days` the index of each one's days among `values`.
+    """
     tiers = cut.overlap.shape[1]
     if values is None or not len(dated):
         return [(Fraction(0), 0)] * tiers
@@ -292,7 +297,7 @@ def _days(
 
 
 def _median(weights: Sequence[Fraction], values: Sequence[int]) -> tuple[Fraction, int]:
-    """Return the whole weight, and twice the median: the mean of the two middle values."""
+    """Return the sum of the weights, and the two middle values added up: twice the median."""
     whole, reached, low = sum(weights, Fraction(0)), Fraction(0), None
     for weight, value in zip(weights, values, strict=True):
         reached += weight

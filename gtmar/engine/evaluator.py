@@ -1,4 +1,4 @@
-"""What every evaluator gives a search, and which one computed a run: its version and its code."""
+"""The interface of evaluators, and what identifies the one that computed a run."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["EVALUATOR_VERSION", "Evaluator", "evaluator_code"]
 
 
-#: Raised whenever a number moves for the same table and spec; golden tests see to it.
+#: Goes up whenever any number changes for the same table and spec; golden tests notice that.
 EVALUATOR_VERSION = 1
 
 _ROOM = Path(__file__).parent.parent
-#: All that a number passes through on its way from table to metric.
+#: The source files that compute a number on its way from table to metric.
 _CODE = (
     "data/encode.py",
     "data/outcomes.py",
@@ -35,7 +35,10 @@ _CODE = (
 
 @cache
 def evaluator_code() -> str:
-    """Return a hash of the evaluator's source files: information, not a condition."""
+    """Return a hash of the evaluator's source files.
+
+    A run records it for information; a replay compares values whether it differs or not.
+    """
     state = hashlib.sha256()
     for pattern in _CODE:
         for path in sorted(_ROOM.glob(pattern)):
@@ -45,30 +48,38 @@ def evaluator_code() -> str:
 
 
 class Evaluator(Protocol):
-    """Weights in, sums out. Every evaluator gives the same sums, to the last integer."""
+    """Turns weights into sums. All evaluators give the same sums, to the last integer.
+
+    Letters of shapes: N accounts, F weights, K candidates, L limbs of money, S sums.
+    """
 
     @property
     def batch_cost(self) -> int:
-        """What a batch costs beside its candidates: accounts that one is counted over meanwhile."""
+        """What a call costs whatever its number of candidates.
+
+        In accounts: a candidate could be counted over so many of them in the same time.
+        """
         ...
 
     def move(self, weights: Sequence[int]) -> None:
-        """Make a vector of F weights the incumbent, from which candidates are computed."""
+        """Make F weights the incumbent: a candidate costs only what differs from it."""
         ...
 
     def sums(self, candidates: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-        """Evaluate K candidates; return int64 (K, L, S), sums by limb as `TierEdges.names`."""
+        """Evaluate K candidates; return int64 (K, L, S), in the order of `TierEdges.names`."""
         ...
 
     def frame_of(
         self, rows: NDArray[np.int64], *, only: Collection[str] | None = None
     ) -> pl.DataFrame:
-        """Return sums as the frame that metrics read, the table's own constants beside them.
+        """Return sums as the frame that metrics read: K rows, a column for each sum.
+
+        The table's own constant `CEILING` is a column, too.
 
         Parameters
         ----------
         rows
-            From `sums`.
+            int64 (K, L, S), from `sums`.
         only
             Names of the columns wanted; None for all.
         """
@@ -79,9 +90,9 @@ class Evaluator(Protocol):
         ...
 
     def frame(self, candidates: Sequence[Sequence[int]]) -> pl.DataFrame:
-        """Evaluate K candidates; return K rows of sums."""
+        """Evaluate K candidates; return their sums as `frame_of` does."""
         ...
 
     def scores(self, weights: Sequence[int]) -> NDArray[np.int64]:
-        """Return score values in hundredths of a point, clipped, shape (N,), in matrix order."""
+        """Return int64 (N,): clipped scores in hundredths of a point, in the matrix's row order."""
         ...

@@ -1,4 +1,7 @@
-"""The evaluator of one process: counts a table with machine code, or with numpy part by part."""
+"""The evaluator of one process: counts a table with numba's machine code, or with numpy.
+
+It begins with numpy, and goes over to machine code once that is loaded: see `numba_cache`.
+"""
 
 from __future__ import annotations
 
@@ -52,17 +55,18 @@ __all__ = [
 ]
 
 
-#: Rows of a part at most. A thread waits some 50 microseconds for Python's lock after each call, so
-#: threads pay where a call takes several hundred; smaller tables are a single part, for one thread.
+#: Most rows of a part. After each numpy call a thread waits some 50 microseconds for Python's lock,
+#: so threads pay off where a call takes several hundred; smaller tables are a single part, counted
+#: by one thread.
 PART_ROWS = 524_288
-#: Rows times candidates of one call, where the table is a single part.
+#: Rows times candidates of one numpy call, where the table is a single part.
 CALL_ROWS = 65_536
-#: Candidates of a group at most: their counts, 80 KB an array, shouldn't leave the cache either.
+#: Most candidates that numpy counts together: their counts, 80 KB an array, fit a core's cache.
 GROUP = 8
 
 
 class PartedTable:
-    """One table, ready to be counted with numpy, some rows at a time."""
+    """One table for numpy to count: cut into parts of rows, which threads share."""
 
     def __init__(
         self,
@@ -89,7 +93,7 @@ class PartedTable:
 
     @property
     def arrays(self) -> tuple[NDArray[np.generic], ...]:
-        """What it holds in memory beside the columns: parts that are kept."""
+        """Arrays that it keeps in memory beside the columns: the parts made so far."""
         return tuple(array for part in self._parts.values() for array in part.arrays)
 
     def counts(
@@ -97,9 +101,16 @@ class PartedTable:
     ) -> Counts:
         """Count up to `together` candidates over all accounts.
 
-        `raw` are the incumbent's raw scores, shape (N,), `steps` how each candidate's weights
-        differ, or all of them where points don't simply add up; `lows` the lowest bins of the
-        tiers, shape (K, T); None for those of the edges.
+        Parameters
+        ----------
+        raw
+            The incumbent's raw scores, shape (N,).
+        steps
+            For each candidate, the weights that differ from the incumbent's, as pairs of a weight's
+            number and its change; all weights as they are where the spec's points don't simply add
+            up (`SetSums`).
+        lows
+            Lowest bin of each tier, int64 (K, T); None for those of the spec or of its rule.
         """
         if len(self._runs) == 1:
             bins, clipped = self._bins(raw, self._runs[0], steps)
@@ -114,17 +125,18 @@ class PartedTable:
             lows = self._edges.lows_of(np.zeros((len(steps), 5, 0), dtype=np.int64))
         total = self._shared(lambda runs: self._over(raw, runs, steps, lows))
         if lows is None:
-            # The edges follow from all accounts; only then is it known who is in which tier.
+            # The rule needs the scores of all accounts; with the edges it gives, tiers are counted
+            # in a second pass.
             lows = self._edges.lows_of(total.accounts, first=total.first)
             total = total.with_tiers(self.tiers(raw, steps, lows))
         return total.narrowed()
 
     def untiered(self, raw: Integers, steps: Sequence[Steps]) -> Counts:
-        """Count candidates over all accounts and all bins, but for their tiers."""
+        """Count candidates per score bin over all accounts; the counts by tier are left 0."""
         return self._shared(lambda runs: self._over(raw, runs, steps, None))
 
     def tiers(self, raw: Integers, steps: Sequence[Steps], lows: NDArray[np.int64]) -> Counts:
-        """Count candidates per tier over all accounts, and nothing else: no bins are kept."""
+        """Count candidates per tier over all accounts; the counts have no bins."""
 
         def over(runs: Sequence[slice]) -> Counts:
             totals: list[Counts] = []
@@ -138,7 +150,7 @@ class PartedTable:
         return self._shared(over)
 
     def _shared(self, over: Callable[[Sequence[slice]], Counts]) -> Counts:
-        """Count all runs of rows with all threads, and add up what they count."""
+        """Call `over` for the parts of each thread, and add up the counts."""
         shares = [self._runs[thread :: self._threads] for thread in range(self._threads)]
         shares = [share for share in shares if share]
         if len(shares) == 1:
@@ -152,7 +164,7 @@ class PartedTable:
         steps: Sequence[Steps],
         lows: NDArray[np.int64] | None,
     ) -> Counts:
-        """Count candidates over some parts of the table; without `lows` but for their tiers."""
+        """Count candidates over some parts of the table; tiers only where `lows` are given."""
         totals: list[Counts] = []
         window = range(self._most)
         for run in runs:
@@ -171,7 +183,7 @@ class PartedTable:
         return Counts.joined(totals)
 
     def _part(self, run: slice) -> RowBlock:
-        """Return a part of the table: made once, unless the table itself isn't in memory."""
+        """Return a part of the table; kept for the next call if the table itself is in memory."""
         part = self._parts.get(run.start)
         if part is None:
             copies = self.together if len(self._runs) == 1 else 1
@@ -183,7 +195,7 @@ class PartedTable:
     def _bins(
         self, raw: Integers, run: slice, steps: Sequence[Steps]
     ) -> tuple[Integers, NDArray[np.int64]]:
-        """Score a run of rows for some candidates; return bins and who was clipped."""
+        """Return the bins of a part's rows for some candidates, and how many were clipped."""
         if self._sets is not None:
             whole = [[weight for _, weight in each] for each in steps]
             return score_bins(self._sets.raw(whole, run), self._max_score)
@@ -196,7 +208,7 @@ class PartedTable:
 
 
 def _even_runs(accounts: int, most: int, threads: int) -> list[slice]:
-    """Cut rows into runs of at most `most`, as many as threads or a multiple, if more than one."""
+    """Cut rows into parts of at most `most`: one, or a multiple of the number of threads."""
     parts = max(1, -(-accounts // most))
     if parts > 1:
         parts = -(-parts // threads) * threads
@@ -205,13 +217,13 @@ def _even_runs(accounts: int, most: int, threads: int) -> list[slice]:
     return runs or [slice(0, 0)]
 
 
-#: The column that the table alone gives: see `ceiling_fifths`.
+#: Name of the one sum that depends on the table alone: see `ceiling_fifths`.
 CEILING = "ceiling_fifths"
-#: Accounts and bins, times candidates, that numpy counts in the time that numba takes to load: some
-#: half a second. A search of as much is also worth compiling beside it, though it may be over by
-#: then: it is done once, at a low priority, and whoever searches once searches again.
+#: Work, as (accounts + bins) x candidates, that numpy does in the half second that loading numba
+#: takes; from there on machine code is worth it. If it must be compiled first, this search may be
+#: over before that is done, but later searches find it in the cache.
 _WORTH_COMPILED = 16_000_000
-#: Candidates of a call to machine code at most.
+#: Most candidates of one call to machine code.
 COMPILED_GROUP = 16
 
 
@@ -301,7 +313,7 @@ class LocalEvaluator:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that stay in memory: the matrix, raw scores, and parts that are kept."""
+        """Bytes that stay in memory: the matrix, raw scores, and what kernels keep."""
         own = self._matrix
         held = [self._raw, *own.columns, *own.flags.values(), *vars(own).values()]
         for table in (self._parted, self._prepared, self._sets):
@@ -311,11 +323,11 @@ class LocalEvaluator:
 
     @property
     def compiles(self) -> bool:
-        """Whether machine code counts this table from now on."""
+        """Whether machine code counts this table from now on. May load it."""
         return self._numba_table(0) is not None
 
     def compile(self) -> bool:
-        """Compile here and now, not beside, where the work is worth it; say whether that is so."""
+        """Compile in this process, now, if the work is worth it; return `compiles`."""
         if self._compiled is None and self._worth_compiled:
             self._compiled = True
         return self.compiles
@@ -327,7 +339,7 @@ class LocalEvaluator:
 
     @property
     def machine_code(self) -> str | None:
-        """What a person may want to know of machine code that wasn't there from the first."""
+        """A sentence for people if this search began without machine code, else None."""
         if self._waited is None:
             return None
         if self._numba is not None:
@@ -345,7 +357,7 @@ class LocalEvaluator:
     def sums(self, candidates: Sequence[Sequence[int]]) -> NDArray[np.int64]:
         """Evaluate K candidates, one at least; see `Evaluator.sums`.
 
-        Call `move` with the incumbent first, and a candidate costs its differences alone.
+        After `move`, a candidate costs only the weights in which it differs from the incumbent.
         """
         table = self._numba_table(len(candidates))
         if table is not None:
@@ -361,17 +373,18 @@ class LocalEvaluator:
         *,
         untiered: bool = False,
     ) -> Counts:
-        """Count K candidates' accounts and cents; counts of two parts of a table add up.
+        """Return the counts of K candidates over these accounts; counts of two shards add up.
 
         Parameters
         ----------
         candidates
-            Weights.
+            K vectors of F weights.
         lows
-            The lowest bins of their tiers, int64 (K, T), as all parts have them; None for those of
-            the spec, or by its rule over these accounts alone.
+            Lowest bin of each tier, int64 (K, T); None for the spec's edges, or for those that its
+            rule gives over these accounts alone.
         untiered
-            Whether to leave tiers out, until their edges are known from all parts: see `tiers`.
+            Whether to leave the counts by tier 0, for a rule that needs the counts of all shards to
+            set the edges; `tiers` then counts them.
         """
         self._kept = None
         table = self._numba_table(len(candidates)) if self._shard else None
@@ -399,10 +412,10 @@ class LocalEvaluator:
         return Counts.joined(joined)
 
     def tiers(self, candidates: Sequence[Sequence[int]], lows: NDArray[np.int64]) -> Counts:
-        """Count K candidates' accounts by tier, for counts that were taken untiered.
+        """Return the counts by tier of K candidates, for counts that were taken `untiered`.
 
-        Machine code takes them from what it has kept of the last counts, if those are of the same
-        candidates, at most 16.
+        `lows` are the lowest bins of the tiers, int64 (K, T). Machine code reads them off the last
+        `counts`, if those were of the same candidates, at most 16; else it counts anew.
         """
         if self._shard and self._numba is not None:
             if self._kept == list(map(tuple, candidates)):
@@ -416,15 +429,15 @@ class LocalEvaluator:
         return Counts.joined(joined)
 
     def lows_of(self, counts: Counts) -> NDArray[np.int64]:
-        """Return the lowest bins of the tiers of K candidates, from counts of all parts."""
+        """Return the lowest bins of the tiers, int64 (K, T), from counts of all shards."""
         return self._edges.lows_of(counts.accounts, first=counts.first)
 
     def reduce(self, counts: Counts) -> NDArray[np.int64]:
-        """Reduce the counts of K candidates, all parts added up, to sums of shape (K, L, S)."""
+        """Reduce the counts of K candidates, all shards added up, to sums of shape (K, L, S)."""
         return self._edges.sums(counts)
 
     def move(self, weights: Sequence[int]) -> None:
-        """Make a vector the incumbent, from which candidates are computed."""
+        """Make a vector the incumbent; see `Evaluator.move`."""
         if self._sets is not None:
             self._sets.move(weights)
             self._incumbent = tuple(weights)
@@ -458,7 +471,7 @@ class LocalEvaluator:
         return known
 
     def frame(self, candidates: Sequence[Sequence[int]]) -> pl.DataFrame:
-        """Evaluate K candidates; return K rows of sums."""
+        """Evaluate K candidates; see `Evaluator.frame`."""
         return self.frame_of(self.sums(candidates))
 
     def scores(self, weights: Sequence[int]) -> NDArray[np.int64]:
@@ -481,7 +494,7 @@ class LocalEvaluator:
         return [(i, new - old) for i, (old, new) in enumerate(pairs) if new != old]
 
     def _numba_table(self, candidates: int) -> NumbaTable | None:
-        """Return the table for machine code, once that is loaded or must be; see `compiled`."""
+        """Return the table laid out for machine code; None as long as numpy counts."""
         if self._numba is not None or self._compiled is False:
             return self._numba
         self._asked += candidates
@@ -515,10 +528,13 @@ class LocalEvaluator:
     def _rounds(
         self, candidates: Sequence[Sequence[int]]
     ) -> Iterator[tuple[Integers, NDArray[np.int32]]]:
-        """Give raw scores, and the changes of the K candidates that machine code counts at once."""
+        """Give what each call to machine code counts: raw scores, and changes of weights from them.
+
+        Changes are int32, shape (k, F), of the k candidates of the call.
+        """
         self.evaluated += len(candidates)
         if self._sets is not None:
-            # Machine code counts, but adds nothing up: it is given each candidate's whole scores.
+            # Machine code knows no sets: it gets each candidate's raw scores, and no change.
             none = np.zeros((1, len(self._incumbent)), dtype=np.int32)
             yield from ((self._scored(weights), none) for weights in candidates)
             return
@@ -528,7 +544,7 @@ class LocalEvaluator:
             yield self._raw, narrow[at : at + COMPILED_GROUP]
 
     def _scored(self, weights: Sequence[int]) -> NDArray[np.int32]:
-        """Score a candidate in full where sums are kept by set, some rows at a time."""
+        """Return a candidate's raw scores where sums are kept by set, int32 (N,)."""
         assert self._sets is not None
         sets, raw = self._sets, np.empty(self._matrix.accounts, dtype=np.int32)
 
@@ -539,7 +555,7 @@ class LocalEvaluator:
         return raw
 
     def _grouped(self, candidates: Sequence[Sequence[int]]) -> Iterator[list[Steps]]:
-        """Give what K candidates change, as many at a time as numpy counts together."""
+        """Give the changes of weights of K candidates, `together` candidates at a time."""
         self.evaluated += len(candidates)
         size = self._table.together
         for at in range(0, len(candidates), size):
@@ -566,7 +582,11 @@ def _joined(groups: list[NDArray[np.int64]]) -> NDArray[np.int64]:
 
 
 def ceiling_fifths(matrix: AccountMatrix) -> int:
-    """Five times the MRR of exactly the n/5 accounts that pay most, in cents."""
+    """Return five times the start MRR of the n/5 paying accounts that pay most, in cents.
+
+    The most that revenue capture at 20 % can reach; five times it is a whole number, since n/5 may
+    count one account in part.
+    """
     if matrix.start is None:
         return 0
     paid = np.sort(matrix.start[matrix.paying_rows])[::-1]

@@ -1,8 +1,8 @@
-"""Machine code in numba's cache: taken up when it is there, compiled beside a search when it isn't.
+"""Machine code in numba's cache: loaded when it is there, compiled in the background when it isn't.
 
 A search never waits for a compiler. It counts with numpy, looks into the cache between two batches,
-and goes over to machine code as soon as all that a part of it calls is there. What isn't there is
-compiled by a process of its own, one at a time, which outlives the search if it must.
+and goes over to machine code as soon as all functions of a `CodePart` are there. What is missing is
+compiled by another process, one at a time on a machine, which may outlive the search.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["LOCK", "CodePart", "compiler_runs"]
 
-#: Seconds between two looks into the cache; one takes less than a thousandth of that.
+#: Seconds between two looks into the cache; a look takes less than a thousandth of that.
 _PAUSE = 0.25
 #: Name of the file in the cache folder that a compiler holds locked. The lock ends with its
 #: process, however that ends.
 LOCK = "gtmar-compiler.lock"
-#: What the compiler runs; the folder that gtmar was imported from comes first, so that it compiles
-#: the same files.
+#: Code that the compiler's process runs. Its first argument, the folder that gtmar was imported
+#: from, goes to the front of the path, so that it compiles the same files.
 _COMPILER = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
     "from gtmar.optimize.compile_ahead import main; main(sys.argv[1])"
@@ -37,17 +37,18 @@ _COMPILER = (
 
 
 class CodePart:
-    """Functions that a search takes up together.
+    """Compiled functions that are of use only together, such as a kernel or a proposer.
 
     Parameters
     ----------
     name
-        What the compiler is asked for.
+        What the compiler's process knows the part by.
     rehearse
-        Calls each of them once, on arguments of the types that a search has, and little to do.
+        Calls each function once on tiny arguments of the types that a search has. That loads it
+        from the cache, or compiles it.
     """
 
-    #: Whether this process has work that is worth a compiler.
+    #: Whether some part of this process has work that is worth compiling for.
     _wanted = False
 
     def __init__(self, name: str, rehearse: Callable[[], None]) -> None:
@@ -56,18 +57,18 @@ class CodePart:
         self._again = 0.0
 
     def ready(self, *, wanted: bool) -> bool:
-        """Whether the machine code is loaded; looks into the cache now and then while it is not.
+        """Return whether the machine code is loaded; until then, look into the cache now and then.
 
-        `wanted` says whether it is worth compiling beside this process.
+        `wanted` says whether the work is worth compiling in the background what isn't there.
         """
         CodePart._wanted |= wanted
         if self._ready or self._broken or time.monotonic() < self._again:
             return self._ready
         try:
-            with _kept_alone():
+            with _without_compiling():
                 self._rehearse()
             self._ready = True
-        except _NotKeptError:
+        except _NotCachedError:
             self._again = time.monotonic() + _PAUSE
             if CodePart._wanted and not self._asked:
                 # Once: a compiler that failed would fail again.
@@ -77,19 +78,22 @@ class CodePart:
         return self._ready
 
     def compile(self) -> None:
-        """Compile here and now what is not in the cache, and load the rest."""
+        """Compile in this process, now, what is not in the cache, and load the rest."""
         if not self._ready:
             self._rehearse()
             self._ready = True
 
 
-class _NotKeptError(Exception):
+class _NotCachedError(Exception):
     """A function that is not in the cache."""
 
 
 @contextmanager
-def _kept_alone() -> Iterator[None]:
-    """Load from the cache what is called, and raise where this thread would have to compile it."""
+def _without_compiling() -> Iterator[None]:
+    """Let numba load functions from its cache; raise `_NotCachedError` where it would compile one.
+
+    Other threads may compile meanwhile.
+    """
     from numba.core import event
 
     own = threading.get_ident()
@@ -97,7 +101,7 @@ def _kept_alone() -> Iterator[None]:
     class Refusal(event.Listener):
         def on_start(self, _event: object) -> None:
             if threading.get_ident() == own:
-                raise _NotKeptError
+                raise _NotCachedError
 
         def on_end(self, _event: object) -> None:
             pass
@@ -108,7 +112,7 @@ def _kept_alone() -> Iterator[None]:
 
 @cache
 def _folder() -> Path | None:
-    """Return where numba keeps the kernel's code."""
+    """Return numba's cache folder for the kernel; None where it has none."""
     from gtmar.engine.numba_kernel import tabulate
 
     path = tabulate.stats.cache_path
@@ -116,7 +120,7 @@ def _folder() -> Path | None:
 
 
 def _lock() -> int | None:
-    """Take the compiler's lock; None where another has it, or there can be none."""
+    """Take the compiler's lock and return its handle; None where it is taken or can't be had."""
     folder = _folder()
     if folder is None:
         return None
@@ -133,7 +137,7 @@ def _lock() -> int | None:
 
 
 def compiler_runs() -> bool:
-    """Whether a compiler is at work on this installation's code, whoever started it."""
+    """Return whether any process is compiling this installation's code in the background."""
     lock = _lock()
     if lock is None:
         folder = _folder()
@@ -143,10 +147,11 @@ def compiler_runs() -> bool:
 
 
 def _compile_beside(part: str) -> bool:
-    """Start a compiler of a part and the proposer's, unless there is one; say whether so.
+    """Start a process that compiles a part, unless one runs already; return whether it started.
 
-    It has the lock from its first moment on, by inheritance, and nothing else of this process: no
-    terminal, no files, no session. So it ends neither with Ctrl-C nor with this process.
+    It compiles the proposer's functions, too. It inherits the lock, so that no other can start, and
+    nothing else of this process: no terminal, no files, no session. So neither Ctrl-C nor the end
+    of this process ends it.
     """
     lock = _lock() if sys.executable and not getattr(sys, "frozen", False) else None
     if lock is None:
@@ -165,6 +170,6 @@ def _compile_beside(part: str) -> bool:
         return False
     finally:
         os.close(lock)
-    # Somebody has to take note of its end, and nobody waits for that.
+    # Its exit status must be read, else it would stay as a zombie.
     threading.Thread(target=compiler.wait, name="gtmar-compiler", daemon=True).start()
     return True

@@ -1,11 +1,12 @@
 """The kernel as machine code, by numba: scores, counts and cents by score bin, and the sums.
 
-What `numpy_kernel` and `tally` do an array at a time, these functions do row by row while a block
-of rows is in a core's cache. They let go of Python's lock, so threads share a table. All of it is
-integer arithmetic: nothing here can round.
+It computes what `numpy_kernel` and `tally` compute, but row by row while a block of rows is in a
+core's cache, and without holding Python's lock, so that threads share a table. All arithmetic is on
+integers: nothing here can round. Letters of shapes are those of `numba_layout`; `k` is a slot, or
+the index of a candidate.
 
-All that numba compiles is in this one module, since it looks for changes in no other: whoever moves
-a name in the tables of `cohorts`, or a field in `numba_layout`, changes a line here too.
+numba compiles anew only what changed in a function's own module. So after a change in the order of
+`cohorts` or `sum_names`, or of the fields of `numba_layout`, a line must change here, too.
 """
 
 from __future__ import annotations
@@ -36,24 +37,24 @@ _Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 __all__ = ["conclude", "count_tiers", "evaluate", "gather", "move", "tabulate"]
 
-#: Rows of a block: what is made of them on the way stays in a core's own cache.
+#: Rows of a block: its scores and bins stay in a core's own cache.
 _BLOCK = 2_048
-#: Rows that all candidates of a large table are counted over before the next ones are touched, so
-#: that their columns come from a cache for all candidates but the first.
+#: Rows that are counted for all candidates before the next ones are read, so that only the first
+#: candidate reads the columns from memory.
 _SHARED = 32_768
-#: Raw scores are in 1/10,000 of a point, score values in 1/100; half of one rounds up.
+#: Raw scores are in 1/10,000 of a point, score values in 1/100; half a score value rounds up.
 _RAW_PER_SCORE, _HALF = 100, 50
-#: The highest bin that there may be.
+#: The largest number of a bin: bins are uint16.
 _MOST = 2**16 - 1
-#: Rows of counts and of cents: see `numba_layout`.
+#: Rows of `Workspace.counts`; those of codes begin at the last.
 _NEGATIVE, _POSITIVE, _REST, _PAYING, _VALUED, _BY_CODE = range(6)
-#: As in `tier_rule`.
+#: Units of `TierRule.goals`, millionths of the accounts, and of `TierRule.lifts`, hundredths.
 _MILLION, _HUNDRED = 1_000_000, 100
 _LTV = len(CASH_FLOWS)
-#: Score bins that are added up at once in the search of a boundary.
+#: Score bins that are added up together while a boundary is searched.
 _STRETCH = 128
 
-# Where the sums lie: compiled code takes numbers, the tables have the names.
+# Index of each sum by name, since compiled code can't look names up.
 _whole, _tier = SCALAR_SUMS.index, TIER_SUMS.index
 _SCORED, _CLIPPED_LOW, _CLIPPED_HIGH = map(_whole, ("scored", "clipped_low", "clipped_high"))
 _SCORE_SUM, _SCORE_SQUARES = map(_whole, ("score_sum", "score_squares"))
@@ -74,14 +75,14 @@ _NO_WAY_IN: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def _inner(function: _Function) -> _Function:
-    """Compile what machine code alone calls: it needs no way in from Python."""
+    """Compile a function that only compiled functions call: no wrapper for Python is built."""
     compiled: _Function = njit(nogil=True, cache=True, error_model="numpy", **_NO_WAY_IN)(function)
     return compiled
 
 
 @intrinsic
 def _pointer(_context: Any, address: Any) -> Any:
-    """Take an integer as an address: numba can't index arrays of different types otherwise."""
+    """Turn an address into a pointer: numba can't index a tuple of columns of different types."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], cgutils.voidptr_t)
@@ -91,9 +92,9 @@ def _pointer(_context: Any, address: Any) -> Any:
 
 @_inner
 def _score(rows: AccountRows, change: Int32s, raw: Integers, first: int, made: Int32s) -> None:
-    """Write raw scores from row `first` on: the incumbent's, plus changes x columns."""
+    """Write raw scores of the rows from `first` on: the incumbent's, plus changes x columns."""
     size = len(made)
-    # Loops in place of slices that are assigned: for those numba compiles the texts of errors.
+    # Loops, not assignments to slices: numba would compile those with code for error messages.
     own = raw[first : first + size]
     for row in range(size):
         made[row] = own[row]
@@ -119,13 +120,14 @@ def _score(rows: AccountRows, change: Int32s, raw: Integers, first: int, made: I
 
 @_inner
 def _score_bins(made: Int32s, top: int, bins: Bins, partial: PartialCounts, k: int) -> None:
-    """Round half up to 1/100 of a point and clip; note who was clipped, extent and moments.
+    """Round raw scores half up to 1/100 of a point and clip them; update what `partial` has of it.
 
-    The scores are of a block at most: so many bins add up within 32 bits.
+    That is the accounts clipped, the extent and the moments. `made` has at most `_BLOCK` scores, so
+    that their bins add up within 32 bits.
     """
     floor, ceiling = np.int32(-_HALF), np.int32((top + 1) * _RAW_PER_SCORE - 1 - _HALF)
     for row in range(len(made)):
-        # A division of unsigned integers by a constant is done for eight rows at once.
+        # Unsigned, since the compiler then divides eight rows at once.
         raised = np.uint32(min(max(made[row], floor), ceiling) + np.int32(_HALF))
         bins[row] = np.uint16(raised // np.uint32(_RAW_PER_SCORE))
     lowest, highest, total, squares = np.uint16(_MOST), np.uint16(0), np.uint32(0), np.uint64(0)
@@ -156,12 +158,12 @@ def _count(bins: Bins, counted: Integers) -> None:
 
 @_inner
 def _count_tiers(bins: Bins, lows: Int64s, counted: Int64s) -> None:
-    """Count accounts of one code by tier: those who reach a tier, less those who reach a higher."""
+    """Count accounts by tier: those at or above a tier's edge, less those above the next one's."""
     before = np.int64(0)
     for tier in range(len(lows) - 1):
         cut, reach = np.uint16(lows[tier]), np.int64(0)
         for first in range(0, len(bins), _SHARED):
-            # Narrow, so that many are compared at once.
+            # 16 bits, so that one instruction compares many.
             some, own = bins[first : first + _SHARED], np.uint16(0)
             for row in range(len(some)):
                 own = np.uint16(own + np.uint16(some[row] >= cut))
@@ -182,7 +184,7 @@ def _tier_of(index: int, lows: Int64s) -> int:
 
 @_inner
 def _count_block(rows: AccountRows, bins: Bins, first: int, room: Workspace, k: int) -> None:
-    """Count the accounts of a block of rows from `first` on, whose bins are made."""
+    """Count the accounts of a block of rows, which begins with row `first`, by their bins."""
     counts, last = room.counts[k], first + len(bins)
     by_code = len(counts) > _VALUED + 1
     for run in range(len(rows.runs)):
@@ -205,7 +207,10 @@ def _count_block(rows: AccountRows, bins: Bins, first: int, room: Workspace, k: 
 
 @_inner
 def _add_run(cents: Integers, start: int, first: int, bins: Bins, histogram: Int64s) -> None:
-    """Add a run's cents up by score bin, as far as they belong to the rows from `first` on."""
+    """Add cents to a histogram by score bin, for those rows of a block that have any.
+
+    The cents are of consecutive rows from `start` on, the bins of the block's rows from `first` on.
+    """
     begin = max(first, start)
     end = max(begin, min(first + len(bins), start + len(cents)))
     own, added = bins[begin - first : end - first], cents[begin - start : end - start]
@@ -224,7 +229,7 @@ def tabulate(
     room: Workspace,
     partial: PartialCounts,
 ) -> None:
-    """Score and count the rows from `first` to before `last` for all candidates, a slot each.
+    """Score and count the rows [first, last) for K candidates, each in its own slot.
 
     Parameters
     ----------
@@ -253,7 +258,7 @@ def tabulate(
 
 @_inner
 def _reach(bins: Bins, cents: Integers, cut: int) -> np.int64:
-    """Add up the cents of the rows whose bins are a cut or above it."""
+    """Return the cents of the rows whose bin is `cut` or above."""
     least, total = np.uint16(cut), np.int64(0)
     for row in range(len(cents)):
         total += np.int64(cents[row]) if bins[row] >= least else np.int64(0)
@@ -262,9 +267,9 @@ def _reach(bins: Bins, cents: Integers, cut: int) -> np.int64:
 
 @_inner
 def _around(bins: Bins, cents: Integers, cut: int, sides: Int64s) -> None:
-    """Add the cents of the rows above a boundary's bin to `sides[0]`, of those in it to the next.
+    """Add the cents above a boundary's bin `cut` to `sides[0]`, and those in it to `sides[1]`.
 
-    `cut` is -1, or before all bins with accounts, where there is no boundary.
+    Where there is no boundary, `cut` is -1 or below all bins with accounts.
     """
     own, after = np.uint16(max(cut, 0)), np.uint16(cut + 1)
     reach, above = np.int64(0), np.int64(0)
@@ -285,9 +290,10 @@ def _weigh(
     partial: PartialCounts,
     k: int,
 ) -> None:
-    """Add up the cents of all rows by tier and by side of the boundaries, whose bins are `cuts`.
+    """Add up the cents of all rows by tier, and beyond and in the three boundaries' bins, `cuts`.
 
-    What is added to is 0 before. Rows that reach a bin are found by comparisons, many at once.
+    The sums in `partial` must be 0 before. A pass over the rows for each tier compares bins, which
+    is faster than looking up each row's tier.
     """
     lows, top, ltv = partial.lows[k], partial.top[k], partial.ltv[k]
     last = len(lows) - 1
@@ -310,14 +316,14 @@ def _weigh(
             money[tier] -= money[tier - 1]
         if order.risk:
             top[0, kind] = whole - top[0, kind] - top[1, kind]
-    # Of the worst quarter those below count; where high scores are bad, of the best.
+    # The worst quarter is below its boundary; where high scores are bad, the best one is.
     other = 0 if order.risk else 2
     ltv[other] = rows.totals[_LTV] - ltv[other] - ltv[other + 1]
 
 
 @_inner
 def _place(rows: AccountRows, bins: Bins, lows: Int64s, by_code: Int64s, by_days: Int64s) -> None:
-    """Count all rows by tier: by code, and by days where these are known."""
+    """Count all rows by tier: by code, and by days to activation where these are known."""
     for run in range(len(rows.runs)):
         first, last, code = rows.runs[run]
         _count_tiers(bins[first:last], lows, by_code[:, rows.codes[code, 0]])
@@ -327,7 +333,7 @@ def _place(rows: AccountRows, bins: Bins, lows: Int64s, by_code: Int64s, by_days
 
 @_compiled
 def move(rows: AccountRows, change: Int32s, raw: Integers, first: int, last: int) -> None:
-    """Add changes x columns to the raw scores of the rows from `first` to before `last`."""
+    """Add changes x columns to the raw scores of the rows [first, last)."""
     made = np.empty(_BLOCK, dtype=np.int32)
     for begin in range(first, last, _BLOCK):
         scores = made[: min(_BLOCK, last - begin)]
@@ -339,7 +345,10 @@ def move(rows: AccountRows, change: Int32s, raw: Integers, first: int, last: int
 
 @_inner
 def _rank(order: Order, negatives: Integers, positives: Integers) -> int:
-    """Return the sum, over positives, of twice the accounts before and those in their bin."""
+    """Return twice the rank sum of the positives, less one for each.
+
+    That is the sum over positives of twice the labelled accounts ranked before, plus those tied.
+    """
     most = len(negatives)
     before, rank = 0, 0
     for step in range(most):
@@ -353,14 +362,14 @@ def _rank(order: Order, negatives: Integers, positives: Integers) -> int:
 
 @_inner
 def _boundary(order: Order, counted: Integers, least: int, end: Int64s) -> int:
-    """Find the first bin up to which more than `least` accounts lie; -1 if there is none.
+    """Return the first bin, in rank order, up to which more than `least` accounts lie; -1 if none.
 
-    `end` receives how many lie up to there, and how many in it.
+    `end` receives how many accounts lie up to it, included, and how many in it.
     """
     most, before, kind = len(counted), np.int64(0), counted.dtype.type
     for step in range(0, most, _STRETCH):
-        # A stretch is added up at once, and walked along only where the boundary is. All accounts
-        # fit into what some are counted in.
+        # Only the stretch with the boundary in it is searched bin by bin. A total of accounts fits
+        # the type that counts them in one bin.
         stop = min(step + _STRETCH, most)
         low, high = (most - stop, most - step) if order.risk else (step, stop)
         stretch, total = counted[low:high], kind(0)
@@ -379,7 +388,7 @@ def _boundary(order: Order, counted: Integers, least: int, end: Int64s) -> int:
 
 @_inner
 def _others(everyone: Integers, counted: Integers) -> None:
-    """Turn counts of some accounts into counts of all others."""
+    """Turn the counts of a cohort into those of all other accounts."""
     for index in range(len(counted)):
         counted[index] = everyone[index] - counted[index]
 
@@ -388,11 +397,12 @@ def _others(everyone: Integers, counted: Integers) -> None:
 def _locate(
     order: Order, counts: Integers, low: int, high: int, partial: PartialCounts, k: int
 ) -> tuple[int, int, int]:
-    """Rank the positives, and find where the top fifth and both end quarters end.
+    """Rank the positives, and return the bins where top fifth, best and worst quarter end.
 
-    A boundary is the first bin up to which more accounts lie than: four fifths of the paying,
-    three quarters of the valued, and, of the worst quarter, one less than a quarter. Accounts lie
-    in [low, high), and boundaries are counted from there; the counts are used up.
+    A boundary is the first bin up to which more accounts lie than four fifths of the paying
+    accounts, than three quarters of the LTV cohort, or than a quarter of it less one. Bins are
+    counted from `low`; all accounts lie in [low, high). The counts are overwritten: the first one
+    has all accounts then.
     """
     everyone, positives = counts[_NEGATIVE, low:high], counts[_POSITIVE, low:high]
     paying, valued = counts[_PAYING, low:high], counts[_VALUED, low:high]
@@ -412,9 +422,10 @@ def _locate(
 
 @_compiled
 def _set_lows(order: Order, counts: Integers, low: int, high: int, lows: Int64s) -> None:
-    """Write each tier's lowest bin: the spec's, or by its rule; see `tier_rule.TierRule.lows`.
+    """Write each tier's lowest bin: the spec's, or by its rule, as `tier_rule.TierRule.lows` does.
 
-    All accounts lie in [low, high), and `_locate` has left the first count as that of everyone.
+    All accounts lie in [low, high). Must come after `_locate`, which leaves all accounts in the
+    first count.
     """
     last = len(lows) - 1
     if not order.by_rule:
@@ -440,7 +451,10 @@ def _set_lows(order: Order, counts: Integers, low: int, high: int, lows: Int64s)
 
 @_inner
 def _edges_by_size(order: Order, everyone: Integers, lows: Int64s) -> None:
-    """Write the edge nearest to each goal; of two as near the one with fewer above."""
+    """Write the edge for which the accounts above come nearest to each goal.
+
+    Of two as near, the one with fewer accounts above.
+    """
     total, last, size = np.int64(0), len(lows) - 1, len(everyone)
     for index in range(size):
         total += everyone[index]
@@ -451,7 +465,8 @@ def _edges_by_size(order: Order, everyone: Integers, lows: Int64s) -> None:
         for index in range(start, stop):
             stretch += everyone[index]
         while tier < last and (above + stretch) * _MILLION >= goal:
-            # Walked along only where an edge is; `edge` is the last bin with accounts before.
+            # Only a stretch with an edge in it is searched bin by bin. `edge` is the last bin with
+            # accounts so far.
             reached, edge, index = above, held, stop - 1
             while goal > 0 and (reached + everyone[index]) * _MILLION < goal:
                 if everyone[index] > 0:
@@ -482,7 +497,10 @@ def _goal(order: Order, tier: int, total: np.int64, before: np.int64) -> np.int6
 def _edges_by_lift(
     order: Order, everyone: Integers, positives: Integers, rest: Integers, lows: Int64s
 ) -> None:
-    """Write the edge of the largest tier, from where the one above ends, that leaves so often."""
+    """Write for each tier the lowest edge at which enough of its accounts leave.
+
+    A tier begins below the one above it. Enough is its lift times the share of all accounts.
+    """
     all_left, all_labelled, size = np.int64(0), np.int64(0), len(everyone)
     for index in range(size):
         labelled = np.int64(everyone[index]) - rest[index]
@@ -506,7 +524,7 @@ def _edges_by_lift(
 
 @_inner
 def _divide(histogram: Int64s, index: int) -> tuple[int, int, int]:
-    """Add up the cents below a bin, in it and above it; all are above -1."""
+    """Return the cents below a bin, in it and above it; for a bin of -1, all are above."""
     below, above = 0, 0
     for cents in histogram[:index] if index >= 0 else histogram[:0]:
         below += cents
@@ -538,7 +556,10 @@ def _cut(
     partial: PartialCounts,
     k: int,
 ) -> None:
-    """Cut histograms of cents, all of which lie in [low, high), at tiers and boundaries."""
+    """Add up histograms of cents by tier, and beyond and in the boundaries' bins, `cuts`.
+
+    All cents lie in [low, high); boundaries are counted from `low`.
+    """
     for kind in range(_LTV):
         _by_tier(histograms[kind], partial.lows[k], low, high, partial.tier_money[k, kind])
         below, on, above = _divide(histograms[kind, low:high], cuts[0])
@@ -552,7 +573,7 @@ def _cut(
 
 @_inner
 def _assemble(order: Order, recipe: Recipe, partial: PartialCounts, k: int, sums: Int64s) -> None:
-    """Write a candidate's sums, which are 0 before, in the order of `tally.TierEdges.names`."""
+    """Write a candidate's sums in the order of `tally.TierEdges.names`; they must be 0 before."""
     groups = recipe.groups.shape[1]
     labelled, retained = 0, 0
     tiers = len(order.lows)
@@ -584,7 +605,7 @@ def _assemble(order: Order, recipe: Recipe, partial: PartialCounts, k: int, sums
     ends, paying, valued = partial.ends[k], order.paying, order.valued
     sums[_TOP_ACCOUNTS], sums[_TOP_TIED] = paying, ends[0, 1]
     sums[_TOP_FIT] = paying - 5 * (paying - ends[0, 0])
-    # Each sum above the boundary is followed by the same on it.
+    # The name after each sum beyond the boundary is that of the same sum in the boundary's bin.
     for side in range(2):
         gone, stays, less, more = partial.top[k, side]
         sums[_TOP_START + side], sums[_TOP_END + side] = gone + stays, stays - less + more
@@ -597,7 +618,7 @@ def _assemble(order: Order, recipe: Recipe, partial: PartialCounts, k: int, sums
 
 @_inner
 def _median_doubled(histogram: Int64s, values: Int64s) -> tuple[int, int]:
-    """Return how many there are and twice their median, 0 of none."""
+    """Return how many accounts there are, and twice the median of their values, 0 for none."""
     known = histogram.sum()
     if known == 0:
         return 0, 0
@@ -611,14 +632,14 @@ def _median_doubled(histogram: Int64s, values: Int64s) -> tuple[int, int]:
 
 @_inner
 def _clear(rows: Integers, low: int, high: int) -> None:
-    """Leave counts or histograms as they were: zero."""
+    """Set counts or histograms in [low, high) back to 0."""
     for row in range(len(rows)):
         rows[row, low:high] = 0
 
 
 @_inner
 def _forget(partial: PartialCounts, k: int) -> None:
-    """Leave the partial counts of a candidate as it was: zero."""
+    """Set a candidate's partial counts back to 0."""
     partial.extent[k] = 0
     partial.clipped[k] = 0
     partial.moments[k] = 0
@@ -632,7 +653,7 @@ def _forget(partial: PartialCounts, k: int) -> None:
 
 @_inner
 def _occupied(order: Order, partial: PartialCounts, k: int) -> tuple[int, int]:
-    """Return the bins between which all accounts of a slot lie: the first, and after the last."""
+    """Return the range [low, high) of bins in which all accounts of a slot lie."""
     return order.bins - partial.extent[k, 0], partial.extent[k, 1]
 
 
@@ -647,10 +668,10 @@ def evaluate(
     partial: PartialCounts,
     sums: Int64s,
 ) -> None:
-    """Put together the sums of K candidates over all rows; `sums`, (K, S), are 0 before.
+    """Write the sums of K candidates over all rows, keeping each account's bin in between.
 
-    As many candidates at a time as there are slots: one that is done with leaves a cache to the
-    next. `raw` and `changes` as for `tabulate`.
+    Counts as many candidates at a time as there are slots. `raw` and `changes` are as for
+    `tabulate`; `sums`, int64 (K, sums), must be 0 before.
     """
     slots = len(room.bins)
     for group in range(0, len(changes), slots):
@@ -678,7 +699,7 @@ def gather(
     first: int,
     last: int,
 ) -> None:
-    """Add what another thread counted for the candidates from `first` to before `last`."""
+    """Add the counts of another thread, for the candidates [first, last), and reset its buffers."""
     for k in range(first, last):
         low, high = _occupied(order, more, k)
         for row in range(room.counts.shape[1]):
@@ -687,7 +708,7 @@ def gather(
         for row in range(room.histograms.shape[1]):
             histogram = room.histograms[k, row, low:high]
             histogram += other.histograms[k, row, low:high]
-        # Each account is one thread's; the other has 0.
+        # An account's bin is known to one thread; in the other's buffer it is 0.
         room.dated[k] += other.dated[k]
         other.dated[k] = 0
         partial.clipped[k] += more.clipped[k]
@@ -709,7 +730,7 @@ def _by_code_and_days(
     partial: PartialCounts,
     k: int,
 ) -> None:
-    """Count a slot's accounts, all of which lie in [low, high), by tier: by code, and by days."""
+    """Count a slot's accounts by tier, by code and by days; all lie in the bins [low, high)."""
     for code in range(len(rows.codes)):
         own = partial.tier_counts[k, :, rows.codes[code, 0]]
         _by_tier(room.counts[k, _BY_CODE + code], lows, low, high, own)
@@ -727,9 +748,9 @@ def count_tiers(
     first: int,
     last: int,
 ) -> None:
-    """Count the accounts of the candidates from `first` to before `last` by tier.
+    """Count the accounts of the candidates [first, last) by tier, from what `tabulate` left.
 
-    `lows` are their tiers' lowest bins, int64 (K, T). Nothing else is touched.
+    `lows` are their tiers' lowest bins, int64 (K, T). Only `tier_counts` and `tier_days` change.
     """
     for k in range(first, last):
         low, high = _occupied(order, partial, k)
@@ -749,7 +770,10 @@ def conclude(
     last: int,
     sums: Int64s,
 ) -> None:
-    """Put together the same, from histograms, for the candidates from `first` to before `last`."""
+    """Write the sums of the candidates [first, last) from histograms, and reset the buffers.
+
+    Those are of the first thread, after `gather`; `sums` must be 0 before.
+    """
     for k in range(first, last):
         low, high = _occupied(order, partial, k)
         counts, lows = room.counts[k], partial.lows[k]

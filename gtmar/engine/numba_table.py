@@ -1,7 +1,6 @@
-"""A table as machine code counts it: its accounts and score bins laid out, and room for threads.
+"""One table for machine code: its accounts and score bins laid out, and buffers for threads.
 
-Letters of shapes: N accounts, F weights, T tiers, C codes, U values of days, P score bins, R runs
-of rows, S candidates, one a slot.
+Letters of shapes are those of `numba_layout`.
 """
 
 from __future__ import annotations
@@ -35,21 +34,21 @@ __all__ = ["NumbaTable", "kernel_part"]
 
 _I = TypeVar("_I", bound=np.integer)
 
-#: The most bins whose number 16 bits hold, and accounts that 16 bits count.
+#: Bins are numbered in 16 bits, and the accounts of a small table counted in 16 bits.
 _MOST_BINS, _MOST_COUNTED = 2**16, 2**16
-#: Rows from which on threads share the rows; below they share the candidates. A thread is there
-#: some 50 microseconds after it was called, so few rows are left to one.
+#: From so many rows on, threads share the rows; below, they share the candidates. Below the second
+#: number one thread counts alone, as calling others takes some 50 microseconds.
 _MANY_ROWS, _FEW_ROWS = 262_144, 49_152
-#: Rows, or candidates of a smaller table, that a thread takes at a time.
+#: Rows that a thread takes at a time, or candidates where threads share those.
 _PIECE, _TOGETHER = 65_536, 2
-#: A candidate's five counts, and its histograms of cents, as many.
+#: Rows of `Workspace.counts` but for codes, and of `Workspace.histograms`.
 _COUNTS = len(CASH_FLOWS) + 1
 
 
 class NumbaTable:
-    """One table, ready to be counted in few passes.
+    """One table, laid out for the functions of `numba_kernel`; made by `of`.
 
-    `columns` are kept alive here, since `rows` has no more than their addresses.
+    `columns` are referred to here to keep them in memory: `rows` has only their addresses.
     """
 
     def __init__(
@@ -63,18 +62,18 @@ class NumbaTable:
         shard: bool = False,
     ) -> None:
         self._rows, self._order, self._recipe, self._columns = rows, order, recipe, columns
-        #: Whether threads share the rows, and what counts are kept in.
+        #: Whether threads share the rows; whether the table is a shard; the type of counts.
         self._shares_rows, self._shard = shard or accounts >= _MANY_ROWS, shard
         narrow = accounts < _MOST_COUNTED and not self._shares_rows
         self._counts = np.dtype(np.uint16 if narrow else np.int32)
-        #: Room of threads that are done, for those that come.
+        #: Buffers that no thread uses now.
         self._rooms: list[Room] = []
-        #: Room that the last `counts` are in, slots in use, and bins that aren't empty.
+        #: Buffers that the last `counts` were taken in, slots in use, and range of occupied bins.
         self._last: tuple[Workspace, PartialCounts, int, slice] | None = None
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
-        """What it holds in memory, the columns aside."""
+        """Arrays that it keeps in memory beside the columns."""
         rooms = (array for room in self._rooms for part in room for array in part)
         order, rows = self._order, self._rows
         return (*rows[:-2], *rows.cents, rows.totals, order.lows, *rooms)
@@ -89,7 +88,7 @@ class NumbaTable:
         *,
         shard: bool = False,
     ) -> NumbaTable | None:
-        """Lay a table out for the passes; None where they can't count it.
+        """Lay a table out for machine code; None where that can't count it, or numba is missing.
 
         Parameters
         ----------
@@ -102,7 +101,7 @@ class NumbaTable:
         top
             The highest bin that occurs: 100 x max_score.
         shard
-            Whether it is asked for `counts`; else for `sums`.
+            Whether `counts` will be called, for a part of a table; else `sums`.
 
         Notes
         -----
@@ -114,9 +113,9 @@ class NumbaTable:
         if not (fits and narrow and len(cohorts.codes)):
             return None
         try:
-            from gtmar.engine.numba_kernel import tabulate  # noqa: F401  # whether it can be had
+            from gtmar.engine.numba_kernel import tabulate  # noqa: F401  # may fail
         except (ImportError, RuntimeError):
-            # Not installed; or numba finds no folder to keep what it compiles in.
+            # numba isn't installed, or finds no folder for its cache.
             return None
         paying, rule = cohorts.paying, edges.rule or TierRule()
         order = Order(
@@ -137,7 +136,7 @@ class NumbaTable:
 
     @property
     def part(self) -> CodePart:
-        """The machine code that counts it."""
+        """The compiled functions that count this kind of table."""
         passes = "shard" if self._shard else "rows" if self._shares_rows else "candidates"
         return kernel_part(f"{passes} {self._counts} {self._rows.cents[0].dtype}")
 
@@ -153,21 +152,22 @@ class NumbaTable:
         changes
             int32, shape (K, F): each candidate's weights less the incumbent's.
         workers
-            Who does it.
+            The threads that share the work.
         width
-            S.
+            How many sums a candidate has.
 
         Returns
         -------
-        ndarray of int64, shape (K, S)
+        ndarray of int64, shape (K, width)
             In the order of `tally.TierEdges.names`.
 
         Notes
         -----
-        Cost: a pass over N a changed column, and about three nanoseconds an account besides; some
-        passes over the bins that have accounts. A thread keeps room for one candidate, or two of a
-        larger table, 2 N + 10 P bytes each, 20 P from 65,536 accounts on; where threads share the
-        rows, for the most that it ever had, (60 + 4 E) P each.
+        Cost for each candidate: a pass over N for each changed column, about three nanoseconds an
+        account besides, and some passes over the bins that have accounts. A thread's buffers are
+        for one candidate, or two of a larger table, of 2 N + 10 P bytes each, with 20 P from 65,536
+        accounts on. Where threads share the rows, they are for as many candidates as one call ever
+        had, of (60 + 4 E) P bytes each.
         """
         sums = np.zeros((len(changes), width), dtype=np.int64)
         count = self._by_rows if self._shares_rows else self._by_candidates
@@ -213,7 +213,7 @@ class NumbaTable:
         self._rooms += rooms
 
     def _tabulated(self, raw: Integers, changes: NDArray[np.int32], workers: Workers) -> list[Room]:
-        """Count all rows by bin; return the room of each thread that took part."""
+        """Count all rows by bin; return the buffers of each thread that took part."""
         from gtmar.engine.numba_kernel import tabulate
 
         rooms: dict[int, Room] = {}
@@ -228,7 +228,7 @@ class NumbaTable:
         return list(rooms.values())
 
     def _gather(self, rooms: Sequence[Room], first: int, last: int) -> None:
-        """Add up in the first room what all have of the candidates from `first` to `last`."""
+        """Add up the counts of the candidates [first, last) in the first thread's buffers."""
         from gtmar.engine.numba_kernel import gather
 
         room, *others = rooms
@@ -236,7 +236,7 @@ class NumbaTable:
             gather(self._order, *room, *other, first, last)
 
     def counts(self, raw: Integers, changes: NDArray[np.int32], workers: Workers) -> Counts:
-        """Count K candidates over all rows, but for their tiers: those are left to `tiers`.
+        """Count K candidates over all rows; the counts by tier are left 0, see `tiers`.
 
         Parameters
         ----------
@@ -246,8 +246,7 @@ class NumbaTable:
         Returns
         -------
         Counts
-            The same integers as numpy's. The rows may be a part of a table, and counts of parts add
-            up.
+            The same integers as `numpy_kernel` gives. Counts of several parts of a table add up.
         """
         self._let_go()
         order, slots = self._order, len(changes)
@@ -282,7 +281,7 @@ class NumbaTable:
         )
 
     def tiers(self, lows: Int64s, workers: Workers) -> Counts:
-        """Count the candidates of the last `counts` by tier; `lows` as for `Counts`, (K, T)."""
+        """Return counts by tier of the candidates of the last `counts`; `lows` are int64 (K, T)."""
         from gtmar.engine.numba_kernel import count_tiers
 
         assert self._last is not None
@@ -297,7 +296,7 @@ class NumbaTable:
         return Counts.of_tiers(by_code, by_days, lows, partial.clipped[:slots])
 
     def _let_go(self) -> None:
-        """Clear the room that `tiers` would count in."""
+        """Reset the buffers of the last `counts`, which `tiers` reads, and give them back."""
         if self._last is not None:
             room, partial, slots, held = self._last
             for counted in (room.counts, room.histograms):
@@ -308,8 +307,12 @@ class NumbaTable:
             self._last = None
 
     def _room(self, slots: int, accounts: int = 0) -> Room:
-        """Return room for so many candidates, used before if there is such."""
-        # Taken off the list by one thread alone; one that fails leaves its room behind.
+        """Return buffers for so many candidates, from the list of unused ones if one suffices.
+
+        `accounts` is above 0 for the kind that keeps each account's bin.
+        """
+        # `pop` gives one to one thread only. A thread that fails doesn't put its own back, as they
+        # may not be 0.
         while self._rooms:
             room = self._rooms.pop()
             if len(room[1].ranks) >= slots:
@@ -342,12 +345,12 @@ class NumbaTable:
 
 @cache
 def kernel_part(name: str) -> CodePart:
-    """Return the machine code for tables of a kind; `NumbaTable.part` gives them their names."""
+    """Return the compiled functions for a kind of table, as `NumbaTable.part` names it."""
     return CodePart(name, partial(_rehearse, *name.split(" ")))
 
 
 def _rehearse(passes: str, counts: str, cents: str) -> None:
-    """Count a table of one account with all that counts larger ones of its kind."""
+    """Call on a table of one account every function that counts larger tables of its kind."""
     from gtmar.engine.numba_kernel import gather
 
     one, none, row = slice(0, 1), slice(1, 1), np.zeros(1, dtype=np.int32)
@@ -390,13 +393,13 @@ def _rehearse(passes: str, counts: str, cents: str) -> None:
 
 
 def _counts_paying(cohorts: Cohorts) -> bool:
-    """Whether the paying are counted, or all that are labelled but those who don't pay."""
+    """Return whether the paying accounts are counted, else all labelled ones that don't pay."""
     run, end = cohorts.paying, cohorts.positives.stop
     return cohorts.start is None or run.stop > end or end > 2 * (run.stop - run.start)
 
 
 def _rows(columns: Sequence[Integers], cohorts: Cohorts) -> AccountRows:
-    """Lay accounts out for the passes."""
+    """Lay accounts out for the compiled functions."""
     listed = cohorts.valued if cohorts.unvalued is None else cohorts.unvalued
     cash, (runs, codes) = _cash(cohorts), _runs(cohorts)
     return AccountRows(
@@ -415,10 +418,7 @@ def _rows(columns: Sequence[Integers], cohorts: Cohorts) -> AccountRows:
 
 
 def _runs(cohorts: Cohorts) -> tuple[Int64s, Int64s]:
-    """Return runs of rows of one code, shape (R, 3), and codes with the count that each adds to.
-
-    Shape (E, 2); a run names its code by its number there.
-    """
+    """Return `AccountRows.runs`, shape (R, 3), and `AccountRows.codes`, shape (E, 2)."""
     codes = cohorts.codes
     kinds = (cohorts.negatives, cohorts.positives, cohorts.rest)
     inner = {run.start for run in kinds} | {run.stop for run in kinds} - {0, len(codes)}
@@ -437,7 +437,7 @@ def _runs(cohorts: Cohorts) -> tuple[Int64s, Int64s]:
 
 
 def _paying(cohorts: Cohorts) -> Int64s:
-    """Return runs of the paying, or of the labelled who don't pay, shape (R, 2)."""
+    """Return the row ranges of the paying, or of the labelled who don't pay, shape (R, 2)."""
     paying, end = cohorts.paying, cohorts.positives.stop
     runs = [(paying.start, paying.stop)] if cohorts.start is not None else []
     if not _counts_paying(cohorts):
@@ -446,7 +446,7 @@ def _paying(cohorts: Cohorts) -> Int64s:
 
 
 def _cash(cohorts: Cohorts) -> list[tuple[int, Integers]]:
-    """Return first rows and cents of each cash flow and of LTV, all of the narrowest type."""
+    """Return the first row and the cents of each cash flow and of LTV, all of one integer type."""
     none = np.zeros(0, dtype=np.int64)
     start = none if cohorts.start is None else cohorts.start
     end = none if cohorts.end is None else cohorts.end
@@ -471,7 +471,7 @@ def _cash(cohorts: Cohorts) -> list[tuple[int, Integers]]:
 
 
 def _plain(values: Integers, kind: type[_I]) -> NDArray[_I]:
-    """Return an array as the passes take it: of one type, in one piece, read-only."""
+    """Return an array as the compiled functions take it: of one type, contiguous, read-only."""
     plain = np.ascontiguousarray(np.asarray(values), dtype=kind).view()
     plain.flags.writeable = False
     return plain

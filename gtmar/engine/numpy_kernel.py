@@ -1,4 +1,8 @@
-"""The kernel with numpy: raw scores, their bins, and counts and cents by bin and by tier."""
+"""The kernel with numpy: raw scores, their bins, and counts and cents by bin and by tier.
+
+Letters of shapes: N accounts, n of them in a block, F weights, K candidates, T tiers, C codes of
+movement class and activation state, U distinct values of days, P score bins, L limbs of money.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +40,12 @@ __all__ = [
 
 #: Raw scores are in 1/10,000 of a point, score values in 1/100.
 RAW_PER_SCORE = 100
-#: P is a multiple of this. The bins at the end, one at least, are nobody's: they fill a block.
+#: P is a multiple of this. At least one bin at the end has no score value: those fill the block.
 BIN_BLOCK = 128
 
 
 def bin_count(max_score: int) -> int:
-    """Return P: a bin per score value, and some at the end that fill whole blocks.
+    """Return P, the number of bins: one for each score value, and some that fill the last block.
 
     Examples
     --------
@@ -54,10 +58,23 @@ def bin_count(max_score: int) -> int:
 def raw_scores(
     columns: Sequence[Integers], weights: Int64s, base: int, *, wide: bool = True
 ) -> Integers:
-    """Score every account in full, in 1/10,000 of a point; int64, or int32 unless `wide`.
+    """Return the raw scores of N accounts in 1/10,000 of a point, shape (N,).
 
-    `columns` are F arrays of shape (N,) in 1/10,000ths, `base` the points every account starts
-    with. Raises `ShapeError` if there isn't one weight a column.
+    Parameters
+    ----------
+    columns
+        F arrays of shape (N,): encoded values in 1/10,000ths.
+    weights
+        int64, shape (F,), in points.
+    base
+        Points that every account starts with.
+    wide
+        Whether the result is int64; else int32, which the caller knows to suffice.
+
+    Raises
+    ------
+    ShapeError
+        If there isn't one weight a column.
     """
     if len(columns) != len(weights):
         raise ShapeError(
@@ -77,11 +94,23 @@ def add_steps(
     out: Integers,
     spare: Integers | None = None,
 ) -> None:
-    """Add weight changes, pairs of a column's number and a change, to every account's raw score.
+    """Add changes of weights to every account's raw score.
 
-    Equals a full recompute, since raw scores are exact integers, at one pass over N a changed
-    weight instead of F passes. The result goes to `out`, which may be `raw`; `spare` is room for a
-    product, as large as `out`.
+    The result equals a full recompute, since raw scores are exact integers, at one pass over N for
+    each changed weight.
+
+    Parameters
+    ----------
+    raw
+        Raw scores, shape (N,).
+    columns
+        F arrays of shape (N,).
+    steps
+        Pairs of a column's number and the change of its weight.
+    out
+        Receives the result; may be `raw`.
+    spare
+        A buffer like `out` for products; None has one allocated for each.
     """
     start = raw
     for index, change in steps:
@@ -95,16 +124,16 @@ def add_steps(
 
 
 def score_bins(raw: Integers, max_score: int) -> tuple[Integers, Int64s]:
-    """Round raw scores half up to 1/100 of a point, and clip.
+    """Round raw scores, (K, n), half up to 1/100 of a point, and clip them, in place.
 
-    Returns `raw` itself, shape (K, n), now in [0, 100 x max_score]; and int64 (K, 2), accounts
-    below 0 and above the maximum after rounding.
+    Returns `raw` itself, now in [0, 100 x max_score], and int64 (K, 2): how many accounts were
+    below 0, and above the maximum, after rounding.
     """
     raw += RAW_PER_SCORE // 2
     np.floor_divide(raw, RAW_PER_SCORE, out=raw)
     top = RAW_PER_SCORE * max_score
     clipped = np.zeros((len(raw), 2), dtype=np.int64)
-    # A minimum costs a fraction of a comparison and its count, and most often nobody is clipped.
+    # A minimum costs a fraction of counting, and most often nobody is clipped.
     if raw.min(initial=0) < 0:
         clipped[:, 0] = [np.count_nonzero(row < 0) for row in raw]
         np.maximum(raw, 0, out=raw)
@@ -114,21 +143,21 @@ def score_bins(raw: Integers, max_score: int) -> tuple[Integers, Int64s]:
     return raw, clipped
 
 
-#: How many cohorts `accounts` holds, and flows of cents `money`, LTV the last.
+#: How many cohorts `Counts.accounts` has, and kinds of cents `Counts.money`, LTV the last.
 _COHORTS = 5
 _FLOWS = len(CASH_FLOWS) + 1
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Exact integers that the scores of K candidates give; two of them add up, array by array."""
+    """What is counted of K candidates: exact integers, so that counts of two parts add up."""
 
     #: int64, shape (K, 2): accounts whose rounded raw score lies below 0, and above the maximum.
     clipped: Int64s
-    #: int64, shape (K, 5, P): accounts per score bin: negatives, positives, rest, paying, and
-    #: valued, those of the LTV cohort.
+    #: int64, shape (K, 5, P): accounts per score bin: negatives, positives, those with neither
+    #: label, paying, LTV cohort.
     accounts: Int64s
-    #: int64, shape (K, 5, L, P): cents per score bin, in L limbs: `CASH_FLOWS`, and LTV.
+    #: int64, shape (K, 5, L, P): cents per score bin, in L limbs: each of `CASH_FLOWS`, then LTV.
     money: Int64s
     #: int64, shape (K, T, C): accounts per tier and code.
     tier_counts: Int64s
@@ -136,7 +165,7 @@ class Counts:
     tier_days: Int64s
     #: int64, shape (K, T): the lowest bin of each tier, from the highest tier down.
     lows: Int64s
-    #: The bin that the P of them begin with: no account is outside of what they hold.
+    #: The first of the P bins, where these are only a range of all: no account lies outside of it.
     first: int = 0
 
     def __add__(self, other: Counts) -> Counts:
@@ -156,10 +185,9 @@ class Counts:
 
     @classmethod
     def total(cls, parts: Sequence[Counts]) -> Counts:
-        """Add up the counts of some parts of the table, packed or not.
+        """Add up the counts of several parts of a table, packed or not.
 
-        One whose sums fit one limb adds to one that needs two: its second is all zeros; and so it
-        is with bins that it lacks.
+        Parts may differ in limbs and in bins: those that a part lacks count as 0.
         """
         total = parts[0].over(_window_of(parts), max(part.money.shape[2] for part in parts))
         for part in parts[1:]:
@@ -173,7 +201,7 @@ class Counts:
 
     @classmethod
     def of_tiers(cls, by_code: Int64s, by_days: Int64s, lows: Int64s, clipped: Int64s) -> Counts:
-        """Return counts by tier alone, over no bins; `clipped` is not counted again."""
+        """Return counts by tier without bins; those of clipped accounts, shaped alike, are 0."""
         candidates = len(lows)
         return cls(
             clipped=np.zeros_like(clipped),
@@ -185,14 +213,14 @@ class Counts:
         )
 
     def with_tiers(self, tiers: Counts) -> Counts:
-        """Return these counts with the tiers, and their edges, of others."""
+        """Return these counts with the counts by tier, and the tier edges, of `tiers`."""
         return replace(
             self, tier_counts=tiers.tier_counts, tier_days=tiers.tier_days, lows=tiers.lows
         )
 
     @classmethod
     def joined(cls, groups: Sequence[Counts]) -> Counts:
-        """Return the counts of several groups of candidates, one after the other, as one."""
+        """Return the counts of several groups of candidates as those of all, in their order."""
         if len(groups) == 1:
             return groups[0]
         window, depth = _window_of(groups), groups[0].money.shape[2]
@@ -202,7 +230,7 @@ class Counts:
         return cls(**joined, first=window.start)
 
     def narrowed(self) -> Counts:
-        """Return the same counts less the blocks of bins that nobody has."""
+        """Return the same counts without the empty blocks of bins at either end."""
         held = np.flatnonzero(self.accounts[:, :3].any(axis=(0, 1))).tolist() or [0]
         window = bin_window(held[0], held[-1])
         bins = slice(window.start, window.stop)
@@ -214,29 +242,32 @@ class Counts:
         )
 
     def over(self, window: range, depth: int) -> Counts:
-        """Return the same counts over more bins, all of theirs included, and in `depth` limbs."""
+        """Return a copy of these counts over the bins of `window`, which has all of theirs.
+
+        Money is in `depth` limbs.
+        """
         at = self.first - window.start
         bins = slice(at, at + self.accounts.shape[-1])
         accounts = np.zeros((*self.accounts.shape[:2], len(window)), dtype=np.int64)
         money = np.zeros((*self.money.shape[:2], depth, len(window)), dtype=np.int64)
         accounts[..., bins], money[:, :, : self.money.shape[2], bins] = self.accounts, self.money
-        # Those that are packed, widened; no array is shared with these counts.
+        # `astype` also copies: no array is shared with these counts.
         rest = {name: getattr(self, name).astype(np.int64) for name in _ADDED[2:]}
         return replace(self, accounts=accounts, money=money, first=window.start, **rest)
 
     def packed(self) -> Counts:
-        """Return the same counts as they are sent: without empty blocks, each array narrow."""
+        """Return the same counts, small: without empty blocks, each array in a narrow type."""
         narrow = self.narrowed()
         arrays: dict[str, Any] = {name: _packed(getattr(narrow, name)) for name in _ADDED}
         return replace(narrow, **arrays)
 
 
-#: What adds up, of `Counts`.
+#: The arrays of `Counts` that add up.
 _ADDED = ("accounts", "money", "clipped", "tier_counts", "tier_days")
 
 
 def _packed(values: Int64s) -> Integers:
-    """Return an array as the narrowest type that holds it, in one piece."""
+    """Return an array in the narrowest integer type that holds its values, contiguous."""
     low, high = values.min(initial=0), values.max(initial=0)
     kinds = (np.uint8, np.uint16, np.int32, np.int64)
     fits = (kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
@@ -244,13 +275,13 @@ def _packed(values: Int64s) -> Integers:
 
 
 def _window_of(parts: Sequence[Counts]) -> range:
-    """Return the bins that any of some counts has."""
+    """Return the smallest range of bins that has those of all counts."""
     ends = [part.first + part.accounts.shape[-1] for part in parts]
     return range(min(part.first for part in parts), max(ends))
 
 
 def bin_window(first: int, last: int) -> range:
-    """Return the whole blocks of bins that two and all between them lie in."""
+    """Return the smallest range of whole blocks that has the bins from `first` to `last`."""
     return range(first // BIN_BLOCK * BIN_BLOCK, (last // BIN_BLOCK + 1) * BIN_BLOCK)
 
 
@@ -261,24 +292,22 @@ def count(
     tiers: int,
     window: range,
 ) -> Counts:
-    """Count the accounts and cents of K candidates per score bin; the tiers' counts are left 0.
+    """Count the accounts and cents of K candidates per score bin; counts by tier are left 0.
 
     Parameters
     ----------
     bins, clipped
         From `score_bins`, shapes (K, n) and (K, 2).
     part
-        The n accounts, with cents for K candidates at least.
+        The n accounts, their cents repeated for at least K candidates.
     tiers
         T.
     window
-        The bins to count, which must hold all that occur: `range(P)`, or less. P is their number
-        in what is returned.
+        The bins of the result, all that occur among them: all P, or a part of them.
 
     Notes
     -----
-    Cost: a `bincount` over n for the accounts per bin, and one for each of start MRR and LTV; each
-    is a pass over n. All K candidates share a call.
+    Cost: three passes over n for each candidate, one each for accounts, start MRR and LTV.
     """
     candidates, total = len(bins), len(window)
     at = _offset(bins, total, less=window.start)
@@ -341,7 +370,8 @@ def _bincount(rows: NDArray[np.intp], candidates: int, width: int) -> Int64s:
 def _accounts(at: NDArray[np.intp], part: RowBlock, total: int) -> Int64s:
     """Count each cohort's accounts per bin, int64 (K, 5, P)."""
     candidates = len(at)
-    # One call for the three that no account is in two of: a run of P for each, two left free.
+    # One `bincount` for the three cohorts that don't overlap: each has its own P bins, followed by
+    # those of the other two, which are filled below.
     apart = at + (total * (_COHORTS - 1) * np.arange(candidates))[:, None]
     apart[:, part.positives] += total
     apart[:, part.rest] += 2 * total
@@ -349,7 +379,7 @@ def _accounts(at: NDArray[np.intp], part: RowBlock, total: int) -> Int64s:
     negatives, positives, rest, paying, valued = counts.swapaxes(0, 1)
     labelled = np.add(negatives, positives, out=valued)
     if part.revenue:
-        # The paying, or all that are labelled but those who don't pay: whoever is fewer.
+        # Count the paying, or the labelled who don't pay and subtract: whichever are fewer.
         run, end = part.paying, part.positives.stop
         outside = run.start + end - run.stop
         if run.stop > end or outside > run.stop - run.start:
@@ -371,9 +401,9 @@ def _accounts(at: NDArray[np.intp], part: RowBlock, total: int) -> Int64s:
 
 
 def _offset(values: Integers, width: int, *, less: int = 0) -> NDArray[np.intp]:
-    """Return values less `less`, those of candidate k raised by k x width, as `bincount` has them.
+    """Return values minus `less`, plus k x `width` for candidate k, for one `bincount` of all.
 
-    It would copy anything but intp.
+    The result is intp: `bincount` would copy any other type.
     """
     raised = values.astype(np.intp)
     if len(raised) > 1 or less:
@@ -383,7 +413,7 @@ def _offset(values: Integers, width: int, *, less: int = 0) -> NDArray[np.intp]:
 
 def _tiers_of(bins: Integers, lows: Int64s) -> Integers:
     """Return each account's tier, 0 the highest, shape (K, n)."""
-    # Comparisons are far cheaper than looking each bin up.
+    # Comparing with each edge is far cheaper than a search for each bin.
     tier = np.zeros(bins.shape, dtype=np.int8 if lows.shape[1] < 128 else np.int32)
     below = np.empty(bins.shape, dtype=bool)
     for low in lows.T[:-1].astype(bins.dtype):
@@ -402,15 +432,25 @@ def _tier_days(tier: Integers, part: RowBlock, tiers: int) -> Int64s:
     return _bincount(_offset(rows, tiers * days), candidates, tiers * days).reshape(-1, tiers, days)
 
 
-#: As `numpy.sum`, without the detour that small arrays feel; and the same of runs.
+#: As `numpy.sum`, which has an overhead that shows with small arrays; and sums of ranges.
 _sum, _sum_runs = np.add.reduce, np.add.reduceat
 
 
 def boundaries(cohorts: Int64s, money: Int64s) -> dict[str, Int64s]:
-    """Sum the top fifth of the paying accounts, and both end quarters of the LTV cohort.
+    """Return the sums of the top fifth of paying accounts, and of both end quarters by LTV.
 
-    `cohorts`, (K, 2, bins), are paying and valued accounts in whole blocks of bins; `money` is as
-    in `Counts`. The sums are by their names in `SCALAR_SUMS`, (K,) accounts and (K, L) cents.
+    Parameters
+    ----------
+    cohorts
+        int64, shape (K, 2, bins): paying accounts and those of the LTV cohort, by bin in rank
+        order; bins are whole blocks.
+    money
+        `Counts.money`, in the same order of bins.
+
+    Returns
+    -------
+    dict
+        By name in `SCALAR_SUMS`: accounts, int64 (K,), and cents, int64 (K, L).
     """
     candidates = len(money)
     blocks = cohorts.reshape(candidates, 2, -1, BIN_BLOCK)
@@ -454,17 +494,20 @@ def boundaries(cohorts: Int64s, money: Int64s) -> dict[str, Int64s]:
 
 
 def revenue(flows: Int64s) -> tuple[Int64s, Int64s]:
-    """Return start and end MRR of cents by `CASH_FLOWS`, its first axis."""
+    """Return start and end MRR, in cents; the first axis of `flows` is that of `CASH_FLOWS`."""
     gone, stays, contraction, expansion = flows
     return gone + stays, stays - contraction + expansion
 
 
 def _around(money: Int64s, edge: Int64s) -> tuple[Int64s, Int64s, Int64s]:
-    """Sum what lies below, on and above a bin; (K, M, L, bins) and (K, M) to (K, L, M) each."""
+    """Return the sums below a bin, in it and above it, three arrays of shape (K, L, M).
+
+    `money` is (K, M, L, bins), `edge` the bin for each candidate and kind of money, (K, M).
+    """
     *rows, bins = money.shape
     ends = np.stack([np.zeros_like(edge), edge, np.minimum(edge + 1, bins - 1)], axis=-1)
     first = bins * np.arange(np.prod(rows)).reshape(*rows, 1)
     parts = _sum_runs(money.reshape(-1), (first + ends[:, :, None]).reshape(-1))
     below, on, above = parts.reshape(*rows, 3).transpose(3, 0, 2, 1)
-    # Of an empty run, `reduceat` gives the bin itself.
+    # For an empty range, `reduceat` gives the value of one bin instead of 0.
     return below * (edge > 0)[:, None], on, above * (edge < bins - 1)[:, None]

@@ -1,11 +1,11 @@
-"""Searches side by side: processes that each do one numbered task at a time.
+"""Processes that run a task side by side, each for one number at a time.
 
-What a task reads is written down once, to a file without a name that every process maps, so that an
-account table is in memory once however many there are. Results come back by number: how many
-processes there were, and which was faster, changes nothing.
+The task's arrays are written once, to an unnamed temporary file that every process maps, so that an
+account table is in memory once for all processes. Results are ordered by number: how many processes
+there were, and which was faster, changes nothing.
 
-Processes are spawned, since a fork would copy the locks of Polars' and numba's threads as they
-stand. They end with whoever started them, however that one ends.
+Processes are spawned, because a fork would copy locks that Polars' and numba's threads hold. They
+end when their parent does, for whatever reason that ends.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ if TYPE_CHECKING:
 __all__ = ["Processes"]
 
 T = TypeVar("T")
-#: Arrays in the file begin at multiples of this, as numpy's own do.
+#: Arrays begin at multiples of this in the file, as numpy's own do in memory.
 _ALIGNED = 64
-#: Seconds of work of one core from which processes save more than their start takes: each imports
-#: what a search needs, in about a second.
+#: Seconds of one core's work from which processes save more time than they take to start. Each
+#: needs about a second for its imports.
 _WORTH_SECONDS = 4.0
 
 
 @dataclass
 class Processes:
-    """Processes of this machine, started when there is work for them; a context manager.
+    """A pool of processes on this machine, started with the first work; a context manager.
 
     Parameters
     ----------
     workers
-        How many; 1 for none beside this one, None for one a core where the work is worth it.
+        How many; 1 for none beside this one, None for one for each core where that saves time.
 
     Notes
     -----
-    The main module is imported anew in each, as Python's ``spawn`` does: a script that asks for
-    more than one needs ``if __name__ == "__main__"``.
+    Python imports the main module anew in each process. So a script that asks for more than one
+    needs ``if __name__ == "__main__"``.
     """
 
     workers: int | None = 1
@@ -77,7 +77,7 @@ class Processes:
         self._started.clear()
 
     def worth(self, seconds: float) -> bool:
-        """Whether work of some seconds of one core is done sooner by several processes."""
+        """Return whether work that takes one core so many seconds should go to the processes."""
         if self.workers is not None:
             return self.workers > 1
         return cores() > 1 and bool(self._started or seconds > _WORTH_SECONDS)
@@ -85,16 +85,16 @@ class Processes:
     def each(
         self, task: Callable[[int], T], numbers: range, done: Callable[[], None] | None = None
     ) -> list[T]:
-        """Do a task for each of some numbers.
+        """Call a task with each of some numbers, in the processes.
 
         Parameters
         ----------
         task
-            Picklable; numpy arrays in it are shared, and read-only.
+            Picklable; its numpy arrays are shared, and read-only.
         numbers
-            What it is called with.
+            What the task is called with.
         done
-            Called once a number is done, whichever; None for nobody.
+            Called, without arguments, each time the task has returned; None for no such call.
 
         Returns
         -------
@@ -104,7 +104,7 @@ class Processes:
         Raises
         ------
         ResourceError
-            If a process ended before its work did.
+            If a process ended before its task did.
         Exception
             What the task raised.
         """
@@ -124,7 +124,7 @@ class Processes:
         return [found[number] for number in numbers]
 
     def _given(self, task: object, workers: int) -> list[Connection]:
-        """Give a task to processes, started where there are too few."""
+        """Send a task to so many processes, starting those that are missing; return their pipes."""
         context = get_context("spawn")
         share = max(1, cores() // workers)
         with _uninterrupted():
@@ -175,11 +175,11 @@ class Processes:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C off while processes start, and keep it from them.
+    """Delay Ctrl-C until the block ends, and have processes that start in it ignore Ctrl-C.
 
-    It reaches all processes of a terminal, and is for the one that ends the others.
+    Ctrl-C reaches all processes of a terminal. Only the parent should act on it, and end the rest.
     """
-    # Python starts it with the first process, and lets Ctrl-C in again as it does.
+    # Python would start this process with the first of ours, and unblock Ctrl-C as it does so.
     resource_tracker.ensure_running()
     came: list[object] = []
     is_main = threading.current_thread() is threading.main_thread()
@@ -196,7 +196,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _work(pipe: Connection, share: int) -> None:
-    """Do what comes by a pipe until nothing more can come: a task, then numbers for it."""
+    """Run in a process: receive a task, then numbers to call it with, until the pipe closes."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["POLARS_MAX_THREADS"] = str(share)
     use_cores(share)
@@ -210,13 +210,13 @@ def _work(pipe: Connection, share: int) -> None:
             answer: tuple[int, Any, Exception | None]
             try:
                 answer = message, task(message), None
-            except Exception as err:  # raised again where the task was given
+            except Exception as err:  # raised again in the parent
                 answer = message, None, err
             pipe.send(answer)
 
 
 def _mapped(handle: int, places: list[tuple[int, int]]) -> object:
-    """Read a task whose arrays stay where they are, in a file that is mapped."""
+    """Unpickle a task from a mapped file; its arrays are views of the file."""
     with os.fdopen(handle, "rb") as file:
         whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     content, *arrays = (whole[at : at + size] for at, size in places)

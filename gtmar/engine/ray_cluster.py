@@ -1,6 +1,6 @@
-"""A connection to a Ray cluster: to one that runs already, or to one of this machine's own.
+"""The connection to a Ray cluster: one that runs already, or one started on this machine.
 
-Ray is imported here alone, and late.
+Only this module imports Ray, and only when it is needed.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ if TYPE_CHECKING:
 
 __all__ = ["connected"]
 
-#: Seconds within which a cluster's port has to answer: Ray itself asks on and on.
+#: Seconds within which a cluster's port must answer; Ray itself would try for minutes.
 _PATIENCE = 10
 
-#: Settings of a cluster of our own, unless the environment says otherwise: no statistics sent, and
-#: (by a variable that is named after where it is the default) nothing listens but on loopback.
+#: Settings of a cluster that we start, unless the environment has others: no usage statistics are
+#: sent, and it listens on loopback alone. That is what the second variable does, despite its name.
 _OWN_CLUSTER = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 @contextmanager
 def connected(address: str | None = None) -> Iterator[ModuleType]:
-    """Give Ray, connected: to a cluster of its own on this machine, or to the one at an address.
+    """Yield the module `ray`, connected to a cluster; disconnect at the end of the context.
 
     Parameters
     ----------
     address
-        Of a running cluster, as ``ray start`` says it; ``auto`` for one on this machine; None
-        starts one that ends with the block. Where this process is connected already, that holds.
+        Of a running cluster, as ``ray start`` prints it; ``auto`` for one on this machine; None
+        starts one that ends with the context. If this process is connected already, that
+        connection is used and kept.
 
     Raises
     ------
@@ -64,7 +65,7 @@ def connected(address: str | None = None) -> Iterator[ModuleType]:
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if own:
         settings |= {"include_dashboard": False}
-    # Ray prints what becomes of its workers; stdout is for results.
+    # Ray prints messages about its workers; our stdout is for results.
     with redirect_stdout(sys.stderr):
         try:
             ray.init(address=address or "local", **settings)

@@ -1,8 +1,8 @@
 """Shards that read their own rows of a source: Ray actors, and what the driver asks of them.
 
-The driver names a run of rows to each, sees ids and one column at a time while it loads, and has
-outcomes and the holdout after that, never the features of those searched. It knows a hash of what
-each has read, so that one that takes a lost one's place counts the same accounts or none.
+The driver tells each shard its range of rows. While a table is loaded, the driver sees ids and one
+column at a time; afterwards it holds outcomes and the holdout, but no features of the accounts
+searched. It keeps a hash of what each shard has read: one that replaces it must read the same.
 """
 
 from __future__ import annotations
@@ -34,40 +34,40 @@ if TYPE_CHECKING:
     from gtmar.data.storage import Columns, Storage
     from gtmar.spec.model import ScoringSpec
 
-    #: How a shard makes its arrays: a way to freeze them, and who of its accounts is held out.
+    #: How a shard makes its arrays: a function that freezes them, and which rows are held out.
     Frozen = tuple[Callable[..., list[AccountMatrix]], NDArray[np.int8]]
     Days = list[NDArray[np.int64] | None]
 
 __all__ = ["ClusterRows"]
 
 
-#: Rows that a worker counts at a time: their ids, in the contract's query, take some 150 MB.
+#: Rows that one task checks against the contract: their ids take some 150 MB in its query.
 _COUNTED = 1_000_000
 
 
 def _fact(source: str, folder: str, query: pl.LazyFrame) -> dict[str, Any]:
-    """Ask a query of some rows, which is what a worker does for the contract."""
+    """Run in a worker: return the one row of facts that a query of the contract gives."""
     with suppress(OSError):
         os.chdir(folder)
     return rows_read(source, query).row(0, named=True)
 
 
 class _OwnShard(Shard):
-    """What an actor does that reads its rows itself: give columns of them, then count."""
+    """A shard that reads its rows itself: it first gives columns of them, then counts."""
 
     def __init__(self, source: str, query: pl.LazyFrame, folder: str) -> None:
-        # Where the machine has it: a path is meant from there.
+        # Relative paths count from the driver's folder, if this machine has it.
         with suppress(OSError):
             os.chdir(folder)
         self._rows = OwnRows(source, query)
         self._failure: GtmarError | None = None
 
     def call(self, name: str, *arguments: Any, **named: Any) -> Any:
-        """Ask the rows for something."""
+        """Call a method of the shard's `OwnRows`."""
         return getattr(self._rows, name)(*arguments, **named)
 
     def read_again(self, source: str, frozen: Frozen, days: Days, known: str) -> None:
-        """Read the rows of an actor that was lost; an error is kept until somebody asks."""
+        """Read the rows of a lost actor; an error is raised by the next call that counts."""
         try:
             if self._rows.freeze(*frozen) != known:
                 raise AccountDataError(
@@ -81,7 +81,7 @@ class _OwnShard(Shard):
             self._failure = err
 
     def begin(self, spec: ScoringSpec, **options: Any) -> None:
-        """Be ready to count."""
+        """Make the evaluator, once the rows are read."""
         if self._failure is None:
             self._counting = LocalEvaluator(self._rows.search, spec, **options, shard=True)
 
@@ -93,7 +93,7 @@ class _OwnShard(Shard):
 
 
 class _ShardColumns:
-    """Columns of all shards' rows, one after the other, fetched each time they are asked for."""
+    """The columns of all shards' rows, in order, fetched each time one is read."""
 
     def __init__(self, rows: ClusterRows) -> None:
         self._rows = rows
@@ -110,7 +110,7 @@ def _joined(parts: list[pl.Series]) -> pl.Series:
 
 
 class ClusterRows:
-    """Reads a table by shards of a Ray cluster, see `RowShards`, which then count its accounts.
+    """Has the shards of a Ray cluster read a table, see `RowShards`; they then count its accounts.
 
     Parameters
     ----------
@@ -120,11 +120,12 @@ class ClusterRows:
         As for `ClusterEvaluator`.
     """
 
-    #: How many shards, the threads of each, one's part without any account, and where their rows
-    #: are among all; known once a table is frozen.
+    #: The number of shards, and the threads of each.
     count: int
     threads: int
+    #: A matrix without accounts that has the names and types of all columns.
     outline: AccountMatrix
+    #: The order of all shards' rows in the whole matrix. Both are known once the table is frozen.
     order: CodeOrder
 
     def __init__(self, ray: ModuleType, shards: int | None) -> None:
@@ -132,7 +133,7 @@ class ClusterRows:
         self._actors: list[Any] = []
 
     def close(self) -> None:
-        """End the actors that nobody counts with."""
+        """End the actors that no evaluator has taken over."""
         for actor in filter(None, self._actors):
             self._ray.kill(actor)
 
@@ -142,9 +143,9 @@ class ClusterRows:
         query: Callable[[pl.LazyFrame], pl.LazyFrame],
         spec: ScoringSpec,
     ) -> list[dict[str, Any]]:
-        """Ask a query of parts of the rows, wherever there is a core; see `RowShards.facts`.
+        """Run a query over parts of the rows, on all cores of the cluster; see `RowShards.facts`.
 
-        `UsageError` for a table whose rows shards can't read by themselves.
+        Raises `UsageError` for a table whose rows shards can't read by themselves.
         """
         self._rows = rows = rows_of(table, query, spec)
         self.count = min(self._shards or 1, rows)
@@ -157,7 +158,7 @@ class ClusterRows:
     def columns(
         self, table: AccountTable, query: Callable[[pl.LazyFrame], pl.LazyFrame]
     ) -> Iterator[Columns]:
-        """Have each shard read its rows, and give the columns of all; see `RowShards.columns`."""
+        """Have each shard read its rows; yield the columns of all; see `RowShards.columns`."""
         rows = self._rows
         self.count, self.threads, claimed = placed(cores_of(self._ray), self._shards, rows)
         ends = [rows * shard // self.count for shard in range(self.count + 1)]
@@ -171,7 +172,7 @@ class ClusterRows:
         yield _ShardColumns(self)
 
     def ask(self, name: str, *arguments: Any, **named: Any) -> list[Any]:
-        """Ask all shards' rows for the same, and wait for their answers."""
+        """Call a method of every shard's `OwnRows`, and return the results by shard."""
         return self._answers([a.call.remote(name, *arguments, **named) for a in self._actors])
 
     def _answers(self, asked: list[Any]) -> list[Any]:
@@ -187,7 +188,7 @@ class ClusterRows:
     def freeze(
         self, how: Callable[..., list[AccountMatrix]], held_out: NDArray[np.int8], storage: Storage
     ) -> list[AccountMatrix]:
-        """Have arrays made where the rows are; gather what this process needs of them."""
+        """Have each shard make its arrays; gather those that this process needs."""
         parts = np.split(held_out, np.cumsum(self.ask("size"))[:-1])
         self._frozen = [(how, part) for part in parts]
         self._known = self._answers(
@@ -196,7 +197,7 @@ class ClusterRows:
                 for a, own in zip(self._actors, self._frozen, strict=True)
             ]
         )
-        # By part, searched and held out, and within by shard.
+        # Transposed: for each part, searched and held out, the days of all shards.
         of_shards = list(zip(*self.ask("days"), strict=True))
         self._days = [_all_days(each) for each in of_shards]
         self.ask("number_days", self._days)
@@ -212,7 +213,7 @@ class ClusterRows:
         return matrices
 
     def begun(self, shard: int, spec: ScoringSpec, **options: Any) -> Any:
-        """Return an actor that counts a shard: the one that has read it, and then others."""
+        """Return an actor for a shard: at first the one that has read it, later a replacement."""
         actor, self._actors[shard] = self._actors[shard], None
         if actor is None:
             actor = self._started[shard]()

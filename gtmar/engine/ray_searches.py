@@ -1,7 +1,7 @@
-"""Searches side by side on a Ray cluster: each is a task of one core, on whichever machine has one.
+"""Processes of a Ray cluster that run a task side by side, each on one core of any machine.
 
-What a task reads is sent to a machine once, and mapped by all of its processes. Results come back
-by number, so neither how many machines there are nor which is faster changes an answer.
+The task's arrays are sent to each machine once, and shared by its processes. Results are ordered by
+number: how many machines there are, and which is faster, changes nothing.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ T = TypeVar("T")
 
 @dataclass
 class ClusterProcesses(Processes):
-    """Processes of a Ray cluster, connected while the block lasts; else as `Processes`.
+    """As `Processes`, but on a Ray cluster; connected while the context lasts.
+
+    Entering raises the errors of `connected`.
 
     Parameters
     ----------
     workers
-        How many search at once; None for one a core of the cluster.
+        How many searches run at once; None for one for each core of the cluster.
     address
-        As for `connected`, whose errors entering raises.
+        As for `connected`.
     """
 
     workers: int | None = None
@@ -50,15 +52,15 @@ class ClusterProcesses(Processes):
         self._closing.close()
 
     def worth(self, seconds: float) -> bool:  # noqa: ARG002 - as `Processes` is asked
-        """Whether work is done there: always, since somebody asked for a cluster."""
+        """Return True: who asks for a cluster gets it, however little the work."""
         return True
 
     def each(
         self, task: Callable[[int], T], numbers: range, done: Callable[[], None] | None = None
     ) -> list[T]:
-        """Do a task for each of some numbers; see `Processes.each`.
+        """Call a task with each of some numbers; see `Processes.each`.
 
-        A worker that is lost is replaced, and its search done again, three times at most.
+        If a worker is lost, its number is done again by another, three times at most.
         """
         ray = self._ray
         assert ray is not None, "entered"
@@ -105,10 +107,10 @@ class ClusterProcesses(Processes):
 
 
 def _work(task: Callable[[int], T], number: int) -> tuple[T | None, Exception | None]:
-    """Do a task for a number with one core; return the result, or what was raised."""
+    """Call a task with a number, on one core; return the result and None, or None and the error."""
     os.environ["POLARS_MAX_THREADS"] = "1"
     use_cores(1)
     try:
         return task(number), None
-    except Exception as err:  # raised again where the task was given
+    except Exception as err:  # raised again by `ClusterProcesses.each`
         return None, err

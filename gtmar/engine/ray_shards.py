@@ -1,9 +1,9 @@
-"""The evaluator of many processes or machines: shards of a table held by Ray actors.
+"""The evaluator of a Ray cluster: each actor holds a shard of the table and counts it.
 
-Candidates go out in batches, counts come back and are added; since they are exact integers, their
-sum is what one process counts, whether a shard takes them with machine code or with numpy. An actor
-that is lost is replaced: the driver, which keeps the table, sends its shard again; one that reads
-its own rows reads them again.
+Batches of candidates go out; the shards' counts come back and are added up. Counts are exact
+integers, so the result is what one process would count, whether a shard counts with machine code or
+with numpy. A lost actor is replaced: the driver sends its shard again, or has it read its own rows
+again.
 """
 
 from __future__ import annotations
@@ -29,49 +29,58 @@ if TYPE_CHECKING:
     from gtmar.data.own_rows import CodeOrder
     from gtmar.spec.model import ScoringSpec
 
-    #: Asks an actor for something, and gives the answer to come.
+    #: Calls a method of an actor, and returns the reference to its result.
     Ask = Callable[[Any], Any]
 
 __all__ = ["ClusterEvaluator", "Readers", "Shard", "cores_of", "failed", "own_error", "placed"]
 
-#: Accounts that a thread counts a candidate over while a batch goes out and its counts come back.
+#: See `Evaluator.batch_cost`: what sending a batch and getting its counts costs a thread.
 _BATCH_COST = 2_000_000
-#: An actor that is lost more often than this during one batch has a reason that won't go away.
+#: After so many losses of actors during one batch the cause is taken for lasting.
 _MOST_LOSSES = 5
 
 
 class Shard:
-    """What an actor does: hold some rows, and count candidates over them."""
+    """An actor's class: holds some rows, and counts candidates over them."""
 
     def __init__(self, part: AccountMatrix, spec: ScoringSpec, **options: Any) -> None:
         self._evaluator = LocalEvaluator(part, spec, **options, shard=True)
 
     def move(self, weights: Sequence[int]) -> None:
-        """Make a vector the incumbent."""
+        """Make a vector the incumbent; see `Evaluator.move`."""
         self._evaluator.move(weights)
 
     def counts(self, candidates: Sequence[Sequence[int]], *, untiered: bool = False) -> Counts:
-        """Count candidates, all of them or but for their tiers."""
+        """Return the packed counts of candidates; see `LocalEvaluator.counts`."""
         return self._evaluator.counts(candidates, untiered=untiered).packed()
 
     def tiers(self, candidates: Sequence[Sequence[int]], lows: NDArray[np.int64]) -> Counts:
-        """Count candidates by tier."""
+        """Return the packed counts by tier of candidates; see `LocalEvaluator.tiers`."""
         return self._evaluator.tiers(candidates, lows).packed()
 
     def scores(self, weights: Sequence[int]) -> NDArray[np.int32]:
-        """Return the accounts' scores, in the order of its rows."""
+        """Return the scores of the shard's accounts, in the order of its rows."""
         return self._evaluator.scores(weights).astype(np.int32)
 
     def process(self) -> int:
-        """Return its process's id."""
+        """Return the id of the actor's process."""
         return os.getpid()
 
 
 def placed(machines: Sequence[int], shards: int | None, accounts: int) -> tuple[int, int, float]:
-    """Return how many shards there are, the threads of each, and the cores that it claims.
+    """Return how many shards to make, the threads of each, and the cores that each claims.
 
-    So that all have a place on machines of so many cores: an actor that waits for one would wait
-    for ever. More shards than cores share them.
+    Chosen such that all actors fit on the machines at once, as one that doesn't would wait for
+    ever. More shards than cores share cores.
+
+    Parameters
+    ----------
+    machines
+        The cores of each machine.
+    shards
+        How many were asked for; None for one on the smallest machine, more on larger ones.
+    accounts
+        There are at most so many shards.
 
     Examples
     --------
@@ -92,12 +101,12 @@ def cores_of(ray: ModuleType) -> list[int]:
 
 
 def own_error(err: Any) -> Exception:
-    """Return the error of ours that a worker's one was, or that itself: a fault."""
+    """Return the `GtmarError` that a worker raised, else Ray's error itself, which is a fault."""
     return err.cause if isinstance(err.cause, GtmarError) else err
 
 
 def failed(workers: int, reason: str) -> ResourceError:
-    """Word why so many workers can't go on."""
+    """Return the error that says why a cluster of so many workers can't go on."""
     return ResourceError(
         f"cluster of {workers} workers: {' '.join(reason.split())}",
         hint="is there memory enough for a shard on each? gtmar resume goes on with the run",
@@ -113,32 +122,32 @@ class Readers(Protocol):
     order: CodeOrder
 
     def begun(self, shard: int, spec: ScoringSpec, **options: Any) -> Any:
-        """Return an actor that counts a shard; once it is lost, another."""
+        """Return an actor that counts a shard; when called again, a replacement for it."""
         ...
 
 
 class ClusterEvaluator:
-    """Computes sums of candidates over shards of one account matrix, held by Ray actors.
+    """The `Evaluator` over an account matrix whose shards are held by Ray actors.
 
     Parameters
     ----------
     ray
         Ray, connected.
     matrix
-        The accounts. Kept, so that a shard can be sent again.
+        The accounts; kept, to send a shard again if its actor is lost.
     spec
         Tiers, base and bounds; its weights are not used.
     shards
-        Into how many parts the accounts go, a process each, whose threads share a machine's cores;
-        None for one a machine, more on machines that are larger. Changes no sum.
+        The number of shards. Each is a process, whose threads share a machine's cores. None for one
+        a machine, and several on larger machines. Changes no sum.
     rows
-        The shards, where they have read their own rows: the matrix is what was gathered of them.
-        None where it has all, and each shard is sent its part.
+        The shards that have read their own rows; `matrix` then has only what was gathered of them.
+        None where `matrix` has all, and each shard is sent its part.
     by_rule
-        Whether the spec's rule, where it has one, sets each candidate's tiers by its own scores.
+        Whether the spec's tier rule, if it has one, sets each candidate's edges by its own scores.
     compiled
-        As for `LocalEvaluator`, of each shard by itself: one that has no machine code, or not yet,
-        counts the same with numpy. None compiles it once on each machine. Changes no sum.
+        As for `LocalEvaluator`, for each shard by itself: one without machine code counts the same
+        with numpy. None compiles once on each machine. Changes no sum.
     """
 
     def __init__(
@@ -170,12 +179,12 @@ class ClusterEvaluator:
             outline, self._joined = matrix.part(0, 0), np.concatenate
         self._incumbent: tuple[int, ...] | None = None
         self._actors = [self._started(shard) for shard in range(count)]
-        # Over no account: it reduces what others count.
+        # It has no account, and only turns the shards' counts into sums.
         ceiling = ceiling_fifths(matrix)
         self._reducer = LocalEvaluator(outline, spec, ceiling=ceiling, by_rule=by_rule)
 
     def close(self) -> None:
-        """End the actors, which gives the cluster its cores back."""
+        """End the actors, which frees the cluster's cores."""
         for actor in self._actors:
             self._ray.kill(actor)
 
@@ -190,7 +199,7 @@ class ClusterEvaluator:
         return self._everywhere(lambda actor: actor.process.remote())
 
     def move(self, weights: Sequence[int]) -> None:
-        """Make a vector the incumbent, from which candidates are computed."""
+        """Make a vector the incumbent; see `Evaluator.move`."""
         self._everywhere(lambda actor: actor.move.remote(tuple(weights)))
         self._incumbent = tuple(weights)
 
@@ -208,18 +217,18 @@ class ClusterEvaluator:
         def count(group: Sequence[Sequence[int]]) -> Ask:
             return lambda actor: actor.counts.remote(group)
 
-        # Actors are asked for all groups at once: they count one while another is reduced here.
+        # All groups are sent at once: actors count the next one while this process reduces one.
         asked = [(ask := count(group), self._asked(ask)) for group in groups]
         return np.concatenate(
             [self._reducer.reduce(Counts.total(self._answers(*each))) for each in asked]
         )
 
     def _sums_by_rule(self, group: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-        """Evaluate candidates whose tiers end where the scores of all accounts say so."""
+        """Evaluate candidates whose tier edges a rule sets by the scores of all accounts."""
         counts = Counts.total(
             self._everywhere(lambda actor: actor.counts.remote(group, untiered=True))
         )
-        # So shards are asked a second time, and take the answer from what they have kept.
+        # The edges follow from all shards' counts; with them, tiers are counted in a second call.
         lows = self._reducer.lows_of(counts)
         tiers = self._everywhere(lambda actor: actor.tiers.remote(group, lows))
         return self._reducer.reduce(counts.with_tiers(Counts.total(tiers)))
@@ -235,31 +244,31 @@ class ClusterEvaluator:
         return self._reducer.known_of(rows, names)
 
     def frame(self, candidates: Sequence[Sequence[int]]) -> pl.DataFrame:
-        """Evaluate K candidates; return K rows of sums."""
+        """Evaluate K candidates; see `Evaluator.frame`."""
         return self.frame_of(self.sums(candidates))
 
     def scores(self, weights: Sequence[int]) -> NDArray[np.int64]:
-        """Return score values as `Evaluator.scores` does."""
+        """Return scores; see `Evaluator.scores`."""
         vector = tuple(weights)
         return self._joined(self._everywhere(lambda a: a.scores.remote(vector))).astype(np.int64)
 
     def _started(self, shard: int) -> Any:
-        """Start an actor for a shard, and bring it to where the others are."""
+        """Start an actor for a shard, and make the current incumbent its own."""
         actor = self._started_on(shard)
         if self._incumbent is not None:
             actor.move.remote(self._incumbent)
         return actor
 
     def _everywhere(self, ask: Ask) -> list[Any]:
-        """Ask all shards at once, and wait for their answers."""
+        """Call all shards at once, and return their results."""
         return self._answers(ask, self._asked(ask))
 
     def _asked(self, ask: Ask) -> list[tuple[Any, Any]]:
-        """Ask all shards at once; return each one's actor and the answer to come."""
+        """Call all shards at once; return each one's actor and the reference to its result."""
         return [(actor, ask(actor)) for actor in self._actors]
 
     def _answers(self, ask: Ask, asked: list[tuple[Any, Any]]) -> list[Any]:
-        """Wait for the answers of all shards; ask those that were lost again, of a new actor."""
+        """Return the results of all shards; where an actor was lost, replace it and call again."""
         rays = self._ray.exceptions
         lost = (rays.RayActorError, rays.ObjectLostError, rays.WorkerCrashedError)
         answers: dict[int, Any] = {}
@@ -271,11 +280,11 @@ class ClusterEvaluator:
                     answers[shard] = self._ray.get(answer)
                 except lost as err:
                     reason = str(err)
-                    # Unless it was replaced when it owed an earlier answer.
+                    # It may have been replaced already, when an earlier result was waited for.
                     if actor is self._actors[shard]:
                         self._ray.kill(actor)
                         self._actors[shard] = self._started(shard)
-                except rays.RayTaskError as err:  # a fault of ours keeps its traceback
+                except rays.RayTaskError as err:
                     raise own_error(err) from None
                 except rays.RayError as err:
                     raise failed(len(self._actors), str(err)) from err

@@ -1,7 +1,8 @@
-"""Scores of candidates where points don't simply add up: sums by set, kept for the incumbent.
+"""Raw scores for a spec whose points don't simply add up: groups with caps, vetoes, unknowns.
 
-A candidate costs a pass over the accounts for each weight that differs, and some five for each set:
-the rest of it is computed anew, by `Combination`.
+Such a spec divides its features into sets, see `Combination`. The incumbent's points are kept,
+summed by set, so a candidate costs a pass over the accounts for each weight that differs, and some
+five passes a set for combining them.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ _ALL = slice(None)
 
 
 class SetSums:
-    """The incumbent's points, summed for each set of features over N accounts.
+    """The incumbent's points over N accounts, summed by set of features.
 
-    The incumbent has weights of 0 until `move`.
+    Until `move`, the incumbent's weights are all 0.
     """
 
     def __init__(self, matrix: AccountMatrix, combination: Combination) -> None:
@@ -40,11 +41,11 @@ class SetSums:
 
     @property
     def arrays(self) -> tuple[Int64s, ...]:
-        """What it holds in memory beside the matrix."""
+        """Arrays that it keeps in memory beside the matrix."""
         return tuple(self._sums)
 
     def move(self, weights: Sequence[int]) -> None:
-        """Make F weights the incumbent's."""
+        """Make F weights the incumbent's. Cost: a pass over N for each that differs."""
         for sums, steps in zip(self._sums, self._steps(weights), strict=True):
             add_steps(sums, self._columns, steps, out=sums)
         self._weights = tuple(weights)
@@ -65,7 +66,7 @@ class SetSums:
         return np.stack(made)
 
     def _steps(self, weights: Sequence[int]) -> list[list[tuple[int, int]]]:
-        """Return what differs from the incumbent, for each set."""
+        """Return for each set the weights that differ: pairs of a weight's number and a change."""
         old = self._weights
         return [
             [(i, weights[i] - old[i]) for i in each.terms if weights[i] != old[i]]

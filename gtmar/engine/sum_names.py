@@ -1,14 +1,14 @@
 """The names of all sums, in their order: kernels, tally and metrics read them.
 
-Nothing is imported here, so that whoever wants a metric's name and formula alone, as a journal
-does, brings neither the account tables nor the spec in.
+Nothing is imported here: a journal needs the metrics' names and formulas, and would otherwise load
+the code of account tables and specs with them.
 """
 
 from __future__ import annotations
 
 __all__ = ["ACCOUNT_SUMS", "COUNTED", "SCALAR_SUMS", "TIER_LOW", "TIER_SUMS", "tier_sum"]
 
-#: Cohorts that are counted in each tier, under their own names.
+#: Cohorts whose accounts are counted in each tier; the sum has the cohort's name.
 COUNTED = (
     *("accounts", "labelled", "retained", "paying", "kept_paying", "expanded", "contracted"),
     *("former", "won_back"),
@@ -22,10 +22,11 @@ TIER_SUMS = (
 )
 #: Each tier's lowest bin, among the sums where a rule sets it.
 TIER_LOW = "low"
-#: Sums of the whole. `rank_doubled`: twice the rank sum of the positives, average ranks for ties.
-#: `top_*`: the top fifth of paying accounts; `best_*`, `worst_*`: the quarters of the LTV cohort:
-#: what lies beyond the boundary, what is tied on it, and `*_fit` of the tied (in fifths or
-#: quarters of an account) belong in.
+#: Sums over all tiers. `rank_doubled` is twice the rank sum of the positives, average ranks for
+#: ties. `top_*` are of the top fifth of paying accounts by score, `best_*` and `worst_*` of the
+#: quarters of the LTV cohort at either end: cents beyond the boundary, cents of the accounts tied
+#: on it (`*_tied`), how many are tied, and how many fifths or quarters of an account of the tied
+#: still belong to the group (`*_fit`).
 SCALAR_SUMS = (
     *("scored", "clipped_low", "clipped_high", "score_sum", "score_squares"),
     *("positives", "negatives", "rank_doubled"),

@@ -1,7 +1,7 @@
-"""From exact counts to the sums that every metric is computed from.
+"""From a candidate's counts to its sums, which every metric is computed from.
 
-Counts of two parts of a table add up to those of the whole. They come down to *sums*: one row of
-exact integers a candidate, named in `sum_names` and read by `metrics`.
+Counts are accounts and cents per score bin; those of two parts of a table add up. Sums are one row
+of exact integers a candidate, named in `sum_names` and read by `metrics`.
 """
 
 from __future__ import annotations
@@ -34,29 +34,31 @@ if TYPE_CHECKING:
 
 __all__ = ["TierEdges", "sums_frame"]
 
-#: Ending of the column that holds a sum's high limb until the two are joined.
+#: Suffix of the column that holds a sum's high limb until both limbs are added up.
 _HIGH = "#high"
 
 
 @dataclass(frozen=True)
 class TierEdges:
-    """How a spec divides score bins: the tiers and the order. Turns counts into sums.
+    """The tiers of a spec over score bins, and the order of scores; turns counts into sums.
+
+    Letters of shapes: K candidates, T tiers, L limbs of money, P bins, S sums, U values of days.
 
     Parameters
     ----------
     tiers
-        Tier names, T of them, from the highest scores down.
+        T tier names, from the highest scores down.
     tier_lows
         The lowest bin of each tier, from the highest tier down; empty where a rule sets them.
     bins
-        P.
+        P, the number of score bins.
     risk
-        True where high scores are bad. The order of scores is turned here, once, before all
-        ranking; scores and tiers stay as they are.
+        True where high scores are bad. Then scores are ranked from the highest down, everywhere,
+        because `sums` reverses their order; scores and tiers stay as they are.
     days
-        int64, shape (U,): the distinct values behind `day_codes`, ascending.
+        int64, shape (U,): the distinct days to activation, ascending.
     rule
-        Sets the edges of each candidate by its own scores; None where all have the spec's.
+        Sets the tier edges of each candidate by its own scores; None where all have the spec's.
     """
 
     tiers: tuple[str, ...]
@@ -70,9 +72,9 @@ class TierEdges:
     def of(
         cls, spec: ScoringSpec, days: Int64s | None = None, *, by_rule: bool = False
     ) -> TierEdges:
-        """Read the edges off a spec, or, if `by_rule`, the rule that sets them where it has one.
+        """Return the tier edges of a spec; its rule in their place if `by_rule` and it has one.
 
-        `days` are the distinct values behind `day_codes`.
+        `days` are the distinct days to activation, `AccountMatrix.days`.
         """
         rule = TierRule.of(spec) if by_rule else None
         return cls(
@@ -90,9 +92,9 @@ class TierEdges:
         Parameters
         ----------
         accounts
-            int64, shape (K, 5, bins): accounts per score bin, as in `Counts`, of the whole table.
+            int64, shape (K, 5, bins): accounts per score bin of the whole table, as in `Counts`.
         first
-            The bin that they begin with.
+            The first of these bins.
         """
         if self.rule is None:
             return np.tile(np.array(self.tier_lows, dtype=np.int64), (len(accounts), 1))
@@ -118,7 +120,7 @@ class TierEdges:
         return {name: index for index, name in enumerate(self.names)}
 
     def known(self, rows: Int64s, names: Sequence[str]) -> dict[str, list[int]]:
-        """Return some sums of K candidates by name, as Python's integers; `rows` from `sums`."""
+        """Return some sums of K candidates by name, as Python integers; `rows` are from `sums`."""
         found = {}
         for name in names:
             low, *high = rows[:, :, self._index_of[name]].T.tolist()
@@ -138,7 +140,7 @@ class TierEdges:
         Returns
         -------
         ndarray of int64, shape (K, L, S)
-            A row a limb, in the order of `names`; `sums_frame` joins the limbs.
+            In the order of `names`; a sum is its low limb plus 2^26 times its high one, if L is 2.
 
         Notes
         -----
@@ -183,10 +185,10 @@ class TierEdges:
         """Return the sums of each tier, int64 (K, L, T, sums)."""
         candidates, _, depth, bins = counts.money.shape
         flows = np.zeros((candidates, len(CASH_FLOWS), depth, len(self.tiers)), dtype=np.int64)
-        # All candidates at once where they share their edges.
+        # All candidates at once if they share their edges, else one by one.
         alike = 1 if self.rule else candidates
         for group in (slice(k, k + alike) for k in range(0, candidates, alike)):
-            # Runs of bins by tier; a tier without a bin here gets none.
+            # `held` are the tiers with bins among those counted; the others have no cents.
             lows = np.clip(counts.lows[group][0] - counts.first, 0, bins)
             held = np.flatnonzero(lows < np.append(bins, lows[:-1]))
             money = counts.money[group, : len(CASH_FLOWS)]
@@ -214,7 +216,10 @@ class TierEdges:
 
 
 def _in_order(names: Sequence[str], values: Mapping[str, Int64s], shape: tuple[int, ...]) -> Int64s:
-    """Put sums in the order of their names: of whole shape, (K, L, ...), or the low limb alone."""
+    """Return sums as one array, in the order of `names`: int64 (*shape, names).
+
+    `shape` is (K, L, ...). A value of fewer dimensions has no limbs: it goes to the low one.
+    """
     rows = np.zeros((*shape, len(names)), dtype=np.int64)
     for name, value in values.items():
         column = rows[..., names.index(name)]
@@ -223,7 +228,10 @@ def _in_order(names: Sequence[str], values: Mapping[str, Int64s], shape: tuple[i
 
 
 def _median_doubled(histograms: Int64s, values: Int64s) -> tuple[Int64s, Int64s]:
-    """Return how many there are and twice their median, 0 of none; (K, T, U) to (K, T)."""
+    """Return how many accounts each tier has, and twice the median of their values, 0 for none.
+
+    `histograms`, (K, T, U), are accounts by value; both results have shape (K, T).
+    """
     reached = np.cumsum(histograms, axis=-1)
     known = reached[..., -1:]
     low = (reached <= (known - 1) // 2).sum(axis=-1)
@@ -234,9 +242,9 @@ def _median_doubled(histograms: Int64s, values: Int64s) -> tuple[Int64s, Int64s]
 
 
 def sums_frame(names: Sequence[str], rows: Int64s) -> pl.DataFrame:
-    """Return sums (K, L, S) as a frame, one row a candidate.
+    """Return sums, int64 (K, L, S), as a frame of K rows with S columns, Int64.
 
-    Int64 columns; Int128 where money needed a second limb.
+    Columns whose sums need a second limb are Int128.
     """
     frame = pl.DataFrame(np.ascontiguousarray(rows[:, 0].T), schema=list(names), orient="col")
     if rows.shape[1] == 1:

@@ -1,4 +1,4 @@
-"""What searches of a process share: its cores, threads, memory that was freed, and garbage."""
+"""Threads and memory of this process: cores, the pool, freed memory, garbage collection."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ __all__ = ["Workers", "cores", "keep_memory", "pool", "set_aside", "use_cores"]
 _KEPT_BYTES = 24 * 2**20
 
 
-#: New objects after which Python looks for garbage among them during a search: those of some
-#: ten thousand experiments, a few milliseconds' work.
+#: During a search, Python collects garbage once so many objects were created: about every ten
+#: thousand experiments, which takes a few milliseconds.
 _NEW_OBJECTS = 50_000
 
-#: At most so many cores are this process's own; None for all.
+#: The most cores that this process may use; None for all.
 _share: int | None = None
 
 
 def use_cores(share: int) -> None:
-    """Leave the other cores to processes beside this one."""
+    """Use at most so many cores from now on: the others are for processes beside this one."""
     global _share  # noqa: PLW0603 - a fact about the process
     _share = share
 
@@ -47,36 +47,36 @@ def cores() -> int:
 
 @cache
 def pool(threads: int) -> ThreadPoolExecutor:
-    """Return the threads of this process; they wait for work and are shared by all evaluators."""
+    """Return the process's thread pool of this size, which all evaluators share."""
     return ThreadPoolExecutor(threads, thread_name_prefix="gtmar-evaluate")
 
 
 @cache
 def keep_memory() -> None:
-    """Make the C library keep what is freed, instead of handing it back after every batch.
+    """Make the C library keep freed memory, instead of returning it to the system after each batch.
 
-    Counts of a group are some megabytes, freed as soon as they are reduced. glibc gives such memory
-    back to the system, and the next group pays for it in page faults: two thirds of a run's time.
-    It stops doing so for sizes up to the largest that it has seen freed.
+    A batch's counts are some megabytes, freed once they are reduced. glibc returns such blocks to
+    the system, and getting them back costs page faults: two thirds of a run's time. It keeps blocks
+    up to the largest size that was freed before, so freeing one large block once is enough.
     """
     np.empty(_KEPT_BYTES, dtype=np.uint8)
 
 
 @contextmanager
 def set_aside() -> Iterator[None]:
-    """Leave what there is already out of collections of garbage, for as long as the context lasts.
+    """Exclude all objects that exist now from garbage collection, within the context.
 
-    A search makes enough objects for Python to look through all there are once in a while, those of
-    every library that is loaded included: some 50 milliseconds, a quarter of a short search. Its
-    own are looked through seldom too, since they stay or go by themselves.
+    A search creates enough objects to start full collections, which go through the objects of every
+    loaded library: some 50 milliseconds, a quarter of a short search. Its own objects form no
+    cycles, so they are collected seldom, too: see `_NEW_OBJECTS`.
     """
     if gc.get_freeze_count():
-        # Somebody else has done it, and it is for them to undo.
+        # An outer context, or the caller's own code, has done so already and will undo it.
         yield
         return
     before = gc.get_threshold()
     gc.freeze()
-    # 0 is never, and a command may have asked for seldom itself.
+    # 0 means never; a larger number than ours was set for a reason.
     if 0 < before[0] < _NEW_OBJECTS:
         gc.set_threshold(_NEW_OBJECTS, *before[1:])
     try:
@@ -88,28 +88,28 @@ def set_aside() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Workers:
-    """Threads that share the work: this one, and those of a pool.
+    """The calling thread and those of a pool, which share work.
 
     Parameters
     ----------
     threads
-        How many work at once.
+        How many work at once, the calling one included.
     pool
-        Has one fewer; not asked where there is one thread.
+        Returns the executor of the others; called only if there is work for more than one thread.
     """
 
     threads: int
     pool: Callable[[], Executor]
 
     def share(self, work: Callable[[int, int], None], items: int, piece: int) -> None:
-        """Do work over items [0, items), a piece at a time; who is free takes the next one.
+        """Call ``work(first, last)`` for all of [0, items), in pieces of `piece` items.
 
-        So a thread that comes late, or whose items take longer, does fewer of them.
+        Each thread takes the next piece as soon as it is free, so that a slow one holds up none.
         """
         if 0 < items <= piece:
             work(0, items)
             return
-        # One call gives one number to one thread.
+        # `next` on a `count` is atomic: no two threads get the same number.
         numbers = count()
 
         def take() -> None:

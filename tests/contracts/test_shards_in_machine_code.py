@@ -25,7 +25,7 @@ from gtmar.data.scan import scan
 from gtmar.data.synthetic import generate
 from gtmar.engine import numba_table
 from gtmar.engine.local import LocalEvaluator
-from gtmar.engine.numba_cache import _kept_alone
+from gtmar.engine.numba_cache import _without_compiling
 from gtmar.engine.numpy_kernel import Counts
 from gtmar.engine.ray_shards import ClusterEvaluator
 from gtmar.engine.ray_shards import placed as shards_placed
@@ -175,7 +175,7 @@ def test_what_a_shard_calls_is_loaded_before_it_counts() -> None:
     matrix = tables.loaded(frame, spec).search
     shard = LocalEvaluator(matrix, spec, threads=2, compiled=True, shard=True)
     assert shard.compiles
-    with _kept_alone():
+    with _without_compiling():
         lows = shard.counts(CANDIDATES).lows
         shard.move(CANDIDATES[1])
         shard.counts(CANDIDATES, untiered=True)

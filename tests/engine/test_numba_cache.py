@@ -22,7 +22,13 @@ from gtmar import spec as specs
 from gtmar.data.synthetic import generate
 from gtmar.engine import numba_cache, numba_table
 from gtmar.engine.local import LocalEvaluator
-from gtmar.engine.numba_cache import LOCK, CodePart, _compile_beside, _kept_alone, compiler_runs
+from gtmar.engine.numba_cache import (
+    LOCK,
+    CodePart,
+    _compile_beside,
+    _without_compiling,
+    compiler_runs,
+)
 from gtmar.optimize import surrogate
 
 if TYPE_CHECKING:
@@ -130,7 +136,7 @@ def test_what_is_not_in_the_cache_is_asked_for_once_and_looked_for_again(
 
     def rehearse() -> None:
         if not there:
-            raise numba_cache._NotKeptError
+            raise numba_cache._NotCachedError
 
     part = CodePart("some", rehearse)
     assert not part.ready(wanted=False)
@@ -211,7 +217,7 @@ def test_a_rehearsal_loads_all_that_a_search_calls(
     evaluator = LocalEvaluator(matrix, spec, threads=2, compiled=True)
     assert evaluator.compiles
     candidates = np.random.default_rng(8).integers(-100, 101, size=(11, 3)).tolist()
-    with _kept_alone():
+    with _without_compiling():
         evaluator.sums(candidates)
         evaluator.move(candidates[3])
         evaluator.sums(candidates)
