@@ -1,4 +1,7 @@
-"""The command line put together: a command's module is imported when the command is asked for."""
+"""The command line as a whole: groups of commands, `main`, and the status that ``gtmar`` shows.
+
+A command's module is imported only when the command is called, or its help is printed.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "first_sentence", "main"]
 
 
-#: Commands by what a person wants, most used first.
+#: Commands in the groups and in the order in which ``gtmar --help`` lists them.
 _GROUPS = {
     "Prepare": ["snapshot", "bridge"],
     "Search": ["init", "check", "run", "simplify", "resume", "demo", "generate", "bench"],
@@ -35,7 +38,7 @@ _GROUPS = {
     "Journal": ["sql", "verify", "journal"],
     "Export": ["export"],
 }
-#: Which modules register them.
+#: Commands by the module of this folder that registers them.
 _HOMES = {
     "data": "init check generate drift score list grid calibrate spec",
     "desk": "desk",
@@ -51,9 +54,9 @@ _SUBGROUPS = {"spec": spec_app, "journal": journal_app, "export": export_app}
 
 
 class _LateCommands(MutableMapping[str, Any]):
-    """All commands by name, each imported and made into one when it is asked for.
+    """All commands by name, each imported and built when it is first looked up.
 
-    Making all of them would take a tenth of the time that an answer may take.
+    Building all of them would take a tenth of the time that an answer may take.
     """
 
     def __init__(self) -> None:
@@ -68,7 +71,7 @@ class _LateCommands(MutableMapping[str, Any]):
                 import_module(f"gtmar.cli.{module}")
             group = _SUBGROUPS.get(name)
             if group is None:
-                # An application of one command is that command.
+                # Typer turns an application with a single command into that command.
                 group = typer.Typer(add_completion=False, rich_markup_mode=None)
                 group.registered_commands = [c for c in app.registered_commands if c.name == name]
             for registered in group.registered_commands:
@@ -115,16 +118,16 @@ def first_sentence(command: Any) -> str:
     return re.split(r"(?<=\.)\s", (command.help or "").strip(), maxsplit=1)[0]
 
 
-#: When Polars' allocator, jemalloc, gives freed pages back: after a tenth of a second, and then
-#: at once. By itself it keeps what one stage of loading freed through the next ones, half as
-#: much again as the table takes. The environment may say otherwise.
+#: Has jemalloc, Polars' allocator, return freed pages to the system after a tenth of a second. By
+#: default it keeps what one stage of loading freed during the next ones: half as much again as the
+#: table takes. A variable that is set already wins.
 _ALLOCATOR = ("_RJEM_MALLOC_CONF", "dirty_decay_ms:100,muzzy_decay_ms:0")
 
 
 def main() -> None:
     """Run the command line."""
-    # Where stdin, stdout or stderr is closed, the next file opened would take its number, and get
-    # what a library prints.
+    # If stdin, stdout or stderr is closed, the next file opened would get its number, and with it
+    # whatever a library prints.
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
     os.close(number)
@@ -173,7 +176,7 @@ _TABLES = (".parquet", ".csv", ".arrow")
 
 @within_boundary
 def status() -> None:
-    """Say where things stand in this folder, and what comes next."""
+    """Print the state of the journal in this folder, and the next command."""
     from gtmar.cli.options import DEFAULT_JOURNAL
     from gtmar.data.locations import expanded
 
@@ -229,7 +232,7 @@ def _print_journal_status(folder: Path) -> None:
 
 
 def _print_first_steps(folder: Path) -> None:
-    """Say what to do in a folder without a journal: by the tables in it, or the demo."""
+    """Print what to do in a folder without a journal: with the tables in it, or with the demo."""
     say(f'No journal "{folder}" in this folder yet: gtmar run writes one.')
     tables = sorted(path for path in Path().glob("*") if path.suffix.lower() in _TABLES)
     demo = Path("gtmar-demo")

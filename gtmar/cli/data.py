@@ -1,4 +1,4 @@
-"""Commands over tables and specs: generate, init, check, drift, score, list, grid, spec, ..."""
+"""Commands over a table and a spec: generate, init, check, drift, score, list, grid, spec, ..."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ __all__ = [
 ]
 
 Keep = Annotated[
-    list[str] | None, typer.Option(help="Column that may be a feature though it seems to leak.")
+    list[str] | None,
+    typer.Option(help="Column to take as a feature though it seems to leak the outcome."),
 ]
-#: Exit code where a feature tells the outcome, as for a table that breaks the contract.
+#: Exit code of `check` where a feature leaks the outcome; the same as for a broken data contract.
 _LEAKS = 3
-#: Exit code of a finding that is no error: the accounts are spread otherwise than they were.
+#: Exit code of `drift` where values are distributed otherwise than before. That is no error.
 _MOVED = 10
 
 
@@ -158,7 +159,7 @@ def init(
             output.say(sentence)
         for note in found.notes:
             output.complain("note", note)
-        # How cells are read stands in the spec from now on.
+        # The spec itself says now how cells are read.
         print_next("check", spec=output_path, parse=None, nulls=None, no_null_markers=None)
 
     return Answer(lambda: facts, text)
@@ -213,17 +214,17 @@ def check(
     return Answer(found.as_json, text, code)
 
 
-#: Share of rows above which leaving them out isn't proposed.
+#: If more than this share of rows breaks the contract, leaving them out isn't proposed.
 _MOST_ASIDE = 0.5
 
 
 def _aside_hint(err: ViolationsError) -> str | None:
-    """Return the command that checks a table again without the rows that break the contract."""
+    """Return a hint: the command that checks the table without the rows that break the contract."""
     if err.set_aside is None:
         return err.hint
     broken, rows = err.set_aside
     if broken > _MOST_ASIDE * rows:
-        # What is wrong with most rows is wrong with the table, or with what the spec says of it.
+        # If most rows are wrong, the table is, or what the spec says of it.
         return err.hint
     # Rounded up to a thousandth, so that the share holds the rows.
     share = max(0.01, -(-broken * 1_000 // rows) / 1_000)
@@ -280,7 +281,7 @@ def score(
     ],
     since: Annotated[
         str | None,
-        typer.Option("--changed-since", help="Earlier scores: only what moved, with the reason."),
+        typer.Option("--changed-since", help="Earlier scores; writes only what changed, and why."),
     ] = None,
     least: Annotated[
         float, typer.Option("--by", help="With --changed-since: points that a score must move.")
@@ -649,7 +650,7 @@ def _print_leaks(found: Checkup) -> None:
 
 
 def _print_holdout_drift(found: Checkup) -> None:
-    """Say whether the holdout is spread as the search part is."""
+    """Print which columns are distributed otherwise in the holdout than in the search part."""
     moved = [each for each in found.drift if each.reading in ("moderate", "large")]
     if moved:
         listed = ", ".join(f"{each.name} ({each.index:.2f}, {each.reading})" for each in moved)
@@ -659,7 +660,7 @@ def _print_holdout_drift(found: Checkup) -> None:
 
 
 def _print_drift(found: Drift) -> None:
-    """Print what moved, the largest first."""
+    """Print the stability index of each feature, the largest first, and what it means."""
     if found.upside_down is not None:
         say(found.upside_down, "bad")
     say(
@@ -697,7 +698,7 @@ def _on_dates(dates: int) -> str:
 
 
 def _largest_bin(shift: Shift) -> tuple[str, str, str]:
-    """Return the bin that adds most, and its share then and now."""
+    """Return the bin that adds most to the stability index, and its shares then and now."""
     if not shift.index:
         return "", "", ""
     label, then, now = shift.bins[shift.most]

@@ -1,4 +1,4 @@
-"""The command that opens a page where weights are moved by hand: desk."""
+"""The command `desk`: serves a page on which weights are moved by hand."""
 
 from __future__ import annotations
 
@@ -34,25 +34,27 @@ def desk(
     holdout_file: a.HoldoutTable = None,
     author: a.Author = None,
     host: Annotated[
-        str, typer.Option(help="Where to listen; unless told otherwise, for this machine alone.")
+        str, typer.Option(help="Address to listen at; only this machine reaches the default.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Where to listen; 0: a free one.")
+        int, typer.Option(min=0, max=65535, help="Port to listen at; 0: a free one.")
     ] = 0,
     token: Annotated[
         str | None,
         typer.Option(
             envvar="GTMAR_DESK_TOKEN",
-            help="What opens the page, as often as it is used; none: one for one browser.",
+            help="Token that opens the page in any browser; none: one that a single browser uses.",
         ),
     ] = None,
     browser: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the page in a browser.")
     ] = True,
     read_only: Annotated[
-        bool, typer.Option("--read-only", help="Write nothing; the holdout stays shut.")
+        bool, typer.Option("--read-only", help="Write nothing, and measure nothing on the holdout.")
     ] = False,
-    no_accounts: Annotated[bool, typer.Option("--no-accounts", help="Name no account.")] = False,
+    no_accounts: Annotated[
+        bool, typer.Option("--no-accounts", help="Show no account by its id.")
+    ] = False,
     *,
     tables: a.TwoTablesOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
@@ -68,7 +70,7 @@ def desk(
 
         def opened(bench: Workbench, address: str) -> None:
             say(f"{bench.spec.model}: {sizes_of(bench)}. Open in a browser:")
-            # Whole on its line, its token in it, to be opened.
+            # With its token, and not wrapped, so that it can be clicked or copied.
             text(f"{address}\n")
             for sentence in _what_to_know(host, token=token, read_only=read_only):
                 say(sentence)
@@ -123,9 +125,10 @@ def _has_screen() -> bool:
 
 @contextmanager
 def _browser_opener() -> Iterator[Callable[[str], None]]:
-    """Give a function that opens an address in a browser, hidden from the machine's other users.
+    """Yield a function that opens an address in a browser, without showing it to other users.
 
-    A browser's command line can be read by all of them; so it gets a file that they can't read.
+    Other users of the machine can read a browser's command line. So the browser is given a file
+    that only this user can read, and that redirects to the address.
     """
     import webbrowser
 

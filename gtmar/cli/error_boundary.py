@@ -1,8 +1,8 @@
 """The one error boundary: whatever ends a command becomes a message and an exit code.
 
-gtmar's own errors say what is wrong. What nobody foresaw is a fault of gtmar: one line that says so
-and how to report it; its traceback with ``--debug``. An answer that leaves out what is damaged in a
-journal ends in the journal's exit code.
+A `GtmarError` says itself what is wrong. Any other exception is a fault of gtmar: one line says so
+and how to report it, and ``--debug`` adds the traceback. A command whose answer leaves out damaged
+parts of a journal ends with the exit code of a `JournalError`.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["Command", "Commands", "set_debug", "set_yes", "within_boundary"]
 
 P = ParamSpec("P")
-#: Commands whose answer is the journal's: one that lacks what is damaged isn't whole. Others do
-#: their work, say what they did without, and end with their own code.
+#: Commands, by function name, that answer from the journal alone: without its damaged parts their
+#: answer is incomplete, so they end with an error code. Others only print a note of it.
 _ANSWERING = {
     "best",
     "compare",
@@ -61,34 +61,35 @@ _ANSWERING = {
     "status",
 }
 
-#: Exit code of who was interrupted, by Ctrl-C.
+#: Exit code after Ctrl-C.
 _INTERRUPTED = 130
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REPORT = "please report it, with the command and what it prints with --debug"
 
 
 class _RootOptions:
-    """What the options that every command has ask for."""
+    """The options ``--debug`` and ``--yes``, which every command has."""
 
     debug = False
     yes = False
 
 
 def set_debug(value: bool) -> None:
-    """Take in ``--debug``."""
+    """Set ``--debug`` for this process; once set, it stays."""
     _RootOptions.debug = _RootOptions.debug or value
 
 
 def set_yes(value: bool) -> None:
-    """Take in ``--yes``."""
+    """Set ``--yes`` for this process; once set, it stays."""
     _RootOptions.yes = _RootOptions.yes or value
 
 
 def _skip_conversion(parameter: Any) -> None:
-    """Let an option take what needs no conversion without typer's, which imports Pydantic.
+    """Have an option take values that need no conversion as they are, without importing Pydantic.
 
-    That is what isn't given, texts, paths that can be read, and defaults: with them alone an answer
-    from a journal takes a fifth less. An older typer has no descriptor, and its way holds.
+    Typer's conversion imports it. Options that aren't given, texts, readable paths and defaults
+    need none; without the import, an answer from a journal takes a fifth less time. In an older
+    typer, which has no `type_descriptor`, nothing is changed.
     """
     descriptor, convert = getattr(parameter, "type_descriptor", None), parameter.process_value
     if descriptor is None or "process_value" in vars(parameter):
@@ -97,7 +98,7 @@ def _skip_conversion(parameter: Any) -> None:
     kind = None if several or parameter.nargs != 1 else descriptor.annotation
 
     def process(ctx: Any, value: Any) -> Any:
-        # `os.path.exists` is False for what is no path at all; `access` raises.
+        # `os.path.exists` is False for texts that can't be a path, for which `access` raises.
         exists = os.path.exists
         is_path = kind is Path and isinstance(value, str | Path) and exists(value)
         readable = is_path and os.access(value, os.R_OK)
@@ -112,7 +113,7 @@ def _skip_conversion(parameter: Any) -> None:
 
 
 class Command(TyperCommand):
-    """A command that takes the options of gtmar itself after its name, too."""
+    """A command that accepts ``--debug`` and ``--yes``, too, like gtmar itself."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the command line."""
@@ -121,17 +122,17 @@ class Command(TyperCommand):
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return its own parameters, then those options."""
+        """Return the command's own parameters, then those two."""
         own = super().get_params(ctx)
         root = ctx.find_root().command
         return [*own, *(p for p in root.params if p.name in ("debug", "yes") and root is not self)]
 
 
 class Commands(TyperGroup):
-    """All commands, within the boundary, that of parsing the command line included."""
+    """The group of all commands, which also puts the parsing of arguments within the boundary."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the share after a ``--set-aside`` that stands without one."""
+        """Read the command line; after ``--set-aside`` without a share, insert 0.01."""
         for place in reversed([i for i, arg in enumerate(args) if arg == "--set-aside"]):
             after = args[place + 1] if place + 1 < len(args) else "-"
             if not re.fullmatch(r"-?[0-9.]+(?:e-?[0-9]+)?", after):
@@ -143,7 +144,7 @@ class Commands(TyperGroup):
     def main(  # type: ignore[override] # the rest of its parameters are handed on as they are
         self, args: Any = None, standalone_mode: bool = True, **extra: Any
     ) -> Any:
-        """Run a command line; end the process with its exit code unless that is asked for."""
+        """Run a command line, and end the process with its exit code in `standalone_mode`."""
         if not standalone_mode:
             return super().main(args, standalone_mode=False, **extra)
         words = list(sys.argv[1:] if args is None else args)
@@ -175,8 +176,8 @@ def within_boundary(command: Callable[P, output.Answer | None]) -> Callable[P, N
         output.set_form(as_json=as_json)
         answers = command.__name__ in _ANSWERING
         if answers:
-            # Thousands of files make many small objects that stay, and hardly one in a circle: to
-            # look for those takes a tenth of an answer's time.
+            # Reading thousands of files creates many small objects, and hardly a cycle among them.
+            # Collecting garbage as often as usual would take a tenth of the answer's time.
             gc.set_threshold(100_000, *gc.get_threshold()[1:])
         with (
             _errors_as_exits(as_json=as_json),
@@ -199,9 +200,9 @@ def within_boundary(command: Callable[P, output.Answer | None]) -> Callable[P, N
 
 @contextmanager
 def _warnings_as_notes(answers: bool, *, as_json: bool) -> Iterator[None]:
-    """Print what readers of journals and specs warn of as a note on stderr, once each.
+    """Print each `GtmarWarning` once, as a note on stderr.
 
-    A command that answers from a journal exits with 5 where damaged files were left out.
+    If `answers`, raise the exit code of a `JournalError`, 5, where damaged files were left out.
     """
     shown: set[str] = set()
     partial = False
@@ -233,7 +234,7 @@ def _warnings_as_notes(answers: bool, *, as_json: bool) -> Iterator[None]:
 
 
 def _texts(options: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Give the texts and paths among a command's options, by name."""
+    """Yield the texts and paths among a command's options, with the option's name."""
     for name, value in options.items():
         for each in value if isinstance(value, list | tuple) else [value]:
             if isinstance(each, str | Path):
@@ -241,9 +242,9 @@ def _texts(options: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _refuse_unwritable(words: list[tuple[str, str]]) -> None:
-    """Refuse texts that no file can hold, and that no library takes.
+    """Refuse options with a null byte or with text that isn't valid UTF-8.
 
-    A journal may lie in a folder whose name is no UTF-8: nothing but gtmar reads it by that.
+    The journal's folder alone may have such a name: no library but Python opens it.
     """
     for name, text in words:
         if "\0" in text or not (is_text(text) or name == "journal"):
@@ -255,7 +256,7 @@ def _refuse_unwritable(words: list[tuple[str, str]]) -> None:
 
 
 def _person_agrees(location: str) -> bool:
-    """Whether the person agrees that a location is opened which a journal's record names."""
+    """Return whether the user agrees to open a location that a journal's record names."""
     if _RootOptions.yes:
         return True
     if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stderr)):
@@ -278,7 +279,7 @@ def _errors_as_exits(*, as_json: bool) -> Iterator[None]:
     except typer.Abort:
         raise typer.Exit(_INTERRUPTED) from None
     except BaseException as err:
-        # Polars' panics are no Exceptions.
+        # Polars' panics are no subclass of Exception.
         if _is_usage(err):
             raise typer.Exit(_show_usage(err, as_json=as_json)) from None
         if _interrupted(err):
@@ -293,11 +294,11 @@ def _errors_as_exits(*, as_json: bool) -> Iterator[None]:
 
 @contextmanager
 def _until_the_reader_goes() -> Iterator[None]:
-    """Stop printing once the reader of stdout is gone, as with `| head`; the exit code stays."""
+    """Ignore that stdout's reader has gone, as with ``| head``: the exit code stays as it is."""
     try:
         yield
     except (BrokenPipeError, SystemExit) as err:
-        # Typer ends the process where its own help has no reader.
+        # While it prints help, typer itself turns a broken pipe into SystemExit.
         if not any(isinstance(each, BrokenPipeError) for each in (err, err.__context__)):
             raise
         _silence()
@@ -305,7 +306,7 @@ def _until_the_reader_goes() -> Iterator[None]:
 
 @contextmanager
 def _help_errors_worded() -> Iterator[None]:
-    """Word errors of printing help, which typer does outside of any command's boundary."""
+    """Word errors while help is printed, which typer does outside of any command."""
     try:
         yield
     except BrokenPipeError:
@@ -315,7 +316,7 @@ def _help_errors_worded() -> Iterator[None]:
 
 
 def _silence() -> None:
-    """Send what waits to be written to stdout nowhere; it would fail again at the process's end."""
+    """Redirect stdout to the null device: flushing it as the process ends would fail again."""
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -323,7 +324,7 @@ def _silence() -> None:
 
 
 def _interrupted(err: BaseException) -> bool:
-    """Whether Ctrl-C is behind an error that a library made of it."""
+    """Return whether a KeyboardInterrupt caused an error, as where a library wraps it."""
     seen: BaseException | None = err
     while seen is not None:
         if isinstance(seen, KeyboardInterrupt):
@@ -342,7 +343,7 @@ def _worded(err: BaseException) -> GtmarError:
     if isinstance(err, RecursionError):
         return ResourceError("something given is nested too deeply to be worked on")
     if isinstance(err, OSError) and err.errno is not None:
-        # Errors of our own files are worded where they are opened; these are of the machine.
+        # Errors of files that a user named are worded where they are opened; this is another one.
         if err.filename is not None:
             return ResourceError(f'"{os.fsdecode(err.filename)}": {err.strerror}')
         if err.errno in _NO_ROOM:
@@ -358,7 +359,7 @@ def _worded(err: BaseException) -> GtmarError:
 
 
 def _where(err: BaseException) -> str:
-    """Name the last line of gtmar that an error passed."""
+    """Return the innermost line of gtmar's own code in an error's traceback."""
     package = Path(__file__).parents[1]
     for step in reversed(traceback.extract_tb(err.__traceback__)):
         path = Path(step.filename)
@@ -393,12 +394,12 @@ def _show(worded: GtmarError, err: BaseException, *, as_json: bool) -> None:
 
 
 def _is_usage(err: BaseException) -> bool:
-    """Whether the parser of the command line refused it; its classes differ by typer's version."""
+    """Return whether the command line's parser raised an error; its class differs by version."""
     return hasattr(err, "format_message") and hasattr(err, "exit_code")
 
 
 def _show_usage(err: Any, *, as_json: bool) -> int:
-    """Print what the parser says, as it would itself, but for what a terminal obeys."""
+    """Print the parser's message as it would itself, with control characters shown as escapes."""
     message, ctx = err.format_message(), getattr(err, "ctx", None)
     code = int(err.exit_code)
     if as_json:

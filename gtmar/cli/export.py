@@ -1,4 +1,4 @@
-"""Commands that hand over: export sql, export dbt, export mlflow, journal publish, report."""
+"""Commands that write for other systems: export sql, dbt and mlflow, journal publish, report."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def report(
 
 
 def _print_reported(page: Page, *, written: Path, journal: str) -> None:
-    """Print where a page was written, and what it has to do without."""
+    """Print where a page was written, and which parts were left out of it."""
     say(f"{page.title}: {written}. Open it in any browser; it needs nothing else.")
     for reason in page.left_out:
         say(f"Left out, {reason}")

@@ -1,4 +1,4 @@
-"""Commands over changes and their history: try, checkout, promote, record, log, show, diff, ..."""
+"""Commands about changes of a score: try, tiers, promote, record, log, show, diff, lineage, ..."""
 
 from __future__ import annotations
 
@@ -105,13 +105,17 @@ def tiers(
         str | None, typer.Option(help="Percent by tier: 10,25,40,25 or A=10,B=90.")
     ] = None,
     capacity: Annotated[
-        str | None, typer.Option("--accounts", help="Accounts by tier: A=200,B=500; one: the rest.")
+        str | None,
+        typer.Option(
+            "--accounts", help="Accounts by tier: A=200,B=500; a tier left out takes the rest."
+        ),
     ] = None,
     lift: Annotated[
-        str | None, typer.Option(help="Times the base rate of leaving: hot=3,warm=1.5; risk.")
+        str | None,
+        typer.Option(help="Risk scores: least times the average rate of leaving, hot=3,warm=1.5."),
     ] = None,
     like: Annotated[
-        Path | None, typer.Option(help="A spec whose tiers' sizes on this table are taken.")
+        Path | None, typer.Option(help="Another spec: tiers get the sizes that it has here.")
     ] = None,
     output_path: a.OutputSpec = None,
     force: a.Force = False,
@@ -167,7 +171,7 @@ def tiers(
 
 
 def _print_tiers(found: Tiers, *, spec: Path, written: Path | None, searched: str | None) -> None:
-    """Print tier by tier who is in it and what became of them, and how many accounts move."""
+    """Print size and retention of each tier, and how many accounts change tier."""
     if found.newest is not None:
         say(f"Edges by the accounts of {found.newest}, the newest date whose outcomes are over.")
     if found.moved is None:
@@ -393,7 +397,7 @@ def front(
     return Answer(found.as_json, lambda: _print_front(found, full=full, journal=journal))
 
 
-#: Accounts that change tier, and metrics, shown for people; --json has all.
+#: How many accounts that change tier, and how many metrics, are shown; --json has all.
 _MOVED_SHOWN = 10
 _IMPORT = "import"
 _METRICS_SHOWN = 20
@@ -440,7 +444,7 @@ _EFFECTS: dict[str, Tone] = {"win": "good", "lose": "bad", "blocked": "warning"}
 
 
 def _effect(row: dict[str, Any]) -> str:
-    """Say what a change did to the objective, and what became of it."""
+    """Word what a change did to the objective, and whether it was kept."""
     from gtmar.metrics.metric import marked
 
     before, after = row["value_before"], row["value_after"]
@@ -550,17 +554,17 @@ def _print_went_live(found: WentLive) -> None:
         print_next("log")
 
 
-#: The verdict that asks for a promotion.
+#: The verdict after which a promotion is proposed.
 _READY = "READY_FOR_REVIEW"
-#: What a decision was held against where nothing else was named.
+#: In `Decided.compared`: the candidate was compared with the start of its own run.
 _START = " against its start, "
 
 
 def _decided(row: dict[str, Any]) -> str:
-    """Say what was decided on an experiment, and when."""
+    """Word the decision on an experiment, and when it was made."""
     said = f"Decided {_moment(row['decided_at'])}: {row['verdict']}."
     compared = row.get("compared")
-    # Of a run's own best the entry itself says what against what.
+    # For the best of a run, the entry says already what was compared with what.
     return f"{said} {compared}" if compared and _START not in compared else said
 
 
@@ -590,14 +594,14 @@ def _print_experiment(found: Experiment, *, journal: Path) -> None:
     _print_metrics(found.effect, "before", "after", title="What it did to the metrics")
     say()
     if row["kind"] == _IMPORT:
-        # Its weights are known, its spec isn't.
+        # An import has weights and no spec, so there is nothing to check out.
         print_next("log", journal=journal)
     else:
         _follow_checkout(found.reference, "spec.yaml", journal)
 
 
 def _print_difference(found: Difference) -> None:
-    """Print what differs between two specs."""
+    """Print how two specs differ."""
     one, two = found.one.name, found.two.name
     say(f"one: {one}")
     say(f"two: {two}")
@@ -635,7 +639,7 @@ def _print_difference(found: Difference) -> None:
 
 
 def _edge_changes(one: ScoringSpec, two: ScoringSpec) -> str:
-    """Word the lower edges of tiers that differ; nothing where tiers have other names."""
+    """Word the lower edges of tiers that differ; empty if the tiers have other names."""
     if not (one.has_edges and two.has_edges) or {*one.tiers} != {*two.tiers}:
         return ""
     ends = ((n, one.tiers[n].low / 100, two.tiers[n].low / 100) for n in two.tier_names)
@@ -665,7 +669,11 @@ def _print_log(
     *,
     journal: Path,
 ) -> None:
-    """Print what is live, then runs and changes, newest first; `bases`, `earned` are by run."""
+    """Print what is live, then runs and changes, newest first.
+
+    `bases` and `earned` are by run: its basis of revenue retention, and what earns points, by
+    weight.
+    """
     from gtmar.earning import earned_in
     from gtmar.metrics.metric import marked
 
@@ -707,7 +715,7 @@ def live_lines(live: list[Row]) -> None:
 
 
 def _measurement_sentence(row: dict[str, Any]) -> str:
-    """Say what a live spec's scores were worth on the newest date that is over."""
+    """Word how a live spec's scores did on the newest date whose outcomes are known."""
     return f"Measured: {row['measurement']}"
 
 
@@ -728,7 +736,7 @@ def _value_change(row: dict[str, Any]) -> str:
 
 
 def _print_lineage(rows: list[Row], *, journal: Path) -> None:
-    """Print the chain from an experiment back to the first spec, a block a run."""
+    """Print the lineage of an experiment back to the first spec, one block for each run."""
     for _, steps in groupby(rows, key=lambda row: row["run_id"]):
         _print_lineage_run(list(steps))
     say()
@@ -738,7 +746,7 @@ def _print_lineage(rows: list[Row], *, journal: Path) -> None:
 
 
 def _print_lineage_run(steps: list[dict[str, Any]]) -> None:
-    """Print what one run adds to a lineage; its steps come newest first."""
+    """Print the part of a lineage that is one run; `steps` are newest first."""
     newest, oldest = steps[0], steps[-1]
     name = _name(newest)
     if newest["kind"] is None:
@@ -781,7 +789,7 @@ def _print_best(rows: list[Row], metric: str, *, journal: Path) -> None:
 
 
 def _print_front(found: Front, *, full: bool, journal: Path) -> None:
-    """Print what there is to choose from, and how to take it."""
+    """Print the compromises, and the command that checks one of them out."""
     for sentence in found.sentences:
         say(sentence)
     total = len(found.found)

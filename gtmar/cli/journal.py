@@ -1,4 +1,4 @@
-"""Commands that read, check and move the journal: review, compare, sql, verify, journal ..."""
+"""Commands that read, check and convert a journal: review, compare, sql, verify, journal ..."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def verify(
         with option_values.open_journal(journal) as opened:
             run_id = opened.run_id(run_id)
     elif run_id is not None:
-        # By names of files alone, so that a damaged journal can be checked.
+        # Found by file names alone, since the journal may be damaged.
         run_id = run_named(journal, run_id)
     if save is not None and run_id is not None:
         raise UsageError("--save is of the whole journal", hint="leave the run out")
@@ -168,7 +168,7 @@ def _print_packing(found: Compaction) -> None:
 
 
 _FORMATS = ("jsonl",)
-#: Fields without a column in the journal that an import lists, the most frequent first.
+#: How many fields that the journal has no column for an import lists, the most frequent first.
 _NAMED = 5
 
 
@@ -261,21 +261,21 @@ def _print_imported(found: Imported, *, journal: Path) -> None:
     print_next("review", found.runs[-1], journal=journal)
 
 
-#: Wins shown in a review, the largest gains first, and on one screen.
+#: How many wins a full review shows, and a short one, the largest gains first.
 _WINS_SHOWN, _WINS_ON_SCREEN = 5, 3
-#: Of a screen.
+#: Width of a screen in characters.
 _COLUMNS = 80
 _DRIFT_SHOWN = 8
 
 
-#: How a verdict is coloured, by whether its gain holds on accounts never seen.
+#: Colour of a verdict, by whether its gain holds on the accounts held out; None: not known.
 _TONES: dict[bool | None, Tone | None] = {True: "good", False: "bad", None: None}
-#: How sentences begin that name what got worse.
+#: Beginnings of sentences that name what got worse.
 _COSTS = ("Worse ", "More concentrated ")
 
 
 def _lead_lines(sentences: Iterable[str], *, improved: bool, held: bool | None) -> None:
-    """Print what a lead reads first; what got worse is a warning, whatever else is good."""
+    """Print the sentences that a lead reads first; those about what got worse are warnings."""
     for sentence in sentences:
         tone = _TONES[held] if improved else None
         say(sentence, "warning" if sentence.startswith(_COSTS) else tone)
@@ -289,9 +289,9 @@ def verdict_lines(
     held: bool | None,
     warnings: Iterable[str],
 ) -> None:
-    """Print what a lead reads first, then the verdict in numbers.
+    """Print the sentences that a lead reads first, then the verdict in numbers.
 
-    Good where a gain was found, and where it holds; bad where it doesn't.
+    A line is good (green) where a gain was found, or holds, and bad (red) where it doesn't hold.
     """
     told = list(sentences)
     _lead_lines(told, improved=improved, held=held)
@@ -318,7 +318,7 @@ def print_review(
 
 
 def _print_screen(found: Review, *, journal: str) -> None:
-    """Print what fits one screen: sentences, numbers, tiers at equal sizes, the largest wins."""
+    """Print what fits one screen: sentences, numbers, tiers at equal sizes, largest wins."""
     from gtmar.journal.sentences import numbers
 
     s = found.summary
@@ -339,7 +339,7 @@ def _print_screen(found: Review, *, journal: str) -> None:
 
 
 def _largest(found: Review) -> list[dict[str, Any]]:
-    """Return the wins, the largest gain first; one of no known gain before them."""
+    """Return the wins, the largest gain first; wins without a known gain before all others."""
     sign = -1 if found.summary["higher_is_better"] else 1
     return sorted(
         found.wins,
@@ -348,7 +348,7 @@ def _largest(found: Review) -> list[dict[str, Any]]:
 
 
 def _win_line(win: dict[str, Any]) -> str:
-    """Word a win in a line: its largest changes, as many as fit."""
+    """Word a win in one line, with as many of its changes as fit, the largest first."""
     steps = win["steps"].split(", ")
     for shown in range(len(steps), 0, -1):
         more = win["changed"] - shown
@@ -467,9 +467,10 @@ def sized_table(
     basis: str | None = None,
     counted: str = "accounts",
 ) -> None:
-    """Print two scores side by side, tier by tier, at the sizes of the first one's tiers.
+    """Print two scores tier by tier, both cut into tiers of the first score's sizes.
 
-    `basis` marks revenue retention that is binary; `counted` says what the sizes are of.
+    `rows` are from `journal.review.sized_rows`, `basis` is that of revenue retention, and `counted`
+    is the head of the column of sizes, ``accounts`` or ``rows``.
     """
     from gtmar.metrics.metric import marked
 
@@ -502,7 +503,7 @@ def _arrow(before: float | None, after: float | None) -> str:
 
 
 def after_review(found: Review, *, journal: str, best: str | None = None) -> None:
-    """Print the command that goes on from a run; `best` is the best spec's file, if it is known."""
+    """Print the next command after a run; `best` is the file of the best spec, None if unknown."""
     s = found.summary
     if s["state"] == "imported":
         print_next("show", s["run_id"], journal=journal)
@@ -531,7 +532,7 @@ def after_review(found: Review, *, journal: str, best: str | None = None) -> Non
         print_next("checkout", s["run_id"], output_path=output_path, journal=journal)
 
 
-#: What the journal calls a table that a program held, which no command can open.
+#: The source that a journal has for a table in a program's memory, which no command can open.
 _FRAME = "frame"
 _RATIOS = {"logo_retention", "nrr", "grr"}
 
@@ -604,7 +605,7 @@ def _print_verification(found: Verification) -> None:
 
 
 def _print_broken_digest(found: Verification) -> None:
-    """Say how what was given with --against doesn't hold."""
+    """Print why the digest or list given with ``--against`` doesn't match."""
     if found.against_added is not None:
         for name in found.against_missing:
             say(f"gone: {name}", "bad")
@@ -634,7 +635,7 @@ def _print_listing(files: Mapping[str, SqlFile]) -> None:
     print_next("sql", text="select outcome, count(*) from experiments group by all")
 
 
-#: Folders of the SQL library, and what to call them.
+#: Folders of the SQL library, and their titles.
 _FOLDERS = {
     "journal": "Over the journal",
     "checks": "Checks: no row when all is well",

@@ -1,7 +1,8 @@
 """What each command prints with ``--json``, as JSON Schema.
 
-A key's type is that of the field or property of the class that the command answers with, or of the
-column of the SQL file; here stands which of them are printed, and what a command adds.
+Types and descriptions of keys are read off the code: from fields and properties of the class that a
+command returns, and from columns of the SQL library's files. This module lists which of them each
+command prints, and the keys that it adds.
 """
 
 from __future__ import annotations
@@ -46,24 +47,31 @@ __all__ = ["json_schemas"]
 class _Keys:
     """The keys of an object."""
 
-    #: Types by key, and what a key means where that is said.
+    #: Type of each key, and its description where there is one.
     types: dict[str, Any]
     meanings: dict[str, str] = field(default_factory=dict)
     #: Keys that may be left out.
     optional: frozenset[str] = frozenset()
 
 
-#: Names that the modules of the classes below import for annotations alone.
+#: Names in annotations of the classes below that their modules import only for type checking.
 _KINDS = (date, datetime, Customers, Gate, Gates, Interval, Live, Measurement, Reliability, Shift)
 _NAMES = vars(runs) | {each.__name__: each for each in (*_KINDS, ScoringSpec, Uncertainty)}
 _NAMES |= {"Any": Any, "Literal": Literal, "Row": dict[str, Any], "pl": pl}
 
 
 def _keys(of: object = None, more: str = "", **own: Any) -> _Keys:
-    """Return the fields of a class, or the keys of others, and more: properties and keys by type.
+    """Return the keys of a class's plain data, or of another `_Keys`, and further ones.
 
-    A class that leaves fields out of its plain data, or has properties beside them, says so itself.
-    `more` names further properties, or after ``=`` all that is printed of the class.
+    Parameters
+    ----------
+    of
+        A dataclass: its fields, with what `PlainData` leaves out and adds. Or a `_Keys`, copied.
+    more
+        Names of further properties of the class, with blanks between them. After ``=``, the names
+        of all fields and properties that are printed.
+    own
+        Further keys, with their types.
     """
     types: dict[str, Any] = {}
     meanings: dict[str, str] = {}
@@ -89,7 +97,7 @@ def _keys(of: object = None, more: str = "", **own: Any) -> _Keys:
 
 
 def _comments(of: type) -> dict[str, str]:
-    """Return the comments above the fields of a class, by field."""
+    """Return the ``#:`` comments above the fields of a class, by field."""
     found: dict[str, str] = {}
     for each in filter(dataclasses.is_dataclass, of.__mro__):
         # `getsource` of a class would parse its whole module.
@@ -111,7 +119,7 @@ def _read(of: type, annotation: str) -> Any:
 
 
 def _row(query: str, **own: Any) -> _Keys:
-    """Return the columns of a file of the SQL library as keys, and more."""
+    """Return the columns of a query in the SQL library as keys, and further ones by type."""
     columns = find_file(f"journal/{query}").columns
     meanings = {each.name: each.meaning for each in columns}
     return _Keys({each.name: _column(each.type) | None for each in columns} | own, meanings)
@@ -147,7 +155,7 @@ def _maybe(kind: Any) -> _OneOf:
 
 @dataclass(frozen=True, eq=False)
 class _Plain:
-    """A class whose fields are printed as they are, those of classes in it, too."""
+    """A class of which all fields are printed, and so of the classes within it."""
 
     of: type
 
@@ -161,7 +169,7 @@ _MAYBE_FILE: dict[str, Any] = {"output": str | None}
 
 @cache
 def _shapes() -> dict[type, Any]:
-    """Return the classes that print other keys than their fields."""
+    """Return the keys of classes that print other keys than their fields, by class."""
     return {
         Gate: _keys(Gate, "= name limit found outcome mrr_share cause"),
         Gates: _keys(Gates, max_segment_drop=float),
@@ -175,7 +183,7 @@ def _shapes() -> dict[type, Any]:
 
 @cache
 def _answers() -> dict[str, Any]:
-    """Return what each command prints, by its name."""
+    """Return what each command prints, by the command's name."""
     run = _shapes()[runs.RunResult]
     side = _keys(spec_id=str, score_id=str, weights=_COUNTS, lineage=str | None)
     review = _keys(

@@ -1,4 +1,4 @@
-"""The command to run next, made of the one that ran: its options kept, its secrets left out."""
+"""The command that is proposed next: options of the one that ran are kept, secrets left out."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["WHY", "ChosenCommand", "free_path", "next_command", "print_next", "table_options_of"]
 
-#: Placeholder for the reason, which only a person can give.
+#: Placeholder for the reason of a promotion, which only a person can give.
 WHY = "why it goes live"
 
-#: The command line that is running; None where code calls what commands print.
+#: The click context of the running command; None where a test or a program calls these functions.
 _running: ContextVar[Any] = ContextVar("running", default=None)
 
-#: Options that concern one command alone, though another has one of that name.
+#: Options that aren't kept for the next command, though it may have one of that name.
 _OWN = frozenset(
     {
         *("output_path", "as_json", "quiet", "force", "note", "expect", "since"),
@@ -33,7 +33,7 @@ _OWN = frozenset(
 
 
 class ChosenCommand(error_boundary.Command):
-    """A command that keeps what it was called with, for the one that it proposes next."""
+    """A command that remembers its own options, for the command that it proposes next."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -52,20 +52,20 @@ def print_next(command: str, *arguments: object, **options: object) -> None:
 
 
 def next_command(command: str, *arguments: object, **options: object) -> str:
-    """Word a command of gtmar that goes on from the one that is running, as a line for a shell.
+    """Return the command that goes on from the running one, as a line for a shell.
 
-    A journal is named where it is another than commands take of themselves.
+    The journal is named only if it isn't the default one.
 
     Parameters
     ----------
     command
         Its name: ``review``, ``journal export``.
     arguments
-        What stands without an option's name, in order.
+        Positional arguments, in order.
     options
-        Values by parameter. Every other option that the command shares with the running one, and
-        that was given on the command line, is kept; None leaves one out. Passwords and keys of
-        locations are left out.
+        Values by parameter name; None leaves an option out. Options that aren't named here are kept
+        if both commands have them and they were given on the command line. Credentials in locations
+        are left out.
     """
     usual = os.environ.get("GTMAR_JOURNAL", "journal")
     if "journal" in options and str(options["journal"]) == usual:
@@ -77,12 +77,12 @@ def next_command(command: str, *arguments: object, **options: object) -> str:
         if isinstance(each, TyperOption)
     }
     kept = {name: _kept(context, option) for name, option in known.items() if name not in options}
-    # In the order in which people write them: the table, what is new, the journal.
+    # The usual order: options that are kept, such as the table, new ones, the journal.
     journal = {"journal": kept.pop("journal")} if "journal" in kept else {}
     given = {**kept, **options, **journal}
     words = [word for name, value in given.items() for word in _words(known[name], value)]
     plain = [str(argument) for argument in arguments]
-    # A shell's words that begin with a dash are options, unless two dashes end those.
+    # After two dashes, words that begin with a dash are arguments.
     ordered = [*words, "--", *plain] if any(each[:1] == "-" for each in plain) else [*plain, *words]
     return shlex.join(["gtmar", *command.split(), *ordered])
 
@@ -103,7 +103,7 @@ def _command(context: Any, name: str) -> Any:
 
 
 def _kept(context: Any, parameter: TyperOption) -> object:
-    """Return what was given for an option that the running command has too; None for nothing."""
+    """Return the value of an option of the running command, if it is to be kept, else None."""
     name = str(parameter.name)
     if context is None or name in _OWN:
         return None
@@ -115,7 +115,10 @@ def _kept(context: Any, parameter: TyperOption) -> object:
 
 
 def _words(parameter: TyperOption, value: object) -> list[str]:
-    """Write an option with its value, each of several; nothing for None and a flag not set."""
+    """Return an option and its value as words, repeated for several values.
+
+    There are none for None, or for a flag that isn't set.
+    """
     long = next((opt for opt in parameter.opts if opt.startswith("--")), parameter.opts[0])
     flag = "-o" if "-o" in parameter.opts else long
     if value is None or value is False:
@@ -130,7 +133,7 @@ def _words(parameter: TyperOption, value: object) -> list[str]:
 
 
 def _without_secrets(text: str) -> str:
-    """Take credentials out of a location, also of one with a name: ``usage=s3://...``."""
+    """Take credentials out of a location, which may have a name before it: ``usage=s3://...``."""
     from gtmar.data.locations import without_credentials
 
     name, sign, location = text.partition("=")
@@ -140,9 +143,9 @@ def _without_secrets(text: str) -> str:
 
 
 def table_options_of(journal: str | Path, run_id: str) -> dict[str, object] | None:
-    """Return the options that name a run's table; None for a frame's or a query's.
+    """Return the options that name a run's table; None if the command line can't name it.
 
-    A query's text is on record, the file that it stood in is not.
+    That is a frame, or the result of a query: its text is on record, but not in a file.
     """
     from gtmar.errors import JournalError
     from gtmar.journal.files import RunFiles
@@ -165,7 +168,7 @@ def table_options_of(journal: str | Path, run_id: str) -> dict[str, object] | No
 
 
 def free_path(name: str | Path) -> Path:
-    """Return a path where nothing is yet: the one named, or the first free of best-2.yaml."""
+    """Return a path where nothing exists: the given one, or with a number: ``best-2.yaml``."""
     path, number = Path(name), 2
     while path.exists():
         path = Path(name).with_name(f"{Path(name).stem}-{number}{Path(name).suffix}")

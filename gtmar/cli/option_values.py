@@ -1,4 +1,4 @@
-"""Values of options, read from text and checked: shares, edges, labels, tables, outputs."""
+"""Values of options, parsed and checked: shares, tier edges, labels, tables, output files."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def engine(
     shards: int | None = None,
     own_rows: bool = False,
 ) -> Engine:
-    """Read where to compute, the memory as a size such as 4GB."""
+    """Return where to compute; `memory` is a size such as 4GB."""
     from gtmar.memory import parse_size
     from gtmar.runs import Engine
 
@@ -103,7 +103,11 @@ def _settings(
     *,
     hint: str,
 ) -> dict[K, V]:
-    """Read each setting as a name and a value; refuse those without in one message."""
+    """Parse settings by `read`, which returns a name and a value or raises ValueError.
+
+    All settings that can't be parsed are refused in one message, which says that `option` expects
+    `form`.
+    """
     named: dict[K, V] = {}
     wrong = []
     for setting in settings:
@@ -143,7 +147,7 @@ def cuts(settings: list[str]) -> dict[str, tuple[float, ...]]:
 
 
 def outcomes(settings: list[str]) -> Outcomes:
-    """Read ``role=column`` settings; refuse one of another form, or that names no role."""
+    """Parse ``role=column`` settings; raise `UsageError` for another form or an unknown role."""
     from gtmar.spec import Outcomes
 
     roles = list(Outcomes.model_fields)
@@ -160,7 +164,7 @@ def outcomes(settings: list[str]) -> Outcomes:
 
 
 def reading(*, parse: list[str] | None, nulls: str | None, no_null_markers: bool) -> Reading | None:
-    """Read how cells of text are to be read, ``column=kind``; None where nothing was given."""
+    """Return how cells of text are read; `parse` has ``column=kind``. None if nothing is given."""
     from gtmar.data.text_columns import NULL_MARKERS
     from gtmar.spec.model import Reading, WrittenAs
 
@@ -187,7 +191,7 @@ def reading(*, parse: list[str] | None, nulls: str | None, no_null_markers: bool
 
 
 def labels(settings: list[str]) -> dict[str, dict[str, int]]:
-    """Read ``role:word=1`` settings.
+    """Parse ``role:word=1`` settings: what each word of a label counts, by outcome.
 
     Examples
     --------
@@ -212,7 +216,7 @@ def labels(settings: list[str]) -> dict[str, dict[str, int]]:
 
 
 def weights(settings: list[str]) -> dict[str, int]:
-    """Read ``name=weight`` settings.
+    """Parse ``name=weight`` settings.
 
     Examples
     --------
@@ -229,7 +233,7 @@ def weights(settings: list[str]) -> dict[str, int]:
 
 
 def edges(text: str) -> dict[str, float]:
-    """Read ``A=80,B=60,C=0``.
+    """Parse lower edges by tier, ``A=80,B=60,C=0``.
 
     Examples
     --------
@@ -247,9 +251,10 @@ def edges(text: str) -> dict[str, float]:
 def sizes(
     rule: str, text: str, spec: ScoringSpec | None = None, *, option: str | None = None
 ) -> dict[str, float]:
-    """Read a number for each tier: ``A=200,B=500``, or percents alone for a spec's tiers in order.
+    """Parse a number for each tier: ``A=200,B=500``, or for shares alone also ``10,40,50``.
 
-    Shares come as parts of 1, whether they were given as percents or as such.
+    Shares without names are of the spec's tiers in order, or of A, B, ... where these don't fit.
+    They may be percents or parts of 1, and are returned as parts of 1.
 
     Examples
     --------
@@ -289,7 +294,7 @@ def sizes(
     return {name: round(value / whole, 8) for name, value in named.items()}
 
 
-#: How sizes of tiers are given.
+#: An example for each rule of tier sizes, for hints.
 _SIZES = {"share": "10,25,40,25", "accounts": "A=200,B=500", "lift": "hot=3,warm=1.5"}
 
 
@@ -302,10 +307,10 @@ def source(
     *,
     option: str = "--data",
 ) -> str | Source | None:
-    """Return the account table that options name; None where they name none."""
+    """Return the account table that a table's options name together; None if they name none."""
     from gtmar.data.scan import Source, named_sources
 
-    # A second table goes by the first one's query, but for a holdout's own.
+    # A second table is read by the first one's query, except a holdout, which has its own.
     own_query = ("--data", "--holdout-file")
     if data is None:
         own = query is not None and option in own_query
@@ -329,14 +334,14 @@ def source(
 
 
 def open_journal(journal: Path, **limits: Any) -> Journal:
-    """Open the journal; `limits` are those of `Journal` on what a query may take."""
+    """Open the journal; `limits` are the arguments of `Journal` for time and memory of a query."""
     from gtmar.journal.catalog import Journal
 
     return Journal(journal, **limits)
 
 
 def experiment_of(name: str) -> str:
-    """Return the name of the experiment that a spec's file came from; other names as they are."""
+    """Return the experiment in a spec file's lineage; a name that is no file is returned as is."""
     if not is_spec_file(name):
         return name
     from gtmar import spec as specs
@@ -351,7 +356,7 @@ def experiment_of(name: str) -> str:
 
 
 def refuse_unknown(noun: str, name: str, known: Iterable[str]) -> None:
-    """Refuse a name that isn't one of those known, and suggest the nearest."""
+    """Raise `UsageError` for a name that isn't known, and suggest the nearest."""
     options = sorted(set(known))
     if name not in options:
         likely = nearest(name, options)
@@ -362,7 +367,7 @@ def refuse_unknown(noun: str, name: str, known: Iterable[str]) -> None:
 
 
 def output(path: Path | None, *inputs: object, force: bool = False) -> Output | None:
-    """Check where a file is to be written, before any work; it may be none of the `inputs`."""
+    """Check, before any work, that a file can be written and is none of the `inputs`."""
     if path is None:
         return None
     from gtmar.outputs import Output
@@ -372,12 +377,12 @@ def output(path: Path | None, *inputs: object, force: bool = False) -> Output | 
 
 
 def output_or_print(path: Path | None, *inputs: object, force: bool = False) -> Output | None:
-    """Check where a file is to be written as `output` does; None for stdout, which - names too."""
+    """Check an output file as `output` does; None, or ``-``, stands for stdout: returns None."""
     return output(None if str(path) == "-" else path, *inputs, force=force)
 
 
 def new_table(path: str | None, *inputs: object, **how: bool) -> NewTable | None:
-    """Check where a table is to be written, as `NewTable` does; None where it isn't."""
+    """Check, before any work, that a table can be written; None if `path` is. See `NewTable`."""
     from gtmar.runs import NewTable
     from gtmar.runs.inputs import local_inputs
 
@@ -385,13 +390,16 @@ def new_table(path: str | None, *inputs: object, **how: bool) -> NewTable | None
 
 
 def full_id(journal: Path, run: str | None) -> str:
-    """Return the full id of a run by what names it; None for the last search."""
+    """Return the full id of a run, given a start of it, ``latest`` or ``live``.
+
+    None stands for the last search.
+    """
     with open_journal(journal) as own:
         return own.run_id(run)
 
 
 def recorded_tables(journal: Path, run_id: str) -> list[Path]:
-    """Return the journal's folder, and the tables that a run's record names."""
+    """Return the journal's folder, and the local files of the tables that a run's record names."""
     from gtmar.errors import JournalError
     from gtmar.journal.files import RunFiles
     from gtmar.runs.inputs import recorded_inputs
@@ -410,7 +418,7 @@ def schema_of(data: str) -> pl.Schema:
 
 
 def note_encoders(features: list[str]) -> None:
-    """Say on stderr which features a tool that reads weights alone would score otherwise."""
+    """Print a note with the features that a tool without encoders would score otherwise."""
     from gtmar.cli.output import complain
 
     if features:
@@ -422,7 +430,7 @@ def note_encoders(features: list[str]) -> None:
 
 
 def write_spec(output: Output, spec: ScoringSpec, *, heading: str) -> None:
-    """Write a spec as YAML or, by its ending, as JSON; `heading` says by what it was written."""
+    """Write a spec as YAML, or as JSON to a file ``.json``; YAML begins with `heading`."""
     from gtmar import spec as specs
     from gtmar.spec.import_specs import encoded_features
 
@@ -437,7 +445,7 @@ def write_spec(output: Output, spec: ScoringSpec, *, heading: str) -> None:
 def write_found(
     output: Output, spec: ScoringSpec, *, heading: str, experiment: str, journal: str | Path
 ) -> None:
-    """Write the spec of an experiment; where that fails, say how to fetch it from the journal."""
+    """Write an experiment's spec; if that fails, the error says how to check it out again."""
     try:
         write_spec(output, spec, heading=heading)
     except UsageError as err:

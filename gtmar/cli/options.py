@@ -1,4 +1,4 @@
-"""The typer application, and the options that commands share."""
+"""The typer application, the options that commands share, and `command`, which registers one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gtmar.cli.output import Answer
 
-#: The types of options are for commands, which take them from this module by its name.
+#: Option types aren't listed: commands write them as ``options.Data``.
 __all__ = ["DEFAULT_JOURNAL", "app", "command", "export_app", "journal_app", "spec_app"]
 
 
@@ -42,7 +42,7 @@ journal_app = _group("journal", "Export, import, compact and publish the journal
 export_app = _group("export", "Write a score for other systems: SQL, dbt, MLflow.")
 
 
-# ---- shell completion: by names of files, without opening them where these suffice ----
+# ---- shell completion: reads names of files, and opens only what it must ----
 
 
 def _offered(options: Iterable[str], incomplete: str) -> list[str]:
@@ -50,19 +50,19 @@ def _offered(options: Iterable[str], incomplete: str) -> list[str]:
 
 
 def _run_ids(ctx: typer.Context) -> list[str]:
-    """Return the ids of all runs in the journal named so far, newest first, by their folders."""
+    """Return the ids of all runs in the journal that the command line names, newest first."""
     named = ctx.params.get("journal") or os.environ.get("GTMAR_JOURNAL") or "journal"
     folders = Path(named).glob("runs/run_id=*")
     return sorted((path.name.partition("=")[2] for path in folders), reverse=True)
 
 
 def complete_runs(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Offer the journal's runs; once a word is begun, ``latest`` and ``live`` too."""
+    """Offer the journal's runs, and ``latest`` and ``live`` once something is typed."""
     return _offered([*_run_ids(ctx), *(("latest", "live") if incomplete else ())], incomplete)
 
 
 def complete_experiments(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Offer runs; after a run's slash, its start and its best."""
+    """Offer runs; after ``RUN/``, its start and its best."""
     run, slash, _ = incomplete.partition("/")
     if not slash:
         return complete_runs(ctx, incomplete)
@@ -79,7 +79,7 @@ def complete_queries(incomplete: str) -> list[str]:
 
 
 def complete_metrics(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Offer metrics; those by tier with the tiers of the spec named so far."""
+    """Offer metrics, those by tier with the tiers of the spec that the command line names."""
     from gtmar.metrics.registry import all_metrics, objective_keys
 
     tiers = _tiers(ctx.params.get("spec"))
@@ -105,7 +105,7 @@ def _tiers(spec: object) -> list[str]:
 
 
 def _complete_names(module: str, names: str) -> Callable[[str], list[str]]:
-    """Offer the names that a module lists, imported when they are asked for."""
+    """Return a completion that offers the names in a module's list, imported when it is used."""
     return lambda incomplete: _offered(getattr(import_module(module), names), incomplete)
 
 
@@ -118,18 +118,17 @@ complete_starts = _complete_names("gtmar.runs.plan", "STARTS")
 
 
 class _Required:
-    """Marks an option that names an account table, and must be given."""
+    """Marks an option for an account table that must be given; see `command`."""
 
 
 class _Optional:
-    """Marks one that may be left out."""
+    """Marks an option for an account table that may be left out."""
 
 
 class _OwnQuery:
-    """Marks one that may be left out, and has a query of its own."""
+    """Marks an option for an account table that may be left out and has its own ``--query``."""
 
 
-# The table that such an option names reaches the command opened up, see `command`.
 Data = Annotated[
     Any,
     _Required,
@@ -144,7 +143,7 @@ OptionalTable = Annotated[Any, _Optional, typer.Option("--data", help="Account t
 SpecTable = Annotated[
     Any,
     _Optional,
-    typer.Option("--data", help="The account table, or a few rows: what its columns are."),
+    typer.Option("--data", help="The account table, or a few rows of it, for its column types."),
 ]
 TrainTable = Annotated[Any, _Required, typer.Option("--train", help="Account table to search.")]
 HoldoutTable = Annotated[
@@ -158,13 +157,13 @@ LaterTable = Annotated[
 Against = Annotated[
     Any,
     _Optional,
-    typer.Option("--against", help="Table to hold it against; none: that of the spec's run."),
+    typer.Option("--against", help="Table to compare with; none: that of the spec's run."),
 ]
-#: Help of the options that the first table of a command brings with it.
-_VERSION = "Version of a Delta table, Iceberg snapshot."
-_AT = "Of a table of several dates: 2024-07-01, or 2024-01-01..2025-01-01."
-_SOURCE = "Another table for the query: usage=usage.parquet"
-_QUERY = "File of one SELECT that makes the table from accounts, --data."
+#: Help of the options that come with a command's first table.
+_VERSION = "Version of a Delta table, or Iceberg snapshot."
+_AT = "Dates to read of a table of several: 2024-07-01, or 2024-01-01..2025-01-01."
+_SOURCE = "Another table for --query: usage=usage.parquet"
+_QUERY = "File with one SELECT over the table in --data, there called accounts."
 SpecPath = Annotated[Path, typer.Option("--spec", help="Scoring spec.", show_default=False)]
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="Scoring spec.")]
 OptionalSpec = Annotated[
@@ -173,7 +172,7 @@ OptionalSpec = Annotated[
 
 
 def _local(path: Path) -> Path:
-    """Put the home folder in for ``~``, which no shell does in a variable; take file URLs."""
+    """Expand ``~``, which a shell doesn't do within a variable, and file URLs."""
     from gtmar.data.locations import expanded
 
     return expanded(path)
@@ -204,12 +203,12 @@ NoWorse = Annotated[
     ),
 ]
 DropUnlabelled = Annotated[
-    bool, typer.Option("--drop-unlabelled", help="Leave accounts without any outcome out.")
+    bool, typer.Option("--drop-unlabelled", help="Leave out accounts without any outcome.")
 ]
 SetAside = Annotated[
     float | None,
     typer.Option(
-        "--set-aside", help="Leave rows that break the contract out: up to this share, or 0.01."
+        "--set-aside", help="Leave out rows that break the contract, up to this share or 0.01."
     ),
 ]
 SetAsideTo = Annotated[
@@ -250,7 +249,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace a file that is the
 NewTable = Annotated[Path, typer.Option("-o", "--output", help="Parquet, CSV or Arrow file.")]
 OutputSpec = Annotated[Path | None, typer.Option("-o", "--output", help="Where to write the spec.")]
 NewSpec = Annotated[Path, typer.Option("-o", "--output", help="Where to write the spec.")]
-Author = Annotated[str | None, typer.Option("--author", help="Who.")]
+Author = Annotated[str | None, typer.Option("--author", help="Who does this, for the journal.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same draws.")]
 Experiment = Annotated[
     str,
@@ -270,7 +269,7 @@ ExperimentOrSpec = Annotated[
 ]
 
 
-# ---- options that go together: a command has them where a parameter of such a type stands ----
+# ---- bundles of options: a command has all of them if a parameter is of such a type ----
 
 
 class OutcomeTableOptions(TypedDict):
@@ -289,10 +288,11 @@ class TwoTablesOptions(OutcomeTableOptions):
     holdout_as_of: HoldoutAsOf
 
 
-#: Who computes, and where.
-EngineName = Annotated[str, typer.Option("--engine", help="Who computes: local or ray.")]
+#: Where searches compute.
+EngineName = Annotated[str, typer.Option("--engine", help="Where to compute: local or ray.")]
 ClusterAddress = Annotated[
-    str | None, typer.Option(help="Of a running Ray cluster; none: one on this machine.")
+    str | None,
+    typer.Option(help="Address of a running Ray cluster; none: starts one on this machine."),
 ]
 
 
@@ -301,14 +301,16 @@ class EngineOptions(TypedDict):
 
     memory: Annotated[
         str | None,
-        typer.Option(help="What the table may take, as 4GB; beyond, it is mapped from disk."),
+        typer.Option(help="Memory for the table, as 4GB; a larger one is mapped from disk."),
     ]
     engine: EngineName
     address: ClusterAddress
-    shards: Annotated[int | None, typer.Option(help="Parts of the table; none: one a machine.")]
+    shards: Annotated[
+        int | None, typer.Option(help="With ray: parts of the table; none: one a machine.")
+    ]
     own_rows: Annotated[
         bool,
-        typer.Option("--own-rows", help="Each shard reads its own rows; nobody has all of them."),
+        typer.Option("--own-rows", help="With ray: each shard reads its own part of the table."),
     ]
 
 
@@ -339,28 +341,29 @@ class GateOptions(TypedDict):
     max_moved: Annotated[
         float | None,
         typer.Option(
-            help="Largest share of accounts that may change tier; not given, by their sizes."
+            help="Largest share of accounts that may change tier; none: by the tiers' sizes."
         ),
     ]
     segments: Annotated[
-        list[str] | None, typer.Option("--segment", help="Column whose values must not get worse.")
+        list[str] | None,
+        typer.Option("--segment", help="Column of segments, none of which may get worse."),
     ]
     max_segment_drop: Annotated[
         float | None,
-        typer.Option(help="Largest loss of the objective in a segment; 0.05 if not given."),
+        typer.Option(help="Largest loss of the objective in a segment; none: 0.05."),
     ]
     max_calibration_error: Annotated[
         float | None,
-        typer.Option(help="Largest calibration error of the probabilities; any if not given."),
+        typer.Option(help="Largest calibration error of the probabilities; none: any."),
     ]
     keep: Annotated[
         list[str] | None,
-        typer.Option("--keep", help="Column that seems to know the outcome, and may."),
+        typer.Option("--keep", help="Column to accept though it seems to leak the outcome."),
     ]
 
 
 class RepeatOptions(TypedDict):
-    """Which run's search is done again, how often, and for whom."""
+    """Options of commands that do a run's search again many times."""
 
     run_id: OptionalRun
     searches: Annotated[int, typer.Option("--runs", help="Searches to do.")]
@@ -377,7 +380,7 @@ class RepeatOptions(TypedDict):
     quiet: Quiet
 
 
-#: Defaults of options in bundles; of others it is None, of flags False.
+#: Defaults of options in bundles. The others' is None, a flag's is False.
 _DEFAULTS = {
     "engine": "local",
     "journal": DEFAULT_JOURNAL,
@@ -391,7 +394,7 @@ _DEFAULTS = {
 def _parameters(
     function: Callable[..., Any],
 ) -> tuple[dict[str, inspect.Parameter], dict[str, dict[str, Any]]]:
-    """Return a command's parameters by name, and which of them each of its bundles has."""
+    """Return a command's parameters by name, bundles expanded, and the options of each bundle."""
     hints = get_type_hints(function, include_extras=True)
     parameters, bundles = {}, {}
     for name, parameter in inspect.signature(function).parameters.items():
@@ -409,23 +412,24 @@ def _parameters(
 def command(
     group: typer.Typer, example: str, *, as_json: bool = True
 ) -> Callable[[Callable[..., Answer | None]], Callable[..., None]]:
-    """Register a command: its example, ``--json``, its account tables, the error boundary.
+    """Return a decorator that registers a command and puts it within the error boundary.
 
-    Each option marked as a table (`Data`, `MovedData`, ...) brings options with it: ``--query``,
-    and ``--at``, ``--at-version`` and ``--source`` of its own. Those of a second table have its
-    name before theirs: ``--holdout-at-version``. `HoldoutTable` has a query of its own, too. The
-    command gets what they name together, as `option_values.source` reads it, in place of the
-    location alone; and in place of a parameter like `OutcomeTableOptions` it has the options of
-    that type.
+    The function's parameters are the command's, with two exceptions. A parameter of a table's type
+    (`Data`, `MovedData`, ...) also adds the options ``--query``, ``--at``, ``--at-version`` and
+    ``--source``; the function gets one value that stands for all of them, from
+    `option_values.source`. For a second table, the options have its name as a prefix, such as
+    ``--holdout-at-version``, and only `HoldoutTable` has its own query. A parameter of a bundle's
+    type (`OutcomeTableOptions`, ...) stands for all options of the bundle; the function gets them
+    as a dict.
 
     Parameters
     ----------
     group
         The application, or a group of commands.
     example
-        A whole command line after ``gtmar``, the command's own name in it.
+        An example of a command line, without ``gtmar``; it begins with the command's name.
     as_json
-        Whether the command has ``--json``: what it returns is printed in the form asked for.
+        Whether the command has ``--json``.
     """
 
     def register(function: Callable[..., Answer | None]) -> Callable[..., None]:
@@ -446,7 +450,7 @@ def command(
         if as_json:
             own.append(_parameter("as_json", Json, default=False))
         parameters |= {parameter.name: parameter for parameter in own}
-        # What programs ask for stays last in a command's help.
+        # --json and --quiet come last in a command's help.
         last = ["as_json", "quiet"]
         order = sorted(
             parameters.values(), key=lambda each: last.index(each.name) if each.name in last else -1
@@ -482,7 +486,7 @@ def _parameter(name: str, annotation: Any, *, default: object = None) -> inspect
 
 
 def _names(table: str, *, first: bool) -> tuple[str, str, str]:
-    """Return the parameters of a table's version, of its query's further tables, of its dates."""
+    """Return names of parameters: a table's version, other tables for its query, and dates."""
     if first:
         return "at_version", "other", "at"
     return f"{table}_at_version", f"{table}_source", f"{table}_at"
@@ -493,7 +497,7 @@ def _flag(table: str) -> str:
 
 
 def _beside(table: str, *, first: bool, asked: bool) -> Iterator[inspect.Parameter]:
-    """Give the parameters that a table's option brings with it."""
+    """Yield the parameters that come with a table's option."""
 
     def option(name: str, kind: Any, flag: str, words: str) -> inspect.Parameter:
         return _parameter(name, Annotated[kind, typer.Option(flag, help=words)])

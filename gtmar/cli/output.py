@@ -1,7 +1,7 @@
-"""How output is written: lines, tables that fit the terminal, JSON. stdout is data.
+"""Everything that is printed: sentences, tables that fit the terminal, JSON; messages on stderr.
 
-Every text leaves through this module, which shows control and bidirectional characters as escapes,
-takes credentials out, and words what keeps a stream from being written.
+All output goes through this module. It shows control and bidirectional characters as escapes, takes
+credentials out, and raises an `OutputError` where stdout can't be written.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ __all__ = [
     "without_secrets",
 ]
 
-#: What a tier's metrics are called in the head of a table.
+#: Table heads for metrics of a tier.
 HEADS = {"logo_retention": "logos kept", "nrr": "NRR", "grr": "GRR", "arpa": "ARPA", "mrr": "MRR"}
-#: What a colour means; nothing else has one. On a terminal only, and not with NO_COLOR.
+#: Meanings of colours. There are colours on a terminal only, and none with NO_COLOR.
 Tone: TypeAlias = Literal["good", "bad", "warning"]
 _STYLES: dict[Tone, str] = {"good": "green", "bad": "red", "warning": "yellow"}
-#: Words that have a tone wherever they are a whole cell.
+#: Tones of cells of a table, by their whole text.
 _TONES: dict[str, Tone] = {
     "better": "good",
     "win": "good",
@@ -68,14 +68,15 @@ _TONES: dict[str, Tone] = {
     "blocked": "warning",
 }
 
-#: Blanks between two columns, the most first; where the fewest are too many, rows become blocks.
+#: Blanks between two columns that are tried; if a table doesn't fit with the last, each row becomes
+#: a block of lines.
 _GAPS = (3, 2, 1)
-#: No word is shortened below this width.
+#: A long word isn't shortened below this width.
 _SHORTEST = 12
-#: Columns up to this wide are whole in a query's result, RUN/EXP among them; least width that a
-#: longer text is wrapped to there.
+#: In a query's result, columns up to the first width, such as RUN/EXP, aren't wrapped; wider ones
+#: get at least the second.
 _WHOLE, _WRAPPED = 33, 20
-#: Words that are never shortened: numbers and dates, runs and experiments, verdicts.
+#: Words that are never shortened: numbers and dates, RUN/EXP, verdicts in capitals.
 _ENTIRE = re.compile(
     r"[(\[]?[-+]?[\d.,:/%+-]+(e[-+]?\d+)?[%)\],;.]*|r\d{8}-\d{6}-[0-9a-f]{6}(/\w+)?[,;.]?|[A-Z_]{3,}[,;.]?"
 )
@@ -85,7 +86,7 @@ _NUMBER = re.compile(r"[-+]?[\d,]+(\.\d+)?%?|-|")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command answers: plain data for programs, a text for people, an exit code."""
+    """A command's answer: plain data for programs, text for people, and an exit code."""
 
     #: Returns the data; called with ``--json`` alone.
     data: Callable[[], object]
@@ -108,21 +109,21 @@ class _Form:
 
 
 def set_form(*, as_json: bool) -> None:
-    """Take in ``--json``."""
+    """Set whether the running command prints JSON."""
     _Form.json = as_json
 
 
 def for_programs() -> bool:
-    """Whether the running command prints JSON."""
+    """Return whether the running command prints JSON."""
     return _Form.json
 
 
-#: What the command was given as locations: their secrets are printed nowhere.
+#: Options and arguments of the command that may be locations: their secrets are never printed.
 _given: list[str] = []
 
 
 def hide_credentials_of(locations: Iterable[str]) -> None:
-    """Take in what a command was given as locations, whose credentials must not be printed."""
+    """Set the locations that a command was given, whose credentials must not be printed."""
     _given[:] = locations
 
 
@@ -133,7 +134,7 @@ def _console(stream: TextIO | None = None) -> Console:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a stream is one that somebody looks at."""
+    """Return whether a stream is a terminal; False for one that is closed."""
     try:
         return stream is not None and stream.isatty()
     except ValueError:
@@ -141,10 +142,10 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def _write(content: str, *, to_errors: bool = False) -> None:
-    """Write to stdout, or to stderr; the only place that does.
+    """Write to stdout or stderr; nothing else in gtmar does.
 
-    `OutputError` where stdout can't be written, `BrokenPipeError` where its reader has gone. A
-    message that stderr doesn't take is dropped.
+    Raises `OutputError` if stdout can't be written, `BrokenPipeError` if its reader has gone. What
+    can't be written to stderr is dropped.
     """
     stream = sys.stderr if to_errors else sys.stdout
     if stream is None:
@@ -165,7 +166,7 @@ def _write(content: str, *, to_errors: bool = False) -> None:
 
 
 def unwritable(reason: str) -> OutputError:
-    """Word that stdout can't be written."""
+    """Return the error for stdout that can't be written."""
     return OutputError(
         f"stdout can't be written: {reason}",
         hint="what the command did stays; only what it had to say is lost",
@@ -185,7 +186,7 @@ def flush_stdout() -> None:
 
 
 def without_secrets(content: str, *, foreign: bool = False) -> str:
-    """Take out of a text what the command was given of credentials; `foreign` as in `redacted`."""
+    """Take the credentials that the command was given out of a text; see `redacted`."""
     return redacted(content, *_given, foreign=foreign)
 
 
@@ -194,9 +195,9 @@ def _shown(content: str) -> str:
 
 
 def say(text: str = "", tone: Tone | None = None) -> None:
-    """Print a sentence to stdout, wrapped at the width of a terminal, whole elsewhere.
+    """Print a sentence to stdout: wrapped and coloured on a terminal, on one line elsewhere.
 
-    Blanks before it indent all its lines; a tone colours it on a terminal.
+    Leading blanks indent all its lines.
     """
     text = _shown(text)
     if not is_terminal(sys.stdout):
@@ -212,9 +213,9 @@ def say(text: str = "", tone: Tone | None = None) -> None:
 
 
 def complain(label: str, text: str, tone: Tone | None = None) -> None:
-    """Print a message to stderr, wrapped at a terminal's width; `label` is ``error``, ``hint``.
+    """Print a message to stderr after a label such as ``error``, ``hint``, ``note``.
 
-    The message's lines stay: a `GtmarError` has none but its own. The tone is the label's.
+    It is wrapped at a terminal's width; line ends in it stay. The tone colours the label.
     """
     text = "\n".join(map(_shown, text.split("\n")))
     if is_terminal(sys.stderr):
@@ -228,12 +229,12 @@ def complain(label: str, text: str, tone: Tone | None = None) -> None:
 
 
 def announce(sentence: str) -> None:
-    """Print a sentence to stderr: progress, since stdout is data."""
+    """Print a sentence about progress, to stderr."""
     _write(f"{_shown(sentence)}\n", to_errors=True)
 
 
 def print_command(command: str) -> None:
-    """Print the next command, whole on one line, so that it can be copied."""
+    """Print the next command on one line, so that it can be copied."""
     shown = _shown(command)
     _write(f"Next: {shown}\n")
     bare = ((location, without_credentials(location)) for location in _given)
@@ -243,9 +244,9 @@ def print_command(command: str) -> None:
 
 
 def text(content: str) -> None:
-    """Print a text that is to be read by programs: a spec, SQL, a digest, lines of JSON.
+    """Print a text for programs: a spec, SQL, a digest.
 
-    A terminal gets it with control characters shown, any other reader as it is.
+    On a terminal control characters are shown as escapes; any other reader gets the text as it is.
     """
     if is_terminal(sys.stdout):
         content = "\n".join(map(visible, content.split("\n")))
@@ -253,7 +254,7 @@ def text(content: str) -> None:
 
 
 def data(value: object, *, to_errors: bool = False) -> None:
-    """Print plain data as one JSON value; a number that JSON doesn't have is null."""
+    """Print plain data as one JSON value; NaN and infinity become null."""
     indent = None if to_errors else 2
     try:
         content = json.dumps(value, allow_nan=False, ensure_ascii=False, default=str, indent=indent)
@@ -275,13 +276,16 @@ def json_line(content: str) -> None:
 
 
 def _in_charset(content: str, stream: TextIO | None) -> str:
-    """Escape in JSON what a stream's encoding may lack."""
+    """Escape in JSON text the characters that a stream's encoding may lack."""
     name = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "")
     return content if name.startswith("utf") else exact_json(content, ascii_only=True)
 
 
 def _plain(value: object, *, redact: bool) -> object:
-    """Return data that JSON can hold, without credentials: in errors none, else those given."""
+    """Return data that JSON can hold, without the credentials that the command was given.
+
+    With `redact`, for errors, all URLs lose their credentials.
+    """
     if isinstance(value, dict):
         return {
             str(_plain(k, redact=redact)): _plain(each, redact=redact) for k, each in value.items()
@@ -303,13 +307,24 @@ def table(
     broken: bool = False,
     spare: bool = False,
 ) -> None:
-    """Print a table that fits the terminal; numbers to the right, `title` in a line above.
+    """Print a table that fits the terminal's width, numbers to the right.
 
-    Where the width doesn't suffice, texts are wrapped at blanks and long names lose their middle,
-    each still another than the others of its column; numbers and verdicts stay whole. With `fold`,
-    long words go on in the next line instead; with `broken`, a line of the head ends at each
-    underscore. Where that doesn't suffice either, each row becomes a block of lines. With `spare`,
-    the last column is left out where it is empty in all rows.
+    If it is too wide, texts are wrapped at blanks, and long words lose their middle such that no
+    two of a column look the same; numbers and verdicts stay whole. If it is still too wide, each
+    row becomes a block of lines.
+
+    Parameters
+    ----------
+    columns, rows
+        Heads, and rows of as many cells; numbers are written by `number`.
+    title
+        A line above the table.
+    fold
+        Whether long words are continued on the next line, instead of shortened.
+    broken
+        Whether heads are broken at underscores.
+    spare
+        Whether the last column is left out if it is empty in all rows.
     """
     cells = [[visible(v if isinstance(v, str) else number(v)) for v in row] for row in rows]
     columns = [visible(name) for name in columns]
@@ -337,12 +352,15 @@ def table(
 
 
 def _least(word: str) -> int:
-    """Return the width below which a word can't go."""
+    """Return the least width of a word."""
     return cell_len(word) if _ENTIRE.fullmatch(word) else min(cell_len(word), _SHORTEST)
 
 
 def _widths(natural: list[int], least: list[int], room: int) -> list[int]:
-    """Share a room among columns: each its least, and what is left to those that lack least."""
+    """Return the width of each column: its least, and a part of what is left of `room`.
+
+    Columns that need little more come first, so that as many as possible aren't wrapped.
+    """
     widths, left = list(least), room - sum(least)
     lacking = sorted(range(len(natural)), key=lambda i: natural[i] - least[i])
     for place, i in enumerate(lacking):
@@ -353,7 +371,7 @@ def _widths(natural: list[int], least: list[int], room: int) -> list[int]:
 
 
 def _print_table(texts: list[list[str]], widths: list[int], gap: int, *, fold: bool) -> None:
-    """Print columns, each a head and its cells, at widths that hold their shortest words."""
+    """Print columns, each a head and its cells, at widths that are at least those of `_least`."""
     from rich import box
     from rich.table import Table
 
@@ -387,7 +405,7 @@ def _print_table(texts: list[list[str]], widths: list[int], gap: int, *, fold: b
 
 
 def _wrapped(text: str, width: int, short: Mapping[str, str]) -> str:
-    """Break a text at blanks into lines of a width, long words put by what stands for them."""
+    """Break a text at blanks into lines of a width; `short` has replacements of long words."""
     lines = []
     for part in text.split("\n"):
         if cell_len(part) <= width:
@@ -405,7 +423,7 @@ def _wrapped(text: str, width: int, short: Mapping[str, str]) -> str:
 
 
 def _shortened(texts: Sequence[str], width: int) -> dict[str, str]:
-    """Take the middle out of words that are wider than a column, so that all of them differ.
+    """Return short forms of the words that are wider than a column; no two are the same.
 
     Examples
     --------
@@ -423,7 +441,7 @@ def _shortened(texts: Sequence[str], width: int) -> dict[str, str]:
         short = {word: _ends(word, head, room - head) for word in long}
         if len({*short.values()} | others) == len(long) + len(others):
             return short
-    # They differ in the middle alone: show where, or number them.
+    # They differ in the middle only: show that part or, if it is too long, number the words.
     first, last = _common(long), _common([word[::-1] for word in long])
     middles = {word: word[first : max(first, len(word) - last)] for word in long}
     for mark in (middles, {word: f"~{place}" for place, word in enumerate(long, start=1)}):
@@ -439,7 +457,7 @@ def _shortened(texts: Sequence[str], width: int) -> dict[str, str]:
 
 
 def _common(words: Sequence[str]) -> int:
-    """Return the length of what all words begin with."""
+    """Return the length of the longest prefix that all words have."""
     letters = zip(*words, strict=False)
     return sum(1 for _ in takewhile(lambda each: len(set(each)) == 1, letters))
 
@@ -455,14 +473,14 @@ def _ends(word: str, head: int, tail: int) -> str:
 
 
 def _toned(text: str, tone: Tone | None) -> Text:
-    # Late, as all of Rich that draws: most answers do without.
+    # Imported late, like all of Rich that draws: many answers need none of it.
     from rich.text import Text
 
     return Text(text, style=_STYLES[tone] if tone else "")
 
 
 def frame(rows: pl.DataFrame) -> None:
-    """Print a query's result: as a table where it fits, else a block of lines a row."""
+    """Print a query's result as a table if it fits, else each row as a block of lines."""
     cells = [[visible(_cell(value)) for value in row] for row in rows.rows()]
     heads = [max(map(len, name.split("_"))) for name in rows.columns]
     longest = [max((len(row[i]) for row in cells), default=0) for i in range(len(heads))]
@@ -491,11 +509,11 @@ def _cell(value: object) -> str:
 
 
 def say_newest(day: date | None) -> None:
-    """Say which date of several was taken; nothing of a table of one date."""
+    """Print which date was taken from a table of several dates; nothing if `day` is None."""
     if day is not None:
         say(f"Accounts as of {day}, the newest date; --at takes another.")
 
 
 def some(count: int, noun: str) -> str:
-    """Count things: 1 row, 2 rows."""
+    """Return a count with its noun: ``1 row``, ``2 rows``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -33,7 +33,7 @@ _BAR = 16
 
 
 def counting(*, quiet: bool) -> Callable[[int, int], None] | None:
-    """Return what takes how many of how many searches are done; None where nothing is shown."""
+    """Return a function that shows how many of how many searches are done; None to show nothing."""
     if quiet or for_programs():
         return None
     last = time.monotonic()
@@ -50,9 +50,9 @@ def counting(*, quiet: bool) -> Callable[[int, int], None] | None:
 
 @contextmanager
 def stepping() -> Iterator[Callable[[str, int, int], None] | None]:
-    """Give what takes the step being done, and how many of how many dates are there.
+    """Yield a function that shows the current step, and how many of how many dates are done.
 
-    It draws a line on a terminal; None elsewhere. Steps are few and long: each is drawn.
+    None where stderr is no terminal. Steps are few and long, so each call draws.
     """
     if for_programs() or not is_terminal(sys.stderr):
         yield None
@@ -68,7 +68,7 @@ def stepping() -> Iterator[Callable[[str, int, int], None] | None]:
 
 @contextmanager
 def watching(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """Give what takes the progress of a run; None where nothing is shown."""
+    """Yield a function that shows the progress of a run; None to show nothing."""
     if quiet or for_programs():
         yield None
     elif is_terminal(sys.stderr):
@@ -78,9 +78,10 @@ def watching(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
 
 
 def _words(at: Progress, since: Progress) -> str:
-    """Say how it goes: best so far, wins, and since an earlier moment the rate; the time left.
+    """Word the progress: best value so far, wins, experiments a second, time left.
 
-    The rate is not the whole run's, whose first experiments wait for machine code to be loaded.
+    The rate is taken since an earlier moment, not the run's beginning, when machine code may not be
+    loaded yet.
     """
     best = "-" if at.best is None else f"{at.best:.4f}"
     words = [f"best {best}", f"{at.wins:,} win{'' if at.wins == 1 else 's'}"]
@@ -92,7 +93,7 @@ def _words(at: Progress, since: Progress) -> str:
 
 
 def _left(at: Progress, rate: float) -> str:
-    """Say how long it takes at most."""
+    """Word the most time that the run can still take."""
     seconds = (at.limit - at.experiments) / rate
     if at.budget is not None:
         seconds = min(seconds, at.budget - at.seconds)
@@ -121,7 +122,7 @@ def _lines() -> Callable[[Progress], None]:
 
 
 def _shown() -> progress.Progress:
-    """Return a bar that is drawn when it is told to, and leaves nothing behind."""
+    """Return a progress bar that draws only when updated, and disappears at the end."""
     from rich import progress
     from rich.console import Console
 
@@ -164,24 +165,24 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
 
 
 class _Pace:
-    """When to draw: a few times a second, and seldom beside the work done in between.
+    """Decides when to redraw: a few times a second at most, and after enough work in between.
 
-    On a busy machine a search gets little done in a second, so the second alone won't do.
+    On a busy machine a search gets little done in a quarter of a second, so time alone won't do.
     """
 
     def __init__(self) -> None:
-        # The first drawing costs most, and at once there would be little to say.
+        # The first drawing costs most, and there is nothing to show yet.
         self._next_at = time.monotonic() + _DRAW_SECONDS
         self._next_work = 0.0
         self._began = 0.0
 
     def due(self) -> bool:
-        """Whether to draw now; then tell `done` when it is."""
+        """Return whether to draw now; if so, call `done` after drawing."""
         self._began = time.process_time()
         return time.monotonic() >= self._next_at and self._began >= self._next_work
 
     def done(self) -> None:
-        """Take the cost of what was drawn, and with it the time of the next."""
+        """Measure what drawing cost, and set the time of the next."""
         now = time.process_time()
         self._next_at = time.monotonic() + _DRAW_SECONDS
         self._next_work = now + _WORK * (now - self._began)

@@ -92,7 +92,7 @@ def run(
     n: Annotated[int, typer.Option("--n", help="Experiments to evaluate.")] = 2000,
     seed: Annotated[int, typer.Option(help="Same seed, same experiments.")] = 0,
     patience: Annotated[
-        int | None, typer.Option(help="Stop after so many experiments without a win.")
+        int | None, typer.Option(help="Stop after this many experiments without a win.")
     ] = None,
     time_budget: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
     holdout: Annotated[
@@ -161,7 +161,7 @@ def simplify(
     data: a.OptionalTable = None,
     features: Annotated[
         int | None,
-        typer.Option(help="Features to leave; none: the fewest that do as well as all."),
+        typer.Option(help="Features to keep; none: the fewest that do as well as all."),
     ] = None,
     n: Annotated[int, typer.Option("--n", help="Experiments over what is left.")] = 2000,
     holdout_file: a.HoldoutTable = None,
@@ -283,7 +283,7 @@ def bench(
 
 
 def _answer(result: RunResult, output: Output | None) -> Answer:
-    """Write the best spec where it is asked for, and say what a run found."""
+    """Write the best spec, if a file is given, and return the run's answer."""
     if output is not None:
         option_values.write_best(output, result)
     written = None if output is None else str(output.path)
@@ -323,7 +323,7 @@ def _print_run(result: RunResult, *, written: str | None) -> None:
 
 
 def _print_simplified(found: Simplified, *, spec: str, data: Any, written: str | None) -> None:
-    """Print how many features do, the curve, and what the search over them found."""
+    """Print how many features suffice, the curve, and what the search over them found."""
     say(found.sentence, "good" if found.dropped else None)
     lines = [
         (
@@ -381,7 +381,7 @@ def _print_replayed(found: Replay) -> None:
 
 
 def _print_pace(found: Pace, *, given: bool) -> None:
-    """Print how fast searches are here; `given` says whether on a table of the user's."""
+    """Print how fast searches are; `given` says whether the table is the user's own."""
     each = 1e6 / found.experiments_per_second
     stages = ", ".join(f"{stage} {share:.0%}" for stage, share in found.spent.items())
     several = found.rows > found.accounts
@@ -410,12 +410,12 @@ def example_spec(kind: str) -> Path:
     """Return the spec of an example: `health_score`, `churn_risk`, `icp_fit`."""
     package = Path(__file__).parent.parent
     inside = package / "_examples"
-    # In the package, or beside it in a checkout.
+    # An installed package has the examples inside; in a checkout they are beside it.
     return (inside if inside.is_dir() else package.parent / "examples") / kind / "spec.yaml"
 
 
 def _refuse_existing(folder: Path, accounts: pl.DataFrame, example: str, *, force: bool) -> None:
-    """Refuse a folder with files under the demo's names that the demo didn't make."""
+    """Refuse a folder that has files under the demo's names, unless an earlier demo made them."""
     import polars as pl
     from polars.exceptions import PolarsError
 

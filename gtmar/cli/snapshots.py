@@ -33,7 +33,7 @@ _Recipe = Annotated[Path, typer.Argument(help="Recipe, a YAML file.")]
 _Memory = Annotated[
     str | None, typer.Option(help="Memory to use, as 4GB; the rest goes to temporary files.")
 ]
-#: Exit code where sums differ or a contradiction has no rule, as for a broken data contract.
+#: Exit code of `bridge` where its sums differ from the books, or a contradiction has no rule.
 _UNSOUND = 3
 
 
@@ -196,7 +196,7 @@ def _local_sources(recipe: SnapshotRecipe, base: Path) -> list[Path]:
 
 
 def _draft(sources: list[str], path: Path, memory: str | None) -> Answer | None:
-    """Write a first recipe, and say what it takes the sources for."""
+    """Write a first recipe, and print what each source was recognised as."""
     from gtmar.cli import option_values
     from gtmar.snapshots.draft import draft, located
 
@@ -433,10 +433,10 @@ def _worded(value: Any) -> str:
 
 
 def _print_months(rows: list[dict[str, Any]]) -> None:
-    """Print a table in which every month is one line of 80 characters at most.
+    """Print a table of one line for each month, of 80 characters at most.
 
-    What never happened has no column. Where whole units are too wide, the start goes, which is the
-    end of the month before; then units go, for thousands.
+    Rare movements get a column only if they occur. If the lines are too long, the column `start` is
+    dropped, since it is the end of the month before; then amounts are written in thousands.
     """
     from gtmar.snapshots.bridge import MOVEMENTS
 

@@ -77,7 +77,7 @@ def walk(
 
 
 def _new_page(path: Path | None, *inputs: object, force: bool) -> Output | None:
-    """Check where a page is to be written, and that it can be drawn, before any work."""
+    """Check, before any work, that a page can be written, and that its extra is installed."""
     from gtmar.report import require_extra
 
     new = option_values.output(path, *inputs, force=force)
@@ -87,12 +87,12 @@ def _new_page(path: Path | None, *inputs: object, force: bool) -> Output | None:
 
 
 def _again() -> str:
-    """Return the command that is running, to be run again; a page that is there is replaced."""
+    """Return the running command as a line for a shell, with --force, to make the page anew."""
     words = ["gtmar", *sys.argv[1:]]
     return shlex.join(words if "--force" in words else [*words, "--force"])
 
 
-#: What re-tuning is held against, as a table's head has it.
+#: Table heads for what re-tuning is compared with, see `runs.walk.OTHERS`.
 _OTHERS = {"alone": "alone", "once": "tuned once", "logistic": "logistic", "column": "your score"}
 
 
@@ -240,7 +240,7 @@ def _print_watched(found: Watched, *, written: Path | None) -> None:
 
 
 def print_leaving(found: TimeToLeaving) -> None:
-    """Print the share of each tier that is gone after some days, and why where none is known."""
+    """Print the share of each tier that is gone after some days, or why it isn't known."""
     rows = []
     for tier, each in found.of("tier").items():
         for days, leaving in each.items():

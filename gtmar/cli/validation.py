@@ -1,4 +1,4 @@
-"""Commands that prove, and take scores apart: null, stability, segments, decide, backtest, ..."""
+"""Commands that test or explain a score: null, stability, segments, decide, backtest, explain."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TURNED = 10
 
 
 class _ScoredOptions(a.OutcomeTableOptions):
-    """How a table is read, those of its accounts included that have no score today."""
+    """How a table is read that has a column with today's score."""
 
     drop_unscored: Annotated[
         bool, typer.Option("--drop-unscored", help="Leave accounts without a score today out.")
@@ -60,7 +60,7 @@ def stability(options: a.RepeatOptions) -> Answer:
 
 
 def _repeated(search: Callable[..., T], options: a.RepeatOptions) -> T:
-    """Do a run's search again by `null_search` or `stability`."""
+    """Call `null_search` or `stability` with a command's options."""
     given: dict[str, Any] = dict(options)
     run_id = option_values.full_id(options["journal"], given.pop("run_id"))
     engine = option_values.engine(engine=given.pop("engine"), address=given.pop("address"))
@@ -243,7 +243,7 @@ def backtest(
     return Answer(found.as_json, lambda: _print_backtest(found, spec=spec), code)
 
 
-#: Features shown that could lead to the tier above.
+#: How many features that could lead to the tier above are shown, and surprising accounts.
 _STEPS_SHOWN = 5
 _SURPRISES_SHOWN = 5
 
@@ -251,7 +251,10 @@ _SURPRISES_SHOWN = 5
 def _print_explanation(
     found: Explanation, *, spec: Path, versus: str | None, start: str | None
 ) -> None:
-    """Print a score line by line; `start` names what the spec's run began with, if it is known."""
+    """Print a score line by line.
+
+    `start` names the experiment that the spec's run began with, None if it isn't known.
+    """
     say(f"{found.account}: {found.model} {found.score:.2f}, tier {found.tier}.")
     say_newest(found.newest)
     if found.probability_reading is not None:
@@ -298,7 +301,7 @@ def _print_explanation(
 
 
 def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
-    """Print what a score was worth: a column's alone, or beside a spec's."""
+    """Print how well a score did, alone or beside a candidate."""
     from gtmar.journal.sentences import on_dates
     from gtmar.metrics.metric import marked
 
@@ -359,7 +362,7 @@ def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
 
 
 def _print_surprises(found: Backtest) -> None:
-    """Print the accounts that did what their tier says least."""
+    """Print the first accounts that left the best tier, or stayed in the worst."""
     on = "" if found.listed is None else f", {found.listed}"
     for frame, title in (
         (found.green_and_churned, "In the best tier, and left"),
@@ -371,7 +374,7 @@ def _print_surprises(found: Backtest) -> None:
 
 
 def _print_backtest_dates(found: Backtest) -> None:
-    """Print what the score was worth on each date, beside a candidate where there is one."""
+    """Print how well the score did on each date, and the candidate if there is one."""
     auc, kept = "auc_roc_retain", "logo_retention_by_tier.*"
     heads, sides = ["date", "accounts", "logos kept", found.name], ["before"]
     if found.candidate is not None:
@@ -400,7 +403,7 @@ def _percent(value: float | None) -> str:
 
 
 def _print_null(found: NullSearch, *, journal: Path) -> None:
-    """Print what a null search answers, and what to do about it."""
+    """Print the answers of a null search, and the next command."""
     say(f"Run {found.run_id}, {found.objective}, on the accounts searched:")
     for sentence in found.sentences:
         say(sentence)
@@ -418,7 +421,7 @@ def _print_null(found: NullSearch, *, journal: Path) -> None:
 
 
 def _print_stability(found: FoundStability, *, journal: Path) -> None:
-    """Print what other accounts of the same kind would make of each weight."""
+    """Print for each weight how it varies over searches on halves of the accounts."""
     say(
         f"Run {found.run_id}: its search of {found.experiments:,} experiments, on "
         f"{found.searches:,} halves of the accounts searched."
@@ -471,7 +474,7 @@ def _print_decision(found: Decided, *, journal: Path) -> None:
         say(f"All of it: {found.folder}. The folder holds customer data.")
     say()
     if found.verdict == "READY_FOR_REVIEW":
-        # Of two specs the experiment has the form of both; the candidate's file is what goes live.
+        # For two specs, the experiment is of their joined form; the candidate's file goes live.
         live = found.experiment if found.names is None else found.names[0]
         print_next("promote", live, note=WHY, journal=journal)
     else:
@@ -479,7 +482,7 @@ def _print_decision(found: Decided, *, journal: Path) -> None:
 
 
 def _print_segments(found: BySegment) -> None:
-    """Print what a run's best does to each segment."""
+    """Print how each segment does under a run's start and best."""
     from gtmar.metrics.metric import basis_note
 
     say(f"{found.experiment} against its start, by {', '.join(found.columns)}.")
@@ -531,7 +534,7 @@ def _print_segment_part(part: SegmentPart, found: BySegment) -> None:
 
 
 def _segments_sentence(part: SegmentPart) -> str:
-    """Put all segments in a sentence, the worse ones first."""
+    """Name all segments in a sentence, those that got worse first."""
     words = []
     for reading in ("worse", "better", "no proven change"):
         names = [line.name for line in part.lines if line.reading == reading]
