@@ -1,8 +1,8 @@
-"""The same use cases as the commands', for Python and notebooks: what `import gtmar` offers.
+"""What `import gtmar` offers: the use cases of the command line, for Python and notebooks.
 
-Nothing prints; results show themselves in a notebook. An argument of another kind than its
-annotation allows is a `UsageError`, before anything is read. A spec is given as a `Spec`, its file,
-a `Run`, which stands for its best, or as ``RUN/EXP`` in the journal.
+Nothing is printed; results have a view for notebooks. An argument of the wrong type is a
+`UsageError`, before anything is read. A spec is given as a `Spec`, its file, a `Run`, which stands
+for its best, or as ``RUN/EXP`` in the journal.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from gtmar.validation.gates import Gates
 if TYPE_CHECKING:
     from gtmar.report import Page
 
-#: What the package offers; `gtmar` itself imports it when it is asked for.
+#: The public names of `gtmar`, which imports this module when one of them is first used.
 __all__ = [
     "Diff",
     "Journal",
@@ -70,9 +70,9 @@ __all__ = [
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """A run that has ended, and where its journal is."""
+    """A run that has ended, and its journal."""
 
-    #: All that it found, as `runs.run` gives it.
+    #: The result, as `runs.run` returns it.
     result: RunResult
 
     @property
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def best(self) -> Spec:
-        """The best spec, its lineage in it; the one it started from where nothing won."""
+        """The best spec, with its lineage; the one that the run started from if nothing won."""
         return self.result.spec
 
     @property
@@ -92,11 +92,11 @@ class Run:
 
     @property
     def warnings(self) -> list[str]:
-        """What a check of table and start found against the result, a sentence each."""
+        """Sentences of the errors and warnings that a check of table and start found."""
         return runs.warnings_of(self.result.findings)
 
     def experiments(self) -> pl.DataFrame:
-        """Return all experiments, the baseline first, a row each, with all metrics.
+        """Return all experiments, the baseline first: a row each, with all metrics.
 
         Raises
         ------
@@ -110,13 +110,13 @@ class Run:
             )
 
     def report(self, *, data: Tabular | None = None) -> Page:
-        """Make the run's report: one HTML page, to be written wherever it is wanted.
+        """Return the run's report, one HTML page, for you to write to a file.
 
         Parameters
         ----------
         data
-            The run's table, where it was a frame or has moved since. Without it, what needs the
-            table is left out and named in the page's `left_out`.
+            The run's table, if it was a frame or has moved since. Without it, sections that need
+            the table are left out, and named in the page's `left_out`.
 
         Raises
         ------
@@ -133,11 +133,11 @@ class Run:
     def front(
         self, by: str | None = None, *, whole_table: bool = False, blocked: bool = False
     ) -> Front:
-        """Return its best compromises of the objective and another metric, as `front` does."""
+        """Return the run's best compromises of the objective and another metric; see `front`."""
         return front(self, by=by, whole_table=whole_table, blocked=blocked)
 
     def _said(self) -> list[str]:
-        """Say what a lead reads first, then by how much the objective moved."""
+        """Return the sentences for a lead, then how much the objective gained."""
         moved = [numbers(self.result.row)] if self.result.improved else []
         return [*self.result.sentences, *moved]
 
@@ -165,11 +165,11 @@ class Run:
         return "".join(map(sentence, said)) + weights
 
 
-#: However a spec may be given.
+#: All that a spec may be given as.
 SpecLike: TypeAlias = Spec | Run | str | Path
-#: A day, or its ISO text.
+#: A date, or its ISO text.
 Day: TypeAlias = date | str
-#: Whatever takes a sentence worth knowing, as `print` does.
+#: A function that is called with sentences for people, such as `print`.
 Announce: TypeAlias = Callable[[str], Any]
 
 
@@ -197,21 +197,25 @@ def init(
     data
         As for `run`.
     outcomes
-        Column by outcome, where it isn't called as usual: ``{"retained": "renewed"}``.
+        Column by outcome, if it has no usual name: ``{"retained": "renewed"}``.
     labels
-        What words of a label count, by outcome: ``{"churned": {"Lapsed": 1}}``.
+        What each word of a label counts, by outcome: ``{"churned": {"Lapsed": 1}}``.
     identifier
-        Column of account ids.
+        Column of account ids; None to detect it.
     date_format, set_aside
         As for `run`.
     keep
-        Columns that may be features though they seem to leak.
+        Columns to take as features though they seem to leak the outcome.
     holdout
-        Share held out, in [0, 1); None for 0.3.
-    bins, monotone, cuts
-        A weight for each bin; points in order; bins by cut points, ascending, by column.
+        Share of accounts held out, in [0, 1); None for 0.3.
+    bins
+        Whether numbers and categories become bins, each with a weight.
+    monotone
+        Whether points rise or fall all along a number, if outcomes don't contradict that.
+    cuts
+        Ascending cut points by column, for bins of your own.
     rules
-        Rules of two or three conditions to look for, at most; in [0, 20].
+        Most rules of two or three conditions to look for, in [0, 20].
     tiers
         Share of accounts by tier, from the highest scores down; None for four quarters.
     reading
@@ -220,7 +224,7 @@ def init(
     Raises
     ------
     AccountDataError, UsageError
-        If the table has no outcome, or an argument names what isn't there.
+        If the table has no outcome, or an argument names a column that isn't there.
     """
     given = _given(init, locals())
     given["outcomes"] = specs.part_of(Outcomes, outcomes, whose="outcomes")
@@ -242,7 +246,7 @@ def check(
     set_aside_to: str | Path | None = None,
     journal: str | Path = "journal",
 ) -> runs.Checkup:
-    """Hold a table against the data contract, and say what it offers to a spec.
+    """Check a table against the data contract and a spec: violations, leaks, metrics at the start.
 
     Parameters
     ----------
@@ -251,12 +255,12 @@ def check(
     keep, reading
         As for `init`.
     journal
-        The journal's folder, which may know the table that the spec was made on.
+        The journal's folder, which may have the run that the spec comes from.
 
     Returns
     -------
     Checkup
-        `leaking` names features that tell the outcome.
+        `leaking` names columns of features that leak the outcome.
 
     Raises
     ------
@@ -308,29 +312,35 @@ def run(
     metric
         The objective; None takes the spec's, else AUC.
     no_worse
-        Metrics in which nothing kept may be worse than the start, beside the spec's own.
+        Further metrics in which no kept candidate may be worse than the start.
     n, patience, seconds
-        When to stop: experiments, experiments without a win, seconds.
+        When to stop: after so many experiments, experiments without a win, or seconds.
     seed
         Same seed, same experiments; in [0, 2^63).
     holdout
         Share of accounts that the search never sees, in [0, 1); None takes the spec's.
     holdout_file
-        A later table that is the holdout, whole; all of `data` is then searched.
+        A later table as the holdout; then all of `data` is searched.
     as_of, holdout_as_of
-        The day that `days_before` counts from, in either table.
+        The date that `days_before` counts from, in either table.
     date_format
         How texts write a date, as ``%m/%d/%Y``; None takes the spec's.
     drop_unlabelled
-        Leave accounts without any outcome out.
+        Whether to leave out accounts without any outcome.
     set_aside, set_aside_to
-        Share of rows that may be left out since they break the contract, and a file for them.
-    proposer, start, cold, engine
-        Who proposes; where to begin; whether to learn nothing from earlier runs; where to compute.
+        Share of rows that may be left out since they break the contract, and a file for these rows.
+    proposer
+        ``learned`` or ``random``.
+    start
+        Where to begin: ``spec``, or ``logistic`` for weights of a logistic regression.
+    cold
+        Whether to ignore results of earlier runs in the journal.
+    engine
+        Where to compute, and with how much memory; None for this process.
     author, note
-        Who asks, and why.
+        Who asks, and why, for the journal.
     announce
-        Called with each sentence that is worth knowing before the search.
+        Called with sentences for people before the search, such as `print`.
     watch
         Called with a `Progress` after every batch.
     journal
@@ -366,16 +376,16 @@ def try_weights(
     announce: Announce | None = None,
     journal: str | Path = "journal",
 ) -> Run:
-    """Measure one change of yours against the spec it starts from; journal it, kept or not.
+    """Measure a change of weights against the spec that it starts from; journal it, kept or not.
 
     Parameters
     ----------
     weights
-        New weight by name.
+        New weight by name; the others keep the spec's.
     note, author
-        Why, and by whom.
+        Why, and by whom, for the journal.
     data, spec and all others
-        As for `run`; the spec is needed.
+        As for `run`; here a spec is required.
 
     Raises
     ------
@@ -403,14 +413,14 @@ def workbench(
     announce: Announce | None = None,
     journal: str | Path = "journal",
 ) -> Workbench:
-    """Load a table and a spec once, to move weights and see at once what that does.
+    """Load a table and a spec once, to change weights and see the effect at once.
 
     Parameters
     ----------
     spec
-        The incumbent; None takes what is live by the journal.
+        The incumbent; None takes the live spec in the journal.
     model
-        Which of the live models; None where there is one, or a spec is given.
+        Which model, if several are live.
     data and all others
         As for `run`.
 
@@ -419,7 +429,7 @@ def workbench(
     UsageError
         If no spec is given and none is live, or several models are.
     SpecError, AccountDataError
-        As for `try_weights`, which would refuse the same.
+        As for `try_weights`.
     """
     return Workbench.open(**_given(workbench, locals(), files=True))
 
@@ -445,20 +455,21 @@ def tiers(
     Parameters
     ----------
     rule, sizes
-        How, and a number for each tier from the highest scores down: its share, the accounts it
-        takes, or how often they leave; of the latter two, one tier is left out and takes the rest.
-        None keeps the spec's own.
+        How edges are set, and a number for each tier from the highest scores down: its share of
+        accounts, its number of accounts, or its lift, the least multiple of the average rate of
+        leaving. Of the latter two, one tier is left out and takes the rest. None keeps the spec's
+        own.
     like
-        Another spec, whose tiers' sizes on this table are taken.
+        Another spec: tiers get the sizes that it has on this table.
     journal, author, note
-        Where the change is put on record, None for nowhere; by whom and why.
+        Where the change is recorded, None for nowhere; by whom, and why.
     data, spec and all others
         As for `run`.
 
     Returns
     -------
     Tiers
-        `spec` has the new edges; `lines` what each tier holds.
+        `spec` has the new edges, `lines` has each tier's size and retention.
     """
     given = _given(tiers, locals())
     return runs.tiers_of(**given)
@@ -489,7 +500,7 @@ def decide(
     announce: Announce | None = None,
     journal: str | Path | None = None,
 ) -> runs.Decided:
-    """Decide on a run's best, a try, or one spec against another, on accounts never searched.
+    """Decide on a run's best, a change by hand, or a spec, on accounts that no search saw.
 
     Parameters
     ----------
@@ -497,20 +508,20 @@ def decide(
         A `Run` or its id, ``RUN/EXP``, or None for the last search; a spec or its file, which needs
         `against` and `data`.
     against
-        The spec to hold it against; None for the run's start.
+        The spec to compare with; None for the run's start.
     data, holdout_file
         The tables; None for the run's own.
     min_gain, max_moved, segments, max_segment_drop, keep, no_worse, max_calibration_error
-        What the candidate must pass, as `gtmar.validation.gates.Gates` has it.
+        What the candidate must pass, see `gtmar.validation.gates.Gates`.
     folder
-        New folder for report, changes by account, specs and manifest; None for none.
+        New folder for report, changes by account, specs and manifest; None to write none.
     author, note
-        Who asks, and why.
+        Who asks, and why, for the journal.
     as_of, holdout_as_of, date_format, drop_unlabelled, set_aside, set_aside_to, announce
-        As for `run`, where specs are given: a run's tables are read as the run read them.
+        As for `run`, if specs are given: a run's tables are read as the run read them.
     journal
-        The journal's folder; None for that of the `Run` given, else ``journal``. Each look at
-        accounts held out is put on record there.
+        The journal's folder; None for that of the `Run` given, else ``journal``. It records each
+        look at accounts held out.
 
     Returns
     -------
@@ -522,7 +533,7 @@ def decide(
     UsageError
         If nothing was held out, or a search saw accounts that are.
     NotResumableError, AccountDataError
-        If a table isn't the run's, or breaks the contract.
+        If a table isn't the run's any more, or breaks the contract.
     """
     journal = _journal(journal, candidate, against)
     given = _given(decide, locals(), named=("against",))
@@ -552,7 +563,7 @@ def backtest(
     set_aside_to: str | Path | None = None,
     journal: str | Path = "journal",
 ) -> runs.Backtest:
-    """Judge today's score, a spec, or one beside the other, by what became of the accounts.
+    """Judge today's score, a spec, or both, by the known outcomes of the accounts.
 
     Parameters
     ----------
@@ -561,11 +572,11 @@ def backtest(
     tiers
         Lower edge by tier in the score's own units; None for quarters of the accounts.
     orientation
-        Of the column; None for the spec's, else health.
+        That of the column: ``risk`` if high scores are bad; None for the spec's, else ``health``.
     spec
-        The spec to judge; with a `score_column` the candidate beside it.
+        The spec to judge; with a `score_column`, a candidate to compare it with.
     drop_unscored
-        Leave accounts without a score today out.
+        Whether to leave out accounts without a score today.
     data and all others
         As for `run`.
 
@@ -593,13 +604,13 @@ def score(
     data
         As for `run`; outcomes aren't needed.
     spec, as_of, date_format, announce, journal
-        As for `run`; `announce` hears what is worth knowing of the table.
+        As for `run`; `announce` is called with notes about the table.
 
     Returns
     -------
     DataFrame
-        A row an account, in the table's order: pandas with the table's index where `data` is
-        pandas, an Arrow table where it is Arrow, else Polars.
+        A row for each account, in the table's order: pandas, with its index, if `data` is pandas,
+        an Arrow table if it is Arrow, else Polars.
     """
     given = _given(score, locals())
     del given["journal"]
@@ -626,9 +637,9 @@ def account_list(
     data, as_of, date_format, announce, set_aside, journal
         As for `run`; outcomes aren't needed.
     spec
-        A spec with probabilities, as a run gives it.
+        A spec with probabilities of leaving, as a run gives it.
     tier, most
-        Only accounts of this tier, and so many at most.
+        Only accounts of this tier, None for all; and how many at most.
 
     Returns
     -------
@@ -651,16 +662,16 @@ def explain(
     date_format: str | None = None,
     journal: str | Path = "journal",
 ) -> runs.Explanation:
-    """Take one account's score apart: points that add up, and what the next tier would take.
+    """Explain one account's score: points that add up, and what the next tier would take.
 
     Parameters
     ----------
     account
-        Its id; its row, from 1, in a table without ids.
+        Its id; in a table without ids its row number, from 1.
     data, spec, as_of, date_format, journal
         As for `run`; outcomes aren't needed.
     other
-        Another spec, to say what moves the score from it to `spec`.
+        Another spec, to explain the difference between its score and that of `spec`.
 
     Raises
     ------
@@ -680,14 +691,14 @@ def diff(
     as_of: Day | None = None,
     journal: str | Path | None = None,
 ) -> Diff:
-    """Say what differs between two specs.
+    """Compare two specs, and with a table the scores that they give.
 
     Parameters
     ----------
     one, two
         Each a `Spec` or its file, a `Run`, ``RUN/EXP``, or ``RUN`` for its best.
     data, as_of
-        An account table, to see which accounts change tier, and the day `days_before` counts from.
+        An account table, to see which accounts change tier; and the date `days_before` counts from.
     journal
         The journal's folder; None for that of a `Run` given, else ``journal``. Not needed for specs
         and files.
@@ -709,7 +720,7 @@ def front(
     blocked: bool = False,
     journal: str | Path | None = None,
 ) -> Front:
-    """Find a run's best compromises of its objective and another metric.
+    """Return a run's best compromises of its objective and another metric.
 
     Parameters
     ----------
@@ -718,9 +729,9 @@ def front(
     by
         The other metric; None for revenue capture, or tier separation.
     whole_table
-        Whether all runs of the run's table and objective are looked at.
+        Whether to include all runs over the same table and objective.
     blocked
-        Whether experiments that broke a guardrail are, too.
+        Whether to include experiments that broke a guardrail.
     journal
         The journal's folder; None for that of the `Run` given, else ``journal``.
 
@@ -754,20 +765,20 @@ def walk(
     watch: Callable[[runs.Progress], Any] | None = None,
     journal: str | Path = "journal",
 ) -> runs.Walked:
-    """Say whether re-tuning on each date would have paid on the next.
+    """Test whether re-tuning the weights on each date would have paid on the next.
 
     Parameters
     ----------
     data
-        Account tables of several dates: a folder as ``gtmar snapshot`` writes it, or whatever
-        `run` takes with a row an account and date.
+        Account tables of several dates: a folder as ``gtmar snapshot`` writes it, or anything that
+        `run` takes, with a row for each account and date.
     spec
-        The scoring spec whose weights are left alone or re-tuned.
+        The scoring spec whose weights are re-tuned, or not.
     at
-        The dates that are taken, ``2024-01-01..2025-01-01``, after ``COLUMN=`` where they aren't in
+        The dates to use, ``2024-01-01..2025-01-01``, with ``COLUMN=`` in front if they aren't in
         `features_asof`; None for all.
     score_column
-        A column with the score that you have today, to hold re-tuning against.
+        A column with today's score, to compare re-tuning with.
     metric
         The objective; None takes the spec's, else AUC.
     n
@@ -775,7 +786,7 @@ def walk(
     seed
         Same seed, same experiments; in [0, 2^63).
     author, journal
-        Who asks, and the journal's folder, where each date's search is a run.
+        Who asks, and the journal's folder; each date's search is a run there.
     as_of, date_format, drop_unlabelled, set_aside, set_aside_to, announce, watch
         As for `run`.
 
@@ -787,7 +798,7 @@ def walk(
     Raises
     ------
     SpecError, AccountDataError, UsageError
-        As for `run`; and if no date begins after another's outcomes were over.
+        As for `run`; and if no date begins after the outcomes of another were over.
     """
     given = _given(walk, locals())
     limits = runs.Limits(given.pop("n"))
@@ -811,24 +822,24 @@ def watch(
     set_aside_to: str | Path | None = None,
     journal: str | Path = "journal",
 ) -> runs.Watched:
-    """Keep what the live score says of the newest date, and say whether it held so far.
+    """Keep the live score of the newest date, and report how well it has done so far.
 
     Parameters
     ----------
     data, at, as_of, date_format, drop_unlabelled, set_aside, set_aside_to, journal
         As for `walk`.
     model
-        Which of the live models; None where there is one.
+        Which model, if several are live.
     shadows
-        Up to three specs to measure beside what is live.
+        Up to three specs to measure beside the live one.
     grace
         Days after a window's end until its outcomes count as known.
     forget_before
-        Kept scores of dates before this day are removed; what was measured stays.
+        Kept scores of dates before this one are deleted; their measurements stay.
     scores
-        Folder that keeps scores by date: customers' data.
+        Folder, or Delta or DuckDB table, that keeps scores by date. They are customers' data.
     today
-        The day that windows must be over by; None for the clock's, in UTC.
+        The date by which windows must be over; None for today in UTC.
 
     Returns
     -------
@@ -861,7 +872,7 @@ def load_spec(path: str | Path) -> Spec:
 
 
 def _dated(data: Tabular, at: str | None) -> Tabular:
-    """Return a table of some of its dates: files stay where they are, a frame is taken as it is."""
+    """Return a table restricted to the dates `at`; files are only named, and not read yet."""
     if at is None:
         return data
     if isinstance(data, str | Path):
@@ -876,9 +887,10 @@ def _given(
     named: Sequence[str] = ("spec", "like", "other"),
     files: bool = False,
 ) -> dict[str, Any]:
-    """Return a call's own arguments, checked: days as ISO texts, those `named` as specs.
+    """Return the arguments of a call, checked against the function's annotations.
 
-    With `files`, a spec's file stays one: it is named where something is wrong with it.
+    Days become ISO texts, and arguments in `named` become specs. With `files`, a spec's file stays
+    a path, so that errors can name it.
     """
     names = function.__annotations__.keys() - {"return"}
     given = checked(function, {n: value for n, value in arguments.items() if n in names})
@@ -891,7 +903,7 @@ def _given(
 
 
 def _journal(journal: str | Path | None, *given: object) -> str | Path:
-    """Return the journal that is meant: that of a run given where nobody names one."""
+    """Return the journal: the one named, else that of the first `Run` given, else ``journal``."""
     if journal is not None:
         return journal
     return next((each.journal for each in given if isinstance(each, Run)), "journal")
@@ -905,7 +917,7 @@ def _day(name: str, day: Day | None) -> date | None:
 
 
 def _file(spec: SpecLike) -> Path | None:
-    """Return the file that a spec is given as; a text without a spec's ending may name one, too."""
+    """Return the path if a spec is given as a file, which may have any ending if it exists."""
     if isinstance(spec, Spec | Run):
         return None
     # Unlike `Path.is_file`, it takes a name that is too long for a path.

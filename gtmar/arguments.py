@@ -1,4 +1,4 @@
-"""Arguments of a call held against the function's own annotations, all that is wrong at once."""
+"""Checks the arguments of a call against the function's annotations; one error for all of them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["checked"]
 
 
 def checked(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call as its annotations have them: numbers of numpy as Python's.
+    """Return the arguments of a call, with numpy's numbers as Python's.
 
-    A text is no list, True no number; whatever an annotation has as ``Any`` isn't looked at.
-    Raises `UsageError`, naming each argument of another kind, what it may be and what was given.
+    A text doesn't count as a list, nor True as a number; ``Any`` allows everything. Raises
+    `UsageError` with each argument of a wrong type, what it may be, and what was given.
     """
     hints = get_type_hints(function)
     wrong = [
@@ -51,7 +51,7 @@ def _fits(value: object, hint: Any) -> bool:
 
 
 _NUMBERS: dict[object, type] = {int: Integral, float: Real}
-#: What a kind is called; others by their names, as a Spec.
+#: Names of types in messages; others are called by their class, as "a Spec".
 _CALLED = {
     bool: "True or False",
     float: "a number",
@@ -67,7 +67,7 @@ def _listed(words: list[str]) -> str:
 
 
 def _words(hint: Any) -> list[str]:
-    """Word each kind that an annotation allows."""
+    """Return the name of each type that an annotation allows."""
     kind, inner = get_origin(hint) or hint, get_args(hint)
     if kind in (Union, UnionType):
         return [word for each in inner for word in _words(each)]

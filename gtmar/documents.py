@@ -1,7 +1,7 @@
-"""Text that people give, bounded: files of so many bytes, JSON of so many levels.
+"""Text files and JSON from outside, read within limits of size and depth.
 
-A file of a few bytes can stand for gigabytes, and a device never ends; so whatever a person or
-another machine hands in is read by these limits, and refused with the limit named.
+A small file can expand to gigabytes, and reading a device never ends. So everything that a person
+or another machine provides is read within these limits, and refused with the limit named.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ __all__ = [
     "with_leaves",
 ]
 
-#: Bytes of a spec, a weights file, a query.
+#: Most bytes of a text file: a spec, a weights file, a query.
 LARGEST_TEXT = 4 * 1024 * 1024
-#: Mappings and lists within each other.
+#: Most levels of mappings and lists within each other.
 MOST_LEVELS = 50
 _SPEC_ENDINGS = {".yaml", ".yml", ".json", ".csv"}
 
 
 def is_spec_file(name: str) -> bool:
-    """Whether a name stands for a spec's file and not for something in the journal."""
+    """Return whether a name is that of a spec's file, by its ending, and not of an experiment."""
     return Path(name).suffix.lower() in _SPEC_ENDINGS
 
 
@@ -44,7 +44,7 @@ def read_text(path: str | Path) -> str:
     Raises
     ------
     ValueError
-        If it can't be read, is larger, or is no such text; its message is the reason.
+        If it can't be read, is larger, or isn't UTF-8; the message is the reason.
     """
     try:
         with Path(path).open("rb") as file:
@@ -74,8 +74,8 @@ def parse_json(
     Raises
     ------
     ValueError
-        If it is no JSON, is nested deeper, or holds what Python reads and nothing can write: a
-        number of thousands of digits, half a character.
+        If it isn't JSON, or is nested deeper; or if it has what Python could read, but not write
+        again: a number of thousands of digits, or a lone surrogate.
     """
     try:
         value = json.loads(text, object_pairs_hook=pairs)
@@ -101,12 +101,12 @@ def parse_json(
     return value
 
 
-#: What is wrong with a text that `is_text` refuses.
+#: The reason why `is_text` is False for a text.
 HALF = "half a character in it, a lone surrogate, which no file can hold"
 
 
 def is_text(value: object) -> bool:
-    """Whether texts can be written as UTF-8: none has a lone surrogate in it."""
+    """Return whether all texts in a value can be written as UTF-8: none has a lone surrogate."""
     if isinstance(value, dict):
         return all(is_text(key) and is_text(each) for key, each in value.items())
     if isinstance(value, list):
@@ -119,13 +119,13 @@ _TOO_DEEP = f"more than {MOST_LEVELS} levels of lists and objects within each ot
 
 
 def _below(value: object) -> list[object]:
-    """Return the lists and objects that stand in a value."""
+    """Return the lists and objects directly within a value."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [each for each in inner if isinstance(each, dict | list)]
 
 
 def with_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Return a document with all changed that is neither a list nor an object of it."""
+    """Return a document in which `change` was applied to everything but lists and objects."""
     if isinstance(value, dict):
         return {key: with_leaves(each, change) for key, each in value.items()}
     if isinstance(value, list):

@@ -1,7 +1,8 @@
 """What earns the points of a weight, in words.
 
-A weight alone doesn't say which way its encoder turns: 3 points for `has_saved` may be for accounts
-that have not saved. Read off the plain form of a spec's features, as a journal keeps it.
+A weight alone doesn't say in which direction its encoder goes: 3 points for `has_saved` may be for
+accounts that have not saved. This module reads the direction off the plain form of a spec, as a
+journal has it.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Earning", "earned_in", "earnings"]
 
-#: Categories that are named at most.
+#: Most categories that are named.
 _NAMED = 3
-#: A curve rises that falls by no more than this share of what it rises by, all in all; or falls.
+#: A curve counts as rising if all its falls together are at most this share of its rises; the same
+#: the other way round for falling.
 _STRAY = 0.2
 
 
@@ -28,31 +30,32 @@ _STRAY = 0.2
 class Earning:
     """What earns a weight's points."""
 
-    #: Its column, and what is said before and behind it: ``lower``, ``without``; ``near 14``.
+    #: The weight's column.
     column: str
+    #: The words before the column, ``lower`` or ``without``, and those behind it, ``near 14``.
     before: str = ""
     behind: str = ""
-    #: The least and the most that the encoder gives; None where the column's own numbers count.
+    #: The least and the greatest value of the encoder; None if the column's own numbers count.
     ends: tuple[float, float] | None = (0.0, 1.0)
-    #: Whether accounts have either end and nothing between.
+    #: Whether accounts have one of the two ends, and nothing between.
     either: bool = False
 
     @property
     def what(self) -> str:
-        """``lower open_tickets``, ``without has_saved``, ``seats near 14``."""
+        """All words: ``lower open_tickets``, ``without has_saved``, ``seats near 14``."""
         return " ".join(filter(None, (self.before, self.column, self.behind)))
 
     def how(self, weight: int) -> str:
-        """The same beside a name that says the column: ``lower``, ``without it``, ``near 14``.
+        """Return the words for a place next to the column's name: ``lower``, ``without it``.
 
-        Of a weight below 0 it is what costs points: ``higher costs``.
+        For a weight below 0 they say what costs points: ``higher costs``.
         """
         it = "it" if self.before in ("with", "without") else ""
         costs = "costs" if weight < 0 else ""
         return " ".join(filter(None, (self.before, it, self.behind, costs)))
 
     def points(self, weight: int) -> str:
-        """Say what a weight gives, and for what.
+        """Return in words how many points a weight gives, and for what.
 
         Examples
         --------
@@ -80,8 +83,8 @@ def _plural(points: float) -> str:
 def earnings(spec: Mapping[str, Any]) -> dict[str, Earning]:
     """Return what earns each weight's points, by weight, given a spec's plain form.
 
-    Without those that multiply a column's own numbers, more of which is more points, and without
-    bins, whose names say it.
+    Weights that multiply a column's own numbers are left out, since more of them is more points;
+    so are bins, whose names say it.
     """
     earned: dict[str, Earning] = {}
     for name, feature in (spec.get("features") or {}).items():
@@ -96,7 +99,7 @@ def earnings(spec: Mapping[str, Any]) -> dict[str, Earning]:
 
 
 def earned_in(changes: str, earned: Mapping[str, Earning]) -> str:
-    """Say what earns the points of the weights that a text of changes names, in its order.
+    """Return in words what earns the points of the weights in a text of changes, in its order.
 
     Examples
     --------
@@ -134,7 +137,7 @@ def _of_encoder(column: str, encode: Mapping[str, Any]) -> Earning:
 
 
 def _shape(encode: Mapping[str, Any]) -> tuple[bool | str, tuple[float, float]]:
-    """Say whether an encoder rises, or else where it is highest; and the ends of what it gives."""
+    """Return whether an encoder rises, or where it is highest in words; and its least and most."""
     if encode["kind"] != "curve":
         return encode["kind"] != "decay" and not encode.get("invert"), (0.0, 1.0)
     xs, ys = zip(*encode["points"], strict=True)
@@ -169,7 +172,7 @@ def _of_categories(column: str, values: Mapping[str, float], default: float | No
 
 
 def _of_cells(encode: Mapping[str, Any]) -> Earning:
-    """Name the cell of a table that has the highest value, the first of several."""
+    """Return what earns points in a table encoder: its first cell with the highest value."""
     down, across = ([*encode[side], "otherwise"] for side in ("down", "across"))
     cells = {
         f"{row}, {place}": value

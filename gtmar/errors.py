@@ -1,15 +1,14 @@
-"""The whole error tree, and the exit code that each branch gives the command line.
+"""All errors and warnings of gtmar, with the command line's exit code for each.
 
-Everything that a user can cause ends in one of these; programming errors stay plain Python
-exceptions, of which the command line makes a `FaultError`. Libraries' own errors are translated
-once, in the module that owns the library. Every room may import this one. What a message quotes, of
-tables and journals that somebody else wrote, is shown without credentials and with nothing that a
-terminal obeys.
+Whatever a user can cause raises one of these. Programming errors stay plain Python exceptions; the
+command line reports them as `FaultError`. A library's errors are translated in the module that uses
+the library. Messages may quote tables and journals that somebody else wrote, so they are shown
+without credentials and control characters.
 
 ::
 
     GtmarError                     1
-    ├── UsageError                 2   a command or call that asks for something that isn't there
+    ├── UsageError                 2   a command or call that asks for what isn't there
     ├── SpecError                  3
     ├── RecipeError                3   a recipe of snapshots
     ├── AccountDataError           3   ViolationsError: all that is wrong with a table
@@ -63,11 +62,11 @@ __all__ = [
 ]
 
 
-#: Longer names, and more of them, are not compared with a name that isn't there.
+#: Suggestions for an unknown name: it is compared with names up to this length, and with so many.
 _LONGEST_NAME, _COMPARED = 200, 5_000
-#: Names of so many letters are within many others by chance.
+#: Names up to this length occur within other names by chance.
 _SHORT = 3
-#: Characters of a line of a message; whole cells and files would drown what it says.
+#: Most characters of a line of a message, which may quote a whole cell or file.
 _LONGEST_LINE = 20_000
 
 
@@ -77,16 +76,16 @@ class GtmarError(Exception):
     Parameters
     ----------
     message
-        Whose name, what was expected, what was found, how many and which.
+        What is meant by name, what was expected, what was found, how many and which.
     hint
-        The one argument or command that most likely mends it; printed on a line of its own.
+        The argument or command that most likely helps; printed on a line of its own.
     listing
-        Lines below the message, of several findings.
+        Further lines below the message, if it is about several findings.
     facts
         The same facts as plain values, for ``--json``.
     """
 
-    #: Stable slug, for programs that read ``--json``.
+    #: Stable short name of the kind of error, for programs that read ``--json``.
     code: ClassVar[str] = "error"
     #: Exit code of the command line.
     exit_code: ClassVar[int] = 1
@@ -94,7 +93,7 @@ class GtmarError(Exception):
     def __init__(
         self, message: str, *, hint: str | None = None, listing: Sequence[str] = (), **facts: object
     ) -> None:
-        # Only the lines of a listing are lines: a name with a line's end in it forges none.
+        # Line ends within a quoted name are escaped, so that it can't forge a line of the listing.
         self.message = "\n".join(map(_presentable, (message, *listing)))
         super().__init__(self.message)
         self.hint = None if hint is None else _presentable(hint)
@@ -107,7 +106,7 @@ class GtmarError(Exception):
     def of_all(
         cls, texts: Sequence[str], head: str, *, hint: str | None = None, **facts: object
     ) -> Self:
-        """Make one error of several findings: the only one itself, else all below a head."""
+        """Return one error for several findings: the only one as message, else all below `head`."""
         if len(texts) == 1:
             return cls(texts[0], hint=hint, listing=(), **facts)
         return cls(head, hint=hint, listing=[f"  - {text}" for text in texts], **facts)
@@ -120,21 +119,21 @@ def _presentable(line: str) -> str:
 
 
 class UsageError(GtmarError, ValueError):
-    """A command or a call names something that isn't there, or things that exclude each other."""
+    """A command or a call names what isn't there, or combines what excludes each other."""
 
     code = "usage"
     exit_code = 2
 
 
 class SpecError(GtmarError, ValueError):
-    """A scoring spec can't be read, or says something that can't hold."""
+    """A scoring spec can't be read, or contradicts itself or the rules of specs."""
 
     code = "spec"
     exit_code = 3
 
 
 class RecipeError(GtmarError, ValueError):
-    """A recipe of snapshots can't be read, or says something that can't hold."""
+    """A recipe of snapshots can't be read, or contradicts itself or the rules of recipes."""
 
     code = "recipe"
     exit_code = 3
@@ -153,13 +152,13 @@ class Violation(Exception):  # noqa: N818 - one finding among many; ViolationsEr
     Parameters
     ----------
     column
-        The column's name, or an empty string where the table as a whole is meant.
+        The column's name, or an empty string for the table as a whole.
     problem
-        What was expected and what was found, with the number of rows and the first few culprits.
+        What was expected and what was found, with the number of rows and the first few values.
     hint
-        What mends it.
+        What helps.
     rows
-        Number of rows concerned, 0 where it isn't about rows.
+        Number of rows concerned; 0 if it isn't about rows.
     """
 
     def __init__(self, column: str, problem: str, *, hint: str = "", rows: int = 0) -> None:
@@ -201,7 +200,8 @@ class ViolationsError(AccountDataError):
         )
         if set_aside is not None:
             self.facts["set_aside"] = set_aside
-        #: Rows that leaving out would mend all of it, and of how many; None where it wouldn't.
+        #: How many rows break the contract, and of how many, if leaving them out would help; else
+        #: None.
         self.set_aside = set_aside
 
 
@@ -226,30 +226,27 @@ class JournalError(GtmarError):
 
 
 class GtmarWarning(UserWarning):
-    """What a reader passed over, and why; on stderr from the command line."""
+    """Something that was left out while reading, and why; the command line prints it on stderr."""
 
     code: ClassVar[str] = "warning"
     hint: ClassVar[str | None] = None
 
 
 class JournalWarning(GtmarWarning):
-    """What a journal's reader passed over, and why."""
+    """Something in a journal that was left out while reading, and why."""
 
     code = "journal"
 
 
 class DamagedJournalWarning(JournalWarning):
-    """An answer leaves out runs or events whose files aren't what was written, or can't be read.
-
-    It names them.
-    """
+    """Runs or events were left out because their files are damaged; the message names them."""
 
     code = "damaged_journal"
     hint = "gtmar verify names all that is damaged"
 
 
 class SpecWarning(GtmarWarning):
-    """What a spec's reader passed over, and why."""
+    """Something in a spec that was left out while reading, and why."""
 
     code = "spec"
 
@@ -286,7 +283,7 @@ class QueryError(GtmarError):
 
 
 class FaultError(GtmarError):
-    """Something that nobody foresaw: a fault of gtmar and not of who uses it."""
+    """An error that nobody foresaw: a fault of gtmar, not of its user."""
 
     code = "fault"
     exit_code = 70
@@ -300,7 +297,7 @@ class OutputError(GtmarError):
 
 
 def culprits(values: Iterable[object], *, limit: int = 5) -> str:
-    """Word the first few culprits of an error, quoted and in order.
+    """Return the first few of the values that an error is about, quoted, as text.
 
     Examples
     --------
@@ -316,10 +313,10 @@ def culprits(values: Iterable[object], *, limit: int = 5) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that the given one was most likely meant to be, or None.
+    """Return the known name that was most likely meant, or None.
 
-    One of like letters, else the shortest of those that have the given one within them. Very long
-    names, and names beyond some thousands, are not compared: that would take seconds.
+    That is a similarly spelled one, else the shortest that contains the given one. Very long names,
+    and more than some thousand, are not compared, which would take seconds.
 
     Examples
     --------
@@ -340,7 +337,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str], before: str = "") -> str:
-    """Ask whether the nearest known name was meant, `before` at the front; empty for none near.
+    """Return a question for the nearest known name, with `before` in front; empty for none.
 
     Examples
     --------
@@ -353,12 +350,12 @@ def did_you_mean(name: str, known: Iterable[str], before: str = "") -> str:
 
 @contextmanager
 def needing(extra: str) -> Iterator[None]:
-    """Word the error of a library that isn't installed, around the import of it.
+    """Raise a `UsageError` with a hint if an import within the context fails.
 
     Parameters
     ----------
     extra
-        The extra of gtmar that brings it.
+        The extra of gtmar that installs the library.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Values as people read them, and small tables as HTML for notebooks: escaped, without script."""
+"""Numbers as people read them, and small HTML tables for notebooks, escaped and without script."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def arrows(text: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """Return a paragraph."""
+    """Return a text as an HTML paragraph."""
     return f"<p>{escape(text)}</p>"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str) -> str:
-    """Return a table, numbers as `number` writes them.
+    """Return an HTML table; numbers are written by `number`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How much memory a table or a query may take, and where what is larger goes."""
+"""Limits of memory for tables and queries, and the folder for larger temporary files."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gtmar.errors import UsageError
 __all__ = ["default_budget", "parse_size", "roomy_folder"]
 
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-#: Of the machine's memory, what a table may take unless somebody says otherwise: the rest is for
-#: the search itself, the system, and the cache that mapped files live in.
+#: Share of the machine's memory that a table may take by default. The rest is for the search, the
+#: system, and its cache of mapped files.
 _OF_MACHINE = 0.5
-#: Where a control group states how much memory its processes may take, versions 2 and 1.
+#: Files with the memory limit of this process's control group, versions 2 and 1.
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that a size such as 4GB, 512M or 2GiB names.
+    """Return the bytes of a size such as 4GB, 512M or 2GiB; raise `UsageError` for another text.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def parse_size(text: str) -> int:
 
 
 def roomy_folder() -> str:
-    """Return where large temporary files go: TMPDIR, or /var/tmp, as /tmp often is memory."""
+    """Return the folder for large temporary files: TMPDIR, or /var/tmp, as /tmp often is memory."""
     lasting = "/var/tmp" if os.access("/var/tmp", os.W_OK) else tempfile.gettempdir()
     return os.environ.get("TMPDIR") or lasting
 

@@ -1,10 +1,10 @@
-"""What is written for somebody: never onto an input, never over what is there unless asked.
+"""Writing output files and folders: never onto an input, never over a file unless asked to.
 
-One rule for the files and folders of every command. An output is checked before work begins, and
-once more as it is put in its place. It is written beside that place under a fresh name that no
-other process has, synced, and then renamed in one step that doesn't replace a file which appeared
-meanwhile. So whatever is killed, and whoever writes there too, a name holds a whole file or
-nothing, and nothing is removed that this process didn't make. A journal's files are written so too.
+All commands write this way, and so does the journal. An output is checked before work begins, and
+again when it is placed. It is written next to its final path under a new, random name, synced to
+disk, and renamed in one step, which fails if another file appeared there meanwhile. So even if a
+process is killed, or another one writes there, a path holds a whole file or nothing, and only files
+of this process are ever removed.
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ __all__ = [
     "write_together",
 ]
 
-#: Of a file's name, in the name under which it is written.
+#: Characters of the file's name in its temporary name.
 _SHOWN = 40
-#: Linux, `renameat2(2)`: refuse where the new name is taken; let two paths change places.
+#: Flags of Linux's `renameat2(2)`: fail if the new path exists; exchange two paths.
 _NO_REPLACE, _EXCHANGE = 1, 2
+#: `AT_FDCWD`: paths are relative to the working folder.
 _WORKING_FOLDER = -100
-#: What a system answers that can't: no such call, no such flag, not on this file system.
+#: Errors of a system without the call or the flag, or of a file system that doesn't support it.
 _UNABLE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
-#: What a file system answers that has no hard links.
+#: Errors of a file system without hard links.
 _NO_LINKS = _UNABLE | {errno.EPERM, errno.EMLINK}
 
 Content: TypeAlias = "str | bytes | Callable[[IO[bytes]], object]"
@@ -53,16 +54,16 @@ Content: TypeAlias = "str | bytes | Callable[[IO[bytes]], object]"
 
 
 def _fresh(path: Path) -> Path:
-    """Return a name beside a path that nothing has."""
+    """Return a new, random path in the same folder."""
     return path.with_name(f"{path.name[:_SHOWN]}.{secrets.token_hex(6)}.partial")
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in a folder, or a file's bytes, outlive a loss of power."""
+    """Sync a folder or a file to disk, so that it survives a loss of power."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except PermissionError:
-        # A folder may be written to and not listed.
+        # A folder without read permission can be written to, but not synced.
         return
     try:
         os.fsync(handle)
@@ -72,7 +73,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def staged(path: Path, write: Callable[[IO[bytes]], object]) -> Iterator[Path]:
-    """Give a file written beside its place, synced; removed where `settle` doesn't place it."""
+    """Yield a temporary file next to `path`, written and synced; deleted unless it is moved."""
     beside = _fresh(path)
     with beside.open("xb") as file:
         try:
@@ -90,12 +91,12 @@ def staged(path: Path, write: Callable[[IO[bytes]], object]) -> Iterator[Path]:
 
 
 def settle(beside: Path, path: Path, *, replace: bool) -> None:
-    """Put what was written beside its place there, in one step.
+    """Move a temporary file or folder to its final path in one step.
 
     Raises
     ------
     FileExistsError
-        If something is there and isn't to be replaced.
+        If something is there, and `replace` is False.
     """
     if replace:
         beside.rename(path)
@@ -105,22 +106,22 @@ def settle(beside: Path, path: Path, *, replace: bool) -> None:
 
 
 def place_file(path: Path, content: bytes) -> None:
-    """Write a file of the journal whole or not at all; the caller alone has its name."""
+    """Write a file whole or not at all, replacing one; no other process may use its name."""
     with staged(path, lambda file: file.write(content)) as beside:
         settle(beside, path, replace=True)
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Let two paths change places in one step; False where the system or file system can't."""
+    """Exchange two paths in one step; return False if the system or file system can't."""
     return _rename_flagged(one, other, _EXCHANGE)
 
 
 def _rename_new(beside: Path, path: Path) -> None:
-    """Rename to a name that is free; refuse where it has been taken meanwhile."""
+    """Rename to a free path; raise `FileExistsError` if it has been taken meanwhile."""
     if _rename_flagged(beside, path, _NO_REPLACE):
         return
     if beside.is_dir():
-        # A folder may be renamed over an empty one: this one is ours.
+        # `mkdir` fails if the path exists; the rename then replaces our own empty folder.
         path.mkdir()
         beside.rename(path)
         return
@@ -135,7 +136,7 @@ def _rename_new(beside: Path, path: Path) -> None:
 
 
 def _rename_flagged(one: Path, other: Path, flag: int) -> bool:
-    """Rename as `renameat2(2)` does; False where the system or file system can't."""
+    """Call `renameat2(2)`; return False if the system or file system doesn't support it."""
     import ctypes
 
     try:
@@ -156,25 +157,25 @@ def _rename_flagged(one: Path, other: Path, flag: int) -> bool:
 
 @dataclass(frozen=True)
 class Output:
-    """A file, or a folder, to be written; checked when it is made and again as it is placed.
+    """A file or folder to be written; checked when this object is made, and when it is written.
 
     Parameters
     ----------
     path
-        Where it goes. A link there is neither followed nor replaced.
+        Its path. A link there is neither followed nor replaced.
     inputs
         Files, folders and globs that are read, and the journal's folder.
     force
-        Whether a file that is there may be replaced. A folder never is, nor an input.
+        Whether an existing file is replaced; a folder or an input never is.
     folder
         Whether it is a folder.
     parents
-        Whether folders above it are made.
+        Whether to make the folders above it.
 
     Raises
     ------
     UsageError
-        If it is an input or lies in one, is there already, or can't be written.
+        If the path is an input or lies in one, exists already, or can't be written.
     """
 
     path: Path
@@ -187,7 +188,7 @@ class Output:
         self.check()
 
     def check(self) -> None:
-        """Refuse what may not or can't be written; nothing is changed by that."""
+        """Raise `UsageError` if it may not or can't be written; changes nothing."""
         path = self.path
         if str(path) == "-":
             raise UsageError('"-": this is written to a file', hint="give -o a file's name")
@@ -240,19 +241,19 @@ class Output:
             self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def taken(self) -> UsageError:
-        """Word that something is there already."""
+        """Return the error for a path that exists already."""
         return UsageError(
             f'"{self.path}" is there already and may have been edited; it is not replaced',
             hint=_ANOTHER if self.folder else f"{_ANOTHER}, or --force to replace it",
         )
 
     def unwritable(self, err: Exception) -> UsageError:
-        """Word why it can't be written."""
+        """Return the error for a path that can't be written, with the reason."""
         reason = getattr(err, "strerror", None) or (str(err).strip() or repr(err)).splitlines()[0]
         return UsageError(f'"{self.path}": can\'t be written: {reason}')
 
     def write(self, content: Content) -> Path:
-        """Write the file whole or not at all.
+        """Write the file whole or not at all, and return its path.
 
         Raises
         ------
@@ -263,9 +264,9 @@ class Output:
 
     @contextmanager
     def made(self) -> Iterator[Path]:
-        """Give a fresh path to make the file or fill the folder at, for those that take no file.
+        """Yield a temporary path, to be made a file or filled as a folder, then moved to its path.
 
-        What is there at the end of the block is put in its place.
+        For libraries that write to a path, and not to an open file.
 
         Raises
         ------
@@ -295,7 +296,7 @@ _ANOTHER = "give -o another name"
 
 
 def write_together(contents: Mapping[Output, Content]) -> list[Path]:
-    """Write files, all of them or none.
+    """Write several files, all of them or none; return their paths.
 
     Raises
     ------
@@ -333,19 +334,19 @@ def _writer(content: Content) -> Callable[[IO[bytes]], object]:
 
 
 def refuse_inputs(path: Path, inputs: Iterable[str | Path]) -> None:
-    """Refuse a path that is an input, lies in one, or would hold one.
+    """Raise if a path is an input, lies in one, or would contain one.
 
     Parameters
     ----------
     path
-        Where something is to be written; a file that is the same by another name counts.
+        Where something is to be written. Links are resolved.
     inputs
-        Files, folders and globs that are read, and the journal's folder, there or not yet.
+        Files, folders and globs that are read, and the journal's folder, even if not made yet.
 
     Raises
     ------
     UsageError
-        Naming all of them; or the journal that the path lies in, if the command uses another.
+        With all inputs concerned; or for a path within any journal.
     """
     hit = [str(given) for given in dict.fromkeys(map(str, inputs)) if _is_or_in(path, given)]
     journal = next((p for p in path.resolve().parents if _is_journal(p)), None)
@@ -370,11 +371,11 @@ def _is_or_in(path: Path, given: str) -> bool:
             _same(path.parent, folder) for folder in _matching(used.parent)
         )
         return alike or (path.exists() and any(_same(path, file) for file in _matching(used)))
-    # Of a link, both where it stands and where it leads to.
+    # Both the link itself and its target count.
     places = {path.parent.resolve() / path.name, path.resolve()}
     if any(_same(p, used) for place in places for p in (place, *place.parents)):
         return True
-    # One of the two isn't there yet, as a journal before its first run.
+    # Paths that don't exist yet, such as a journal before its first run, are compared by name.
     real = used.resolve()
     return any(
         p == real or real in p.parents or (p in real.parents and not p.exists()) for p in places
@@ -382,7 +383,7 @@ def _is_or_in(path: Path, given: str) -> bool:
 
 
 def _is_journal(folder: Path) -> bool:
-    """Whether a folder holds records or parts of runs, or events."""
+    """Return whether a folder is a journal: whether it has files of runs or events."""
     try:
         return any(
             entry.name.startswith(("run_id=", "event_id="))
@@ -390,7 +391,7 @@ def _is_journal(folder: Path) -> bool:
             if (folder / kind).is_dir()
             for entry in (folder / kind).iterdir()
         )
-    except OSError:  # A folder that isn't ours to look into: writing there fails by itself.
+    except OSError:  # No permission to list it: writing there will fail by itself.
         return False
 
 

@@ -1,4 +1,4 @@
-"""Results as plain data, for ``--json`` and events of a journal; numbers in digits, for people."""
+"""Results as plain data, for ``--json`` and events; numbers and percentages as text for people."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, ClassVar
 
 __all__ = ["PlainData", "apart", "digits", "percent", "plain"]
 
-#: Whole numbers from here on are written with an exponent.
+#: Whole numbers from this one on are written with an exponent.
 _MOST_DIGITS = 1e15
-#: Decimals of a percentage that is near 0 or 100, at most.
+#: Most decimals of a percentage that is near 0 or 100.
 _MOST_DECIMALS = 2
 
 
 @dataclass(frozen=True)
 class PlainData:
-    """A result that can be had as plain data: its fields by name, and some of its properties."""
+    """Base class of results that can be plain data: fields and some properties, by name."""
 
-    #: Fields that are left out, and properties that stand beside the fields.
+    #: Fields that the plain data leaves out, and properties that it has beside the fields.
     _left_out: ClassVar[tuple[str, ...]] = ()
     _beside: ClassVar[tuple[str, ...]] = ()
 
@@ -28,12 +28,12 @@ class PlainData:
         return {name: plain(getattr(self, name)) for name in (*own, *self._beside)}
 
     def values(self, names: str) -> dict[str, Any]:
-        """Return fields and properties by name; `names` has spaces between them."""
+        """Return some fields and properties by name; `names` are separated by blanks."""
         return {name: getattr(self, name) for name in names.split()}
 
 
 def plain(value: Any) -> Any:
-    """Return a value as plain data: results, frames and enumerations at any depth of it."""
+    """Return a value as plain data; results, frames and enumerations in it are converted, too."""
     if isinstance(value, PlainData):
         return value.as_json()
     if is_dataclass(value) and not isinstance(value, type):
@@ -44,14 +44,14 @@ def plain(value: Any) -> Any:
         return type(value)(map(plain, value))
     if isinstance(value, Enum):
         return value.value
-    # A part of a spec, or a data frame.
+    # A Pydantic model, such as a part of a spec; then a data frame.
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json", by_alias=True)
     return value.to_dicts() if hasattr(value, "to_dicts") else value
 
 
 def digits(value: float, significant: int = 6) -> str:
-    """Write a number with so many significant digits, and no fewer than its whole part has.
+    """Write a number with so many significant digits, but its integer part with all digits.
 
     Examples
     --------
@@ -63,9 +63,9 @@ def digits(value: float, significant: int = 6) -> str:
 
 
 def percent(share: float, decimals: int = 0, unit: str = "%") -> str:
-    """Write a share in percent: 100 % is said of all alone, and 0 % of none.
+    """Write a share in percent; only 1 becomes 100%, and only 0 becomes 0%.
 
-    Any other share that would be rounded to 0 or 100 gets more decimals, up to two.
+    Any other share that would be rounded to these gets more decimals, up to two.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def percent(share: float, decimals: int = 0, unit: str = "%") -> str:
 
 
 def apart(one: float, two: float, unit: str) -> tuple[str, str]:
-    """Write two shares in percent without decimals; with one where they would look the same.
+    """Write two shares in percent: without decimals, or with one if they would look the same.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Text from outside made harmless for where it goes: a terminal, Markdown, JSON, a spreadsheet.
+"""Text from outside, escaped for its destination: a terminal, Markdown, JSON, a spreadsheet.
 
-Names, notes and cells come from tables and journals that somebody else may have written. HTML is
-escaped by `html.escape` and by Jinja2.
+Names, notes and cells come from tables and journals that somebody else may have written. This
+module also removes credentials. HTML is escaped by `html.escape` and by Jinja2.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ __all__ = [
 
 
 _EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
-#: What moves a cursor, hides, reorders or ends a line, and lone surrogates, which no stream takes.
-#: A joiner stays within an emoji, and so do the tags that make a flag of a region.
+#: Characters that move the cursor, are invisible, change the direction of text or end a line; and
+#: lone surrogates, which can't be written. Joiners and tags within an emoji are allowed.
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b\u200c\u200e\u200f"
     "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff]"
@@ -43,14 +43,14 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def visible(text: str) -> str:
-    r"""Write characters that a terminal obeys, or nobody sees, as the escapes that they are.
+    r"""Write control characters and invisible ones as escapes.
 
     Examples
     --------
     >>> print(visible("a\x1b[2Jb\nc\u202e"), visible("Zürich 東京 👩‍💻"))
     a\x1b[2Jb\nc\u202e Zürich 東京 👩‍💻
     """
-    # All that is unsafe isn't printable, though not the other way round.
+    # Quick check: no unsafe character is printable.
     return text if text.isprintable() else _UNSAFE.sub(lambda found: _named(found[0]), text)
 
 
@@ -64,14 +64,14 @@ def _named(character: str) -> str:
 
 
 def exact_json(text: str, *, ascii_only: bool = False) -> str:
-    r"""Escape in JSON text what a terminal would obey; a program reads the same values.
+    r"""Escape control characters and invisible ones in JSON text; its values stay the same.
 
     Parameters
     ----------
     text
         The JSON.
     ascii_only
-        Whether to escape all that isn't ASCII, for a stream of another encoding than UTF-8.
+        Whether to escape everything but ASCII, for a stream whose encoding isn't UTF-8.
 
     Examples
     --------
@@ -92,13 +92,13 @@ def _in_json(character: str) -> str:
     return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
 
 
-#: What Markdown takes for markup within a line, and at the beginning of one.
+#: Markup of Markdown, anywhere in a line and at its beginning.
 _INLINE = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|!(?=\[)")
 _LINE_START = re.compile(r"(\s*)([-+#=]|&gt;|\d+[.)])")
 
 
 def markdown(text: str) -> str:
-    r"""Return a text as Markdown that shows it as it is: no HTML, no link, no cell of its own.
+    r"""Escape a text for Markdown, so that it makes no HTML, link or table cell.
 
     Examples
     --------
@@ -114,13 +114,13 @@ def markdown(text: str) -> str:
     return start[1] + mark + line[start.end() :]
 
 
-#: Cells that a spreadsheet runs as a formula, whatever blanks stand before; with any number of
-#: apostrophes, so that what is escaped can be told from what was so before.
+#: Cells that a spreadsheet runs as a formula, even after blanks. Leading apostrophes are included,
+#: so that escaping can be undone.
 _FORMULA = "^'*(?:[\\s\\x00-\\x1f\u200b-\u200f\ufeff]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|[\\t\\r\\n])"
 
 
 def safe_cell(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula.
+    """Return a text with an apostrophe in front if a spreadsheet would run it as a formula.
 
     Examples
     --------
@@ -131,10 +131,7 @@ def safe_cell(text: str) -> str:
 
 
 def spreadsheet_safe(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return a frame with all texts, names of columns too, as `safe_cell` has them.
-
-    Columns of numbers stay as they are.
-    """
+    """Apply `safe_cell` to all texts of a frame, and to the names of its columns."""
     return _texts(frame, safe_cell, _FORMULA)
 
 
@@ -148,7 +145,7 @@ def from_spreadsheet(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _texts(frame: pl.DataFrame, changed: Callable[[str], str], pattern: str) -> pl.DataFrame:
-    """Change the texts of a frame that fit a pattern, and the names of its columns."""
+    """Apply `changed` to columns with a text that matches a pattern, and to all columns' names."""
     import polars as pl
 
     columns = []
@@ -160,7 +157,7 @@ def _texts(frame: pl.DataFrame, changed: Callable[[str], str], pattern: str) -> 
     return frame.with_columns(columns).rename({name: changed(name) for name in frame.columns})
 
 
-#: Schemes known by name, which are URLs with one slash, or none, too: paths lose the second one.
+#: Schemes of URLs. After these, one slash or none is a URL, too, as `Path` drops the second slash.
 _SCHEMES = (
     "https?|s3[an]?|gs|gcs|azure|az|adl|abfss?|wasbs?|r2|oss|cos|hf|hdfs|ftps?|sftp|ssh|file|ray|"
     "postgres(?:ql)?|mysql|mariadb|mssql|oracle|snowflake|redshift|bigquery|trino|databricks|"
@@ -169,12 +166,12 @@ _SCHEMES = (
 _END = re.compile(r"[\s\"'<>`{}|^]|\\[nrtx]|$")
 _URL = re.compile(rf"(?:delta:)?(?:[a-z][a-z0-9+.\-]*://|\b(?:{_SCHEMES})(?:\+\w+)?:/?(?!/))", re.I)
 _POSTGRES = re.compile(r"postgres(?:ql)?://", re.I)
-#: Where what stands before the host's @ is a name: a container, a database's user.
+#: URLs in which the part before @ isn't secret: a container, or a database's user.
 _NAMES = re.compile(rf"(?:delta:)?(?:abfs|wasb)s?:|{_POSTGRES.pattern}", re.I)
-#: Keys of a query whose values anybody may see; of PostgreSQL's also where the server is.
+#: Keys of a URL's query that aren't secret; and those of PostgreSQL that name the server.
 _PUBLIC = ("table", "version")
 _SERVER = ("host", "port", "sslmode")
-#: A secret that stands beside its name, in a query, an option's text or a connection string.
+#: A secret after its name, in a query, an option or a connection string.
 _NAMED = re.compile(
     r"""((?:[\w.\-]*(?:secret|token|passw(?:or)?d|pwd|signature|credential|api[_\-]?key|account[_\-]?key
     |access[_\-]?key(?:[_\-]?id)?|shared[_\-]?access)[\w.\-]*|\bsig|\bsas|x-amz-[\w\-]+|x-goog-[\w\-]+)
@@ -186,15 +183,15 @@ _BEARER = re.compile(r"(\bbearer\s+)[\w.~+/=\-]{8,}", re.I)
 _VARIABLE = re.compile(
     r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|CONNECTION_STR"
 )
-#: Shorter than this a part of a URL is replaced within the URL alone: it may be a word.
+#: Secrets shorter than this are removed only within URLs: elsewhere they may be ordinary words.
 _TELLING = 4
 _GONE = "..."
 
 
 def without_credentials(location: str) -> str:
-    """Take user, password and query out of a URL, but for a table's name; leave paths alone.
+    """Remove user, password and query from a URL, except a table's name; paths stay as they are.
 
-    A user of PostgreSQL stays: it is no secret, and without it another one would be meant.
+    A user of PostgreSQL stays: it isn't secret, and without it the URL means another user.
 
     Examples
     --------
@@ -214,29 +211,29 @@ def without_credentials(location: str) -> str:
     shown = user.partition(":")[0] if _NAMES.match(head) else ""
     public = _public(head)
     kept = [item for item in re.split("[&;]", query) if item.partition("=")[0] in public]
-    # A path with a question mark in it is no URL where nothing else says so.
+    # A local path may contain a question mark; nothing else shows it to be a URL.
     if not head.endswith("//") and not user and not query and not fragment:
         return location
-    # Parameters of a path are a query by another sign.
+    # Parameters of a path, after a semicolon, may be secret like a query.
     whole = head + (f"{shown}@" if shown else "") + host + re.sub(r";[^/]*", "", path)
     return whole + ("?" + "&".join(kept) if kept else "")
 
 
 def _public(head: str) -> tuple[str, ...]:
-    """Return the keys of a query that stay, by how the URL begins."""
+    """Return the keys of a URL's query that stay, given how the URL begins."""
     return (*_PUBLIC, *_SERVER) if _POSTGRES.match(head) else _PUBLIC
 
 
 def _parts(rest: str) -> tuple[str, str, str, str, str]:
-    """Split what follows a URL's scheme: user and password, host, path, query, fragment.
+    """Split the part after a URL's scheme: user and password, host, path, query, fragment.
 
-    Nothing is refused, and a password may hold what should have been escaped there.
+    Accepts any text; a password may contain characters that should have been escaped.
     """
     end = re.search(r"[/?#]", rest)
     authority = rest[: end.start()] if end else rest
     at = authority.rfind("@")
     if at < 0 and "@" in rest and re.search(r":(?!\d*$)", authority) and authority[:1] != "[":
-        # What looks like a port is none: the password goes on, up to the last @.
+        # The text after the colon is no port, so it is a password, up to the last @.
         at = rest.rfind("@")
     user, rest = (rest[:at], rest[at + 1 :]) if at >= 0 else ("", rest)
     rest, _, fragment = rest.partition("#")
@@ -246,17 +243,18 @@ def _parts(rest: str) -> tuple[str, str, str, str, str]:
 
 
 def redacted(text: str, *locations: str, foreign: bool = False) -> str:
-    """Take credentials out of a text.
+    """Remove credentials from a text.
 
     Parameters
     ----------
     text
-        The text; every URL in it is shown as `without_credentials` has it.
+        The text; `without_credentials` is applied to every URL in it.
     locations
-        What was given as locations: parts of them that are secret go wherever they stand.
+        Locations that the user gave; their secret parts are removed wherever they occur.
     foreign
-        Whether a library wrote it: then values beside a name such as ``token`` go, and those of the
-        environment's variables that are named so. In gtmar's own texts such a name is a column's.
+        Whether a library wrote the text. Then values after a name such as ``token`` are removed,
+        and values of environment variables with such names. In gtmar's own texts such a name is a
+        column's.
 
     Examples
     --------
@@ -287,7 +285,7 @@ def redacted(text: str, *locations: str, foreign: bool = False) -> str:
 
 
 def _words(text: str) -> Iterable[str]:
-    """Give a text in pieces, each URL in it without credentials."""
+    """Yield a text in pieces, each URL in it without credentials."""
     at = 0
     for found in _URL.finditer(text):
         if found.start() < at:
@@ -303,7 +301,7 @@ def _words(text: str) -> Iterable[str]:
 
 
 def _secrets(location: str) -> Iterable[str]:
-    """Give the parts of a location that are secret, as given, decoded and encoded."""
+    """Yield the secret parts of a location: as they are, decoded, and encoded."""
     start = _URL.match(location)
     if start is None:
         return
@@ -321,7 +319,7 @@ def _secrets(location: str) -> Iterable[str]:
 
 
 def is_remote(location: str) -> bool:
-    r"""Whether to open a location reaches beyond this machine's files.
+    r"""Return whether a location is on another machine.
 
     Examples
     --------

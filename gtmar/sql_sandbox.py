@@ -1,11 +1,11 @@
-"""Locks around SQL from outside: one SELECT over tables handed over, within time and memory.
+"""A sandbox for SQL from outside: one SELECT over registered tables, limited in time and memory.
 
-The connection reaches no file and no network at all: what it may read was opened before and is
-registered, as something that has no way to be written. So nothing depends on knowing each form of
-statement that writes; that a text is one SELECT is asked for the sake of a clear answer. A query
-runs in a transaction that reads only, and is rolled back.
+The connection can't reach any file or network: the tables that it may read were opened before, and
+registered in a form that can't be written to. So safety doesn't depend on recognising statements
+that write; a text is checked to be one SELECT only to give a clear error. A query runs in a
+read-only transaction, which is rolled back.
 
-The journal's queries and those over account tables run under the same ones.
+Queries of the journal and queries over account tables both run here.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ __all__ = [
     "refuse_all_but_select",
 ]
 
-#: Seconds that a query from a person may take.
+#: Default time limit of a query, in seconds.
 DEFAULT_SECONDS = 60.0
-#: Most memory by default, where the machine has twice as much.
+#: Default memory limit, if the machine has at least twice as much; and the least that can be set.
 _DEFAULT_MEMORY = 4 << 30
 _LEAST_MEMORY = 64_000_000
-#: What the process may allocate beside a query's memory, at least.
+#: Least memory that the process may allocate in addition to a query's limit.
 _SLACK = 1 << 30
 _BATCH_ROWS = 65_536
 
 
 @dataclass(frozen=True)
 class QueryLimits:
-    """What a query may take.
+    """Limits of a query.
 
     Parameters
     ----------
     seconds
-        Its time; None for as long as it takes.
+        Time limit; None for none.
     memory
-        Bytes for its work, and bytes of its result; None for half the machine's memory, 4 GiB at
-        most. Nothing is put on disk.
+        Bytes for the query's work, and for its result; None for half the machine's memory, 4 GiB at
+        most. Nothing is written to disk.
     """
 
     seconds: float | None = DEFAULT_SECONDS
@@ -71,12 +71,12 @@ class QueryLimits:
 
 
 def memory_of(text: str) -> int:
-    """Read an amount of memory, such as ``2GB`` or ``500M``, in bytes.
+    """Return an amount of memory, such as ``2GB`` or ``500M``, in bytes.
 
     Raises
     ------
     QueryError
-        If it is none, or less than 64 MB.
+        If it isn't one, or is less than 64 MB.
 
     Examples
     --------
@@ -98,9 +98,9 @@ def lock(connection: duckdb.DuckDBPyConnection, limits: QueryLimits) -> None:
     Parameters
     ----------
     connection
-        The connection; tables may be registered with it later too.
+        The connection; tables may still be registered with it later.
     limits
-        Its memory; the time is a matter of each query.
+        Its memory limit; the time limit is applied to each query.
     """
     for setting in (
         "temp_directory = ''",
@@ -131,20 +131,20 @@ def answer(
     text
         The SELECT.
     limits
-        Time, and size of the result.
+        Its limits of time and of the result's size.
     flags
-        How to ask for more, in a hint.
+        The options that raise the limits, for an error's hint.
     pick
-        Chooses columns of the result, before it is computed.
+        Chooses columns of the result before it is computed; None for all.
 
     Raises
     ------
     QueryError
-        If a limit is reached, or the result is no table.
+        If a limit is reached, or the result isn't a table.
     duckdb.Error, OSError, polars.exceptions.PolarsError
-        If it fails.
+        If the query fails.
     KeyboardInterrupt
-        If the person has stopped it; the connection is as before.
+        If the user stopped it; the connection can be used again.
     """
     import polars as pl
 
@@ -161,7 +161,8 @@ def answer(
                 if size > limits.bytes:
                     return False
                 batches.append(batch.rename_columns(names))
-            # The schema, for want of rows; its `empty_table` would import pandas.
+            # An empty table with the schema, in case there is no row. `schema.empty_table` would
+            # import pandas.
             batches.append(rows.read_all().rename_columns(names))
         return True
 
@@ -172,10 +173,10 @@ def answer(
 def plain_answer(
     connection: duckdb.DuckDBPyConnection, text: str, limits: QueryLimits, *, flags: str = ""
 ) -> list[dict[str, Any]]:
-    """Run one SELECT of few rows, and return each as plain values by column.
+    """Run one SELECT of few rows, and return each row as a dict.
 
-    Planned once, and without Arrow and Polars, which take longer to import than most answers to
-    compute. Parameters and errors are those of `answer`; no two columns have one name.
+    It needs neither Arrow nor Polars, whose import takes longer than most answers. Parameters and
+    errors are those of `answer`; columns must have different names.
     """
     rows: list[dict[str, Any]] = []
 
@@ -195,7 +196,7 @@ def _run(
     limits: QueryLimits,
     flags: str,
 ) -> None:
-    """Have a query asked within limits; `ask` says whether its result is small enough."""
+    """Run a query within limits; `ask` runs it, and returns whether its result is small enough."""
     import duckdb
 
     failure: list[BaseException] = []
@@ -211,18 +212,19 @@ def _run(
         finally:
             done.set()
 
-    # In a thread of its own, so that this one hears of Ctrl-C and of the time.
+    # In another thread, so that this one can react to Ctrl-C and to the time limit.
     worker, late = threading.Thread(target=work, daemon=True), False
     with _MEMORY.of(limits.bytes):
         try:
             worker.start()
             late = not done.wait(limits.seconds)
         except RuntimeError:
-            # No thread to be had.
+            # The thread can't be started.
             done.set()
             raise
         finally:
-            # Whatever ended the waiting, the connection isn't left in use: a second Ctrl-C waits.
+            # However the waiting ended, the query is stopped before this function returns; a second
+            # Ctrl-C can't leave the connection in use.
             while not done.is_set():
                 with contextlib.suppress(KeyboardInterrupt):
                     connection.interrupt()
@@ -244,12 +246,12 @@ def _run(
         err = failure[0]
         if not isinstance(err, Exception) or isinstance(err, duckdb.Error | OSError | GtmarError):
             raise err
-        # What Arrow or Polars can't hold has errors of many kinds.
+        # Arrow and Polars raise errors of many kinds for results that they can't hold.
         raise failed(err) from err
 
 
 def _told_apart(names: list[str]) -> list[str]:
-    """Return names of columns, repeated ones numbered as DuckDB does: a, a_1."""
+    """Return names of columns; repeated ones get numbers as in DuckDB: a, a_1."""
     taken: set[str] = set()
     for place, name in enumerate(names):
         number, free = 0, name
@@ -271,9 +273,9 @@ def _read_only(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 class _MemoryBound:
-    """A bound on what the process may allocate: texts and lists are outside of DuckDB's own.
+    """A limit on the memory of the process, since DuckDB's own doesn't count texts and lists.
 
-    Queries of several threads share it: it is the widest that one of them asked for.
+    Queries in several threads share it: the largest limit of any of them holds.
     """
 
     def __init__(self) -> None:
@@ -283,10 +285,10 @@ class _MemoryBound:
 
     @contextlib.contextmanager
     def of(self, memory: int) -> Iterator[None]:
-        """Hold the bound for as long as a query runs, above what is allocated already."""
+        """Apply the limit within the context, in addition to what is allocated already."""
         held = _allocated()
         if held is None:
-            # Not Linux: DuckDB's limit alone holds.
+            # Not Linux: only DuckDB's own limit holds.
             yield
             return
         most = held + memory + max(memory // 2, _SLACK)
@@ -316,7 +318,7 @@ _MEMORY = _MemoryBound()
 
 
 def _allocated() -> int | None:
-    """Return the bytes that the process has allocated; None where the system doesn't say."""
+    """Return the bytes that the process has allocated; None if the system doesn't say."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -328,21 +330,21 @@ def _allocated() -> int | None:
 def refuse_all_but_select(
     text: str, *, hint: str, connection: duckdb.DuckDBPyConnection | None = None
 ) -> None:
-    """Refuse what isn't exactly one SELECT.
+    """Raise unless a text is exactly one SELECT.
 
     Parameters
     ----------
     text
         The SQL.
     connection
-        One that parses it; None for DuckDB's own, which takes a while to be made.
+        A connection to parse it with; None for DuckDB's default one, which is made if needed.
     hint
-        What to do instead of a statement that writes.
+        What to do instead of a statement that writes, for the error.
 
     Raises
     ------
     QueryError
-        If it is more than one statement, none, or no SELECT.
+        If it has more than one statement, or none, or isn't a SELECT.
     """
     import duckdb
 
@@ -358,17 +360,17 @@ def refuse_all_but_select(
     try:
         kind = statements[0].type.name
     except ValueError:
-        # One that this DuckDB parses and its Python doesn't know.
+        # A kind of statement that DuckDB parses and its Python package doesn't know.
         kind = "another statement"
     if kind != duckdb.StatementType.SELECT.name:
         raise QueryError(f"expected one SELECT, got {kind}", hint=hint)
 
 
 def first_line(err: Exception) -> str:
-    """Return the first line of an error, which names it."""
+    """Return the first line of an error's message, or the name of its class."""
     return (str(err).strip() or type(err).__name__).splitlines()[0]
 
 
 def failed(err: Exception) -> QueryError:
-    """Word an error of a query."""
+    """Return a `QueryError` for an error of a query."""
     return QueryError(f"the query failed: {first_line(err)}")
