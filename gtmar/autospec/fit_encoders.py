@@ -1,9 +1,9 @@
-"""How features become encoders: what each column alone says, then what it adds beside the others.
+"""Fits an encoder to each column: first looks at each by itself, then fits all of them together.
 
-A number becomes a straight line or a curve, a flag is turned, a category gets its level: from 0,
-the worst, to 1, the best, so that equal weights say equal reach. As a scorecard has it, numbers and
-categories are cut into bins instead: cuts lie at tenths of the accounts, points come from all
-features' bins fitted together, and neighbours that get the same points are one bin.
+A number becomes a line or a curve, a flag may be inverted, each category gets a level. All go from
+0, the worst, to 1, the best, so that equal weights mean equal influence. For a scorecard, numbers
+and categories become bins instead: numbers are cut at tenths of the accounts, the bins of all
+features are fitted together, and neighbouring bins with the same points are joined.
 """
 
 from __future__ import annotations
@@ -38,31 +38,31 @@ __all__ = [
     "fit_shapes",
 ]
 
-#: Numbers beyond these quantiles count as these: so a correlation is taken, and so a line ends
-#: where the outermost accounts lie further out than others do.
+#: For correlations, numbers are clipped at these quantiles; so are lines, if the outermost accounts
+#: are far out.
 _ENDS = (0.01, 0.99)
-#: A category's rate is drawn to the mean as if this many average accounts were in it.
+#: Number of average accounts that are added to each category, to shrink its rate to the mean.
 _SHRINKAGE = 20
-#: Rarer categories aren't listed.
+#: Categories with fewer accounts aren't listed.
 _LEAST_ACCOUNTS = 10
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A column as a feature."""
+    """What is known of a column that becomes a feature, before its encoder is fitted."""
 
     #: `flag`, `number` or `categories`.
     kind: str
-    #: Correlation with the outcome, in [-1, 1]; 0 where either doesn't vary. Of a number, its own
-    #: or its ranks', whichever is further from 0; of categories, that of their mean outcomes.
+    #: Correlation with the outcome, in [-1, 1]; 0 if either doesn't vary. For a number, that of its
+    #: values or of their ranks, whichever is further from 0; for categories, of mean outcomes.
     r: float
     #: Share of accounts without a value.
     unknown: float
-    #: Of categories, those with ten accounts or more, sorted.
+    #: For categories, those with ten accounts or more, sorted.
     listed: tuple[str, ...] = ()
-    #: Of a number, whether its shape is to rise along it, or to fall; None for either or both.
+    #: For a number, whether its encoder must rise, or must fall; None if it may do both.
     rising: bool | None = None
-    #: Of a number, where a person cuts it into bins, ascending.
+    #: For a number, cut points that a person gave, ascending.
     cuts: tuple[float, ...] = ()
 
 
@@ -72,13 +72,13 @@ def written(value: float) -> float:
 
 
 def fit_flag(column: pl.Series, y: Doubles) -> Fitted:
-    """Look at a flag."""
+    """Return what is known of a flag; `y` are the outcomes, NaN where unknown."""
     x = column.cast(pl.Float64).to_numpy()
     return Fitted("flag", correlation(x, y), float(np.isnan(x).mean()))
 
 
 def fit_number(column: pl.Series, y: Doubles) -> Fitted | str:
-    """Look at a number, or say why it is no feature."""
+    """Return what is known of a number, or in words why it is no feature."""
     x = column.cast(pl.Float64).to_numpy()
     known = x[~np.isnan(x)]
     if known.min() == known.max():
@@ -92,7 +92,7 @@ def fit_number(column: pl.Series, y: Doubles) -> Fitted | str:
 
 
 def fit_categories(column: pl.Series, y: Doubles) -> Fitted | str:
-    """Look at categories, or say why they are no feature."""
+    """Return what is known of categories, or in words why they are no feature."""
     frame = pl.DataFrame({"category": column.cast(pl.String).str.strip_chars(" "), "y": y}).filter(
         pl.col("y").is_not_nan() & pl.col("y").is_not_null()
     )
@@ -121,28 +121,27 @@ def fit_categories(column: pl.Series, y: Doubles) -> Fitted | str:
 
 # ---- lines, curves and categories ----------------------------------------------------------------
 
-#: With fewer accounts whose value is unknown and whose outcome is known, theirs says nothing.
+#: Least accounts with an unknown value and a known outcome, for a fitted level of unknown values.
 _ENOUGH_UNKNOWN = 10
 
-#: A number's line may bend at so many values at most, all lines together at about so many; a spec
-#: has so many points of a line.
+#: Most knots of one number's curve, and about so many of all numbers; most points in the spec.
 _MOST_KNOTS, _KNOTS_IN_ALL, _MOST_POINTS = 16, 900, 12
-#: From the first to the second of these quantiles, outermost accounts are not far out.
+#: Accounts between these quantiles aren't far out.
 _INNER = (0.02, 0.98)
-#: Points of a line that change it by less than this share of its variance aren't written.
+#: Points that change a curve by less than this share of its variance are left out.
 _FLAT = 0.002
-#: Where a line may step: at about so many values at most, with so many accounts on either side.
+#: A curve may have a step at about so many values, with at least so many accounts on either side.
 _MOST_PLACES, _ON_EITHER_SIDE = 100, 20
-#: From one level to the next, in log-odds.
+#: Slope of a monotone number without any effect, in log-odds from knot to knot.
 _LEAST_SLOPE = 1e-6
 
 
 @dataclass(frozen=True)
 class Shape:
-    """An encoder's parameters as plain data, the value of an unknown, and a comment for people."""
+    """A fitted encoder: its parameters as plain data, the value for unknown, and a comment."""
 
     encode: dict[str, Any]
-    #: On the encoder's scale; None for bins, which have one of their own for it.
+    #: The value of an account without one, in [0, 1]; None for bins, which have a bin `missing`.
     missing: float | None
     comment: str
 
@@ -156,12 +155,25 @@ def fit_shapes(
     points: int = 0,
     bound: int = 0,
 ) -> dict[str, Shape]:
-    """Fit the encoders of all features together, by feature.
+    """Fit the encoders of all features together, and return them by feature.
 
-    `frame` is the search part, `fitted` what each feature is; `y` are its accounts' outcomes, shape
-    (N,), more being better, NaN where unknown. An unknown value is at its own level, or at the mean
-    where there are too few to fit one. `points` and `bound` are for numbers with cuts, which are
-    binned as by `fit_bins`.
+    Parameters
+    ----------
+    frame
+        The search part, N rows.
+    fitted
+        What each feature's column is.
+    y
+        Outcomes, shape (N,): higher is better, NaN where unknown.
+    repeats
+        Rows that an account has, on average.
+    points, bound
+        As for `fit_bins`, for numbers with cut points of a person.
+
+    Returns
+    -------
+    dict
+        Unknown values get a level of their own, or the mean if there are too few.
     """
     most = max(3, min(_MOST_KNOTS, _KNOTS_IN_ALL // len(fitted)))
     marks = {name: _marks(frame[name], each, most) for name, each in fitted.items()}
@@ -185,7 +197,7 @@ def fit_shapes(
 
 
 def _unknown_accounts(column: pl.Series, labelled: NDArray[np.bool_]) -> int:
-    """Count the accounts of which a column doesn't know the value, and `y` the outcome."""
+    """Return how many accounts have no value in a column, but a known outcome."""
     unknown = column.is_null()
     if column.dtype.is_float():
         unknown |= column.is_nan().fill_null(value=False)
@@ -193,14 +205,14 @@ def _unknown_accounts(column: pl.Series, labelled: NDArray[np.bool_]) -> int:
 
 
 def _marks(column: pl.Series, fitted: Fitted, most: int) -> tuple[Any, ...]:
-    """Return what the first levels stand for: a number's knots, or the categories listed."""
+    """Return what the levels of a feature stand for: a number's knots, or listed categories."""
     if fitted.kind != "number":
         return fitted.listed
     known = column.cast(pl.Float64).drop_nulls().drop_nans().to_numpy()
     inner, middle = np.quantile(known, _INNER), float(np.median(known))
     low, high = float(known.min()), float(known.max())
     cut_low, cut_high = np.quantile(known, _ENDS)
-    # A tail longer than all between it and the middle is cut.
+    # A tail is clipped if it is longer than the distance from its inner end to the median.
     low = low if inner[0] - low <= middle - inner[0] else cut_low
     high = high if high - inner[-1] <= inner[-1] - middle else cut_high
     bends = [knot for knot in _bends(known, most) if low < knot < high]
@@ -209,7 +221,7 @@ def _marks(column: pl.Series, fitted: Fitted, most: int) -> tuple[Any, ...]:
 
 
 def _bends(known: Doubles, most: int) -> Doubles:
-    """Return at most so many values, about: those that many accounts have, others in between."""
+    """Return about `most` values: frequent ones, and quantiles of the others."""
     values, accounts = np.unique(known, return_counts=True)
     if len(values) <= most:
         return values
@@ -219,10 +231,10 @@ def _bends(known: Doubles, most: int) -> Doubles:
 
 
 def _places(x: Doubles) -> list[float]:
-    """Return the values from which on a line may be another one, ascending: at most so many, about.
+    """Return about `_MOST_PLACES` values at which a curve may have a step, ascending.
 
-    They are the accounts' own: all of few, else those that many accounts have and those behind
-    them, of the others some at equal shares.
+    They are values of accounts: all if there are few; else frequent values, the values after these,
+    and quantiles of the others.
     """
     ordered = np.sort(x[~np.isnan(x)])
     looked_at = _bends(ordered, _MOST_PLACES)
@@ -236,12 +248,12 @@ def _places(x: Doubles) -> list[float]:
 def _stepped(
     column: pl.Series, marks: tuple[Any, ...], fit: Levels
 ) -> tuple[tuple[Any, ...], Levels]:
-    """Return a line's knots and levels with two more knots for each step: below it and at it."""
+    """Return a curve's knots and levels, with two knots added for each step: below and at it."""
     if not fit.steps:
         return marks, fit
     known = column.cast(pl.Float64).drop_nulls().drop_nans().to_numpy()
     ends = [(float(known[known < place].max()), place) for place in fit.steps]
-    # By knot the value whose level it has; between two values of a step there are no accounts.
+    # For each knot, the value whose level it has. No account lies between the two ends of a step.
     value_at = {knot: knot for knot in marks if not any(low < knot < high for low, high in ends)}
     for low, high in ends:
         value_at |= dict(zip(_between(low, high), (low, high), strict=True))
@@ -254,7 +266,7 @@ def _stepped(
 
 
 def _between(low: float, high: float) -> tuple[float, float]:
-    """Return two different numbers between these or at them, short as a person would write them."""
+    """Return two different numbers in [low, high] with few digits, as a person would write them."""
     for count in range(4, 17):
         short = [float(f"{each:.{count}g}") for each in (low, high)]
         if low <= short[0] < short[1] <= high:
@@ -273,13 +285,13 @@ def _part(column: pl.Series, fitted: Fitted, marks: tuple[Any, ...]) -> Part:
 
 
 def _members(text: pl.Series, listed: Sequence[str]) -> list[NDArray[Any]]:
-    """Say by listed category who is in it, and last who is in another one."""
+    """Return a mask for each listed category, and one for accounts in any other category."""
     members = [(text == key).fill_null(value=False).to_numpy() for key in listed]
     return [*members, (~text.is_in(listed).fill_null(value=True)).to_numpy()]
 
 
 def _shape(fitted: Fitted, marks: tuple[Any, ...], part: Part, fit: Levels, unknowns: int) -> Shape:
-    """Return a feature's encoder by its levels."""
+    """Return a feature's encoder, given its fitted levels."""
     if fitted.kind == "flag":
         return _flag_shape(fitted, part, fit, unknowns)
     levels, count = fit.levels, len(marks)
@@ -303,7 +315,7 @@ def _shape(fitted: Fitted, marks: tuple[Any, ...], part: Part, fit: Levels, unkn
         form = f"{points} points" if points else "a line"
         form += "".join(f", a step at {digits(place)}" for place in sorted(fit.steps))
     else:
-        # Whoever is in no listed category: their own level where there are any.
+        # Accounts in no listed category have a level of their own, if there are any.
         rest = levels[count] if sizes[count] else np.average(listed, weights=sizes[:count])
         by_name = dict(zip(marks, values, strict=True))
         encode = {"kind": "one_of", "values": by_name, "default": scaled(rest)}
@@ -314,23 +326,24 @@ def _shape(fitted: Fitted, marks: tuple[Any, ...], part: Part, fit: Levels, unkn
 
 
 def _in_order(levels: Doubles, sizes: Doubles, fitted: Fitted) -> Doubles:
-    """Return the closest levels that rise or fall all along, where the feature is to."""
+    """Return the levels, made monotone by isotonic regression if the feature must be."""
     if fitted.rising is None:
         return levels
     turned = 1 if fitted.rising else -1
-    # A level of no accounts hardly counts; where all come to one, the least slope says the way.
+    # Levels without accounts get a tiny weight. If all levels come out equal, a tiny slope keeps
+    # the direction.
     ordered = isotonic(turned * levels, np.maximum(sizes, 1e-6))
     return turned * (ordered + (0 if np.ptp(ordered) else _LEAST_SLOPE * np.arange(len(levels))))
 
 
 def _direction(encode: Mapping[str, Any]) -> str:
-    """Return which way a written line goes; up where it is flat."""
+    """Return the direction of an encoder, ``up`` or ``down``; ``up`` if it is flat."""
     ends = [y for _, y in encode.get("points", [(0, encode.get("invert", False)), (1, 0.5)])]
     return "down" if ends[-1] < ends[0] else "up"
 
 
 def _flag_shape(fitted: Fitted, part: Part, fit: Levels, unknowns: int) -> Shape:
-    """Return a flag's encoder by its level and that of the unknown."""
+    """Return a flag's encoder, given its level and that of unknown values."""
     level, unknown = fit.levels.tolist()
     inverted = level < 0
     encode = {"kind": "bool", **({"invert": True} if inverted else {})}
@@ -345,9 +358,9 @@ def _flag_shape(fitted: Fitted, part: Part, fit: Levels, unknowns: int) -> Shape
 def _line(
     knots: tuple[float, ...], values: list[float], accounts: Doubles, steps: set[int]
 ) -> dict[str, Any]:
-    """Write a number's shape, without the knots that make next to no difference to its accounts.
+    """Return a number's encoder, without knots that make hardly any difference to its accounts.
 
-    Those numbered in `steps` make one.
+    Knots whose index is in `steps` are kept.
     """
     at, drawn, shares = np.array(knots), np.array(values), accounts / accounts.sum()
     spread = float(shares @ (drawn - shares @ drawn) ** 2)
@@ -372,7 +385,7 @@ def _line(
 
 
 def _at(encode: dict[str, Any], knots: tuple[float, ...]) -> Doubles:
-    """Return what a written line gives at a number's knots."""
+    """Return the values of an encoder at a number's knots."""
     ends = [(encode.get("from"), 0), (encode.get("to"), 1)]
     xs, ys = zip(*encode.get("points", ends), strict=True)
     drawn = np.interp(knots, xs, ys)
@@ -380,7 +393,7 @@ def _at(encode: dict[str, Any], knots: tuple[float, ...]) -> Doubles:
 
 
 def _said(fitted: Fitted, fit: Levels, shape: str, unknowns: int) -> str:
-    """Say of a feature what people want to know first, and how its `missing` came about."""
+    """Return a feature's comment in the spec, with the reason for the value of `missing`."""
     if unknowns >= _ENOUGH_UNKNOWN:
         unknown = f"{fitted.unknown:.1%} unknown, which count as their outcomes say"
     elif fitted.unknown:
@@ -393,12 +406,12 @@ def _said(fitted: Fitted, fit: Levels, shape: str, unknowns: int) -> str:
 
 # ---- bins ----------------------------------------------------------------------------------------
 
-#: A number is cut into so many bins at most, none with a smaller share of the known accounts; all
-#: numbers together into about so many.
+#: Most bins of one number, least share of the known accounts in a bin, and about so many bins of
+#: all numbers.
 _MOST_BINS, _LEAST_SHARE, _MOST_IN_ALL = 10, 0.05, 500
-#: A category with a smaller share of all accounts joins the others.
+#: A category with a smaller share of all accounts is put into the bin `other`.
 _LEAST_CATEGORY = 0.02
-#: What a spec's bins mean by these names.
+#: Names of bins with a meaning of their own in a spec.
 _RESERVED = ("missing", "other")
 
 
@@ -411,11 +424,22 @@ def fit_bins(
     bound: int,
     repeats: float = 1.0,
 ) -> dict[str, Shape]:
-    """Cut numbers and categories into bins, each with its points; flags are two bins already.
+    """Cut numbers and categories into bins, each with its points; a flag is encoded as it is.
 
-    `frame`, `fitted` and `y` are as for `fit_shapes`. A feature's best bin has `points`, its worst
-    0, and a search may give a bin `bound` at most. Each has a bin `missing`; where nothing of the
-    search part is in it, it is fixed at the mean, since no search can tell.
+    Parameters
+    ----------
+    frame, fitted, y, repeats
+        As for `fit_shapes`.
+    points
+        Points of a feature's best bin; the worst has 0.
+    bound
+        Most points that a search may give a bin.
+
+    Returns
+    -------
+    dict
+        By feature. There is always a bin `missing`. If no account of the search part is in it, its
+        points are fixed at the mean, since no search could find them.
     """
     most = max(2, min(_MOST_BINS, _MOST_IN_ALL // len(fitted)))
     cuts = {name: _Cut.of(frame[name], each, most) for name, each in fitted.items()}
@@ -434,7 +458,7 @@ def fit_bins(
 def _binned(
     fitted: Fitted, cut: _Cut, fit: Levels, unknowns: int, *, points: int, bound: int
 ) -> Shape:
-    """Return a feature's bins by its levels."""
+    """Return a feature's bins, given its fitted levels."""
     own = fit.levels
     sizes = cut.part.columns.sum(axis=0)
     number = max(0, len(cut.edges) - 1)
@@ -456,13 +480,13 @@ def _binned(
 
 @dataclass(frozen=True)
 class _Cut:
-    """A feature cut into bins."""
+    """A feature cut into bins, before points are fitted."""
 
-    #: Its bins in the fit, in the order of `edges` and `keys`, the unknown if there are any.
+    #: The feature's part of the regression: a column for each bin, in the order of `edges`, `keys`.
     part: Part
-    #: Ends of a number's bins, infinite ones included.
+    #: Edges of a number's bins, from minus infinity to infinity.
     edges: tuple[float, ...] = ()
-    #: Other bins, that of the unknown the last.
+    #: Names of the other bins; the last one is `missing`.
     keys: tuple[str, ...] = ()
 
     @classmethod
@@ -482,7 +506,7 @@ class _Cut:
         return cls(Part.of_groups(members), (), (*alone, "other", "missing"))
 
     def joined(self, scored: list[int], *, stated: bool) -> dict[str, int]:
-        """Return points by bin, neighbours that have the same made one unless cuts are stated."""
+        """Return points by bin; neighbours with the same points are joined, unless `stated`."""
         bins = {}
         begun = 0
         number = max(0, len(self.edges) - 1)
@@ -495,7 +519,7 @@ class _Cut:
 
 
 def _cuts(known: Doubles, most: int) -> list[float]:
-    """Return where to cut into at most so many bins: each from its cut, included, to the next."""
+    """Return cut points for at most `most` bins; a bin includes its lower cut point."""
     least = _LEAST_SHARE * len(known)
     ordered = np.sort(known)
     cuts: list[float] = []
@@ -507,7 +531,8 @@ def _cuts(known: Doubles, most: int) -> list[float]:
             cuts.append(cut)
             begun = below
     if not cuts:
-        # Nearly all have one value: a cut parts it from what is above or, if nothing is, below.
+        # Nearly all accounts have the same value: it is cut off from larger ones or, if there are
+        # none, from smaller ones.
         usual = ordered[len(ordered) // 2]
         above = ordered[ordered > usual]
         cuts.append(float(above[0] if len(above) else usual))
@@ -515,7 +540,7 @@ def _cuts(known: Doubles, most: int) -> list[float]:
 
 
 def _alone(text: pl.Series) -> list[str]:
-    """Return the categories that are bins of their own, sorted; none looks like an interval."""
+    """Return the categories that get their own bin, sorted; none may look like an interval."""
     counts = text.drop_nulls().value_counts(sort=False, name="accounts").sort(text.name)
     least = _LEAST_CATEGORY * len(text)
     return [

@@ -1,7 +1,7 @@
-"""Which columns leak the outcome: by what their names give away, and by how closely they follow it.
+"""Which columns leak the outcome: by their names, and by how closely their values follow it.
 
-The lists of words are those of docs/leakage.md. How closely a column goes with an outcome, or with
-another column, is exact up to one division, and the same whatever the order of rows.
+The lists of words are described in docs/leakage.md. All measures are exact up to one division, and
+don't depend on the order of rows.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ __all__ = ["Grade", "Leak", "area", "find_leaks"]
 
 
 class Told(StrEnum):
-    """What a name says of its column."""
+    """What a column's name suggests about it."""
 
-    #: It exists once the outcome has happened: `churn_reason`.
+    #: It is filled in after the outcome: `churn_reason`.
     AFTERWARDS = "afterwards"
-    #: It counts on until the outcome is known: `months_active`.
+    #: It keeps growing until the outcome is known: `months_active`.
     RUNNING = "running"
-    #: It speaks of the outcome, whatever it holds: `churn_score`.
+    #: It mentions the outcome: `churn_score`.
     MENTIONS = "mentions"
 
 
 @dataclass(frozen=True)
 class Naming:
-    """What a name says, and the words that say it."""
+    """What a column's name suggests, and the words that do."""
 
     told: Told
     words: str
@@ -53,25 +53,25 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: Ways in which an account ends; alone or with a detail they name the outcome itself.
+#: Words for how an account ends or stays; alone, or with `DETAILS`, they name the outcome itself.
 EVENTS = _words(
     "attrition canceled cancelation cancellation cancelled churn churned closure deactivated "
     "deactivation exit exited lapsed left lost offboarded offboarding quit retained terminated "
     "termination unsubscribed winback"
 )
-#: What is said of an end: when, why.
+#: Words for details of an end: when, why.
 DETAILS = _words(
     "at category cause code comment comments date day feedback flag month note notes on quarter "
     "reason survey time timestamp type week year"
 )
 #: Words that change nothing.
 FILLERS = _words("account client company contract customer did has is subscription the user was")
-#: Words that speak of the outcome wherever they stand.
+#: Words that mention the outcome anywhere in a name.
 MENTIONS = _words(
     "attrition cancellation churn churned label outcome predicted prediction renewed retained "
     "target terminated"
 )
-#: What counts on until the end: single words, and pairs that stand side by side.
+#: Words, and pairs of neighbouring words, for amounts that grow until the end.
 RUNNING = _words("cumulative duration final lifetime tenure total totals")
 RUNNING_PAIRS = frozenset(
     (first, second)
@@ -100,7 +100,7 @@ def words_of(name: str) -> list[str]:
 
 
 def told_by_name(name: str) -> Naming | None:
-    """Say what a column's name gives away; None for nothing.
+    """Return what a column's name suggests; None for nothing.
 
     Examples
     --------
@@ -124,17 +124,17 @@ def told_by_name(name: str) -> Naming | None:
 
 # ---- how closely columns go together -------------------------------------------------------------
 
-#: Two columns are the same line where they differ by no more than this share of their range.
+#: Two columns are proportional if they differ by no more than this share of their range.
 _NOTHING = 1e-9
-#: Rarer levels of a category are taken together.
+#: Levels of a category with fewer accounts are merged.
 _RARE = 10
 
 
 def area(values: Doubles, positive: Flags) -> float:
     """Return the area under the ROC curve of one column, shape (N,), in [0, 1]; ties count half.
 
-    No value is unknown, and `positive` has both classes. Hanley and McNeil (1982), The meaning and
-    use of the area under a ROC curve.
+    No value may be NaN, and `positive` must have both classes. Hanley and McNeil (1982), The
+    meaning and use of the area under a ROC curve.
     """
     levels, place = np.unique(values, return_inverse=True)
     above = np.bincount(place, weights=positive, minlength=len(levels))
@@ -146,8 +146,8 @@ def area(values: Doubles, positive: Flags) -> float:
 def separation(values: Doubles, positive: Flags) -> float:
     """Return how well one column ranks an outcome by itself, in [0.5, 1].
 
-    The area under the ROC curve in the better direction, unknown values (NaN) a level of their own:
-    below or above all others, whichever separates more. `positive` has both classes.
+    That is the area under the ROC curve, in the better direction. Unknown values (NaN) are one
+    level below or above all others, whichever separates more. `positive` must have both classes.
     """
     unknown = np.isnan(values)
     _, place = np.unique(values[~unknown], return_inverse=True)
@@ -161,10 +161,10 @@ def separation(values: Doubles, positive: Flags) -> float:
 
 
 def levels_of(codes: NDArray[np.intp], positive: Flags) -> Doubles:
-    """Return each account's level as the share of positives in it, so that `separation` ranks it.
+    """Return for each account the share of positives in its category, for `separation`.
 
-    `codes`, shape (N,), are categories as numbers from 0, the unknown one of them; those of fewer
-    than ten accounts share one level.
+    `codes`, shape (N,), number the categories from 0, unknown among them. Categories of fewer than
+    ten accounts are merged.
     """
     size = np.bincount(codes)
     rare = (size < _RARE)[codes]
@@ -175,13 +175,13 @@ def levels_of(codes: NDArray[np.intp], positive: Flags) -> Doubles:
 
 
 def pure(codes: NDArray[np.intp], positive: Flags) -> bool:
-    """Whether every category, shape (N,), goes with one class alone."""
+    """Return whether all accounts of each category, shape (N,), have the same class."""
     size, above = np.bincount(codes), np.bincount(codes, weights=positive)
     return bool(np.all((above == 0) | (above == size)))
 
 
 def rank_correlation(one: Doubles, two: Doubles) -> float:
-    """Spearman's rank correlation of two columns, shape (N,), none unknown; 0 for a constant one.
+    """Return Spearman's rank correlation of two columns, shape (N,), without NaN; 0 if constant.
 
     Spearman (1904), The proof and measurement of association between two things.
     """
@@ -192,9 +192,9 @@ def rank_correlation(one: Doubles, two: Doubles) -> float:
 
 
 def one_to_one(one: NDArray[Any], two: NDArray[Any]) -> bool:
-    """Whether each value of one column, shape (N,), goes with one value of the other, and back.
+    """Return whether the values of two columns, shape (N,), correspond one to one.
 
-    Columns whose values hardly repeat go with anything; they never count.
+    False for columns whose values hardly repeat, since these would correspond to anything.
     """
     first, at = np.unique(one, return_inverse=True)
     second, there = np.unique(two, return_inverse=True)
@@ -204,7 +204,7 @@ def one_to_one(one: NDArray[Any], two: NDArray[Any]) -> bool:
 
 
 def proportional(one: Doubles, two: Doubles) -> bool:
-    """Whether two columns, shape (N,), NaN where unknown, are one line, up or down.
+    """Return whether one column is a linear function of the other; both (N,), NaN where unknown.
 
     Both must be unknown for the same accounts, and vary.
     """
@@ -220,16 +220,16 @@ def proportional(one: Doubles, two: Doubles) -> bool:
     return bool(min(up, down) <= _NOTHING)
 
 
-#: A text column of more values is no category.
+#: A column with more distinct values is no category.
 _MOST_LEVELS = 50
-#: Means of two columns that are one line lie as far from the middle, up to this.
+#: Two columns whose `lean` differs by more than this aren't proportional.
 _ALIKE = 1e-6
 
 
 def _readings(column: pl.Series) -> tuple[Doubles | None, NDArray[np.intp] | None]:
-    """Return a column as doubles, NaN where unknown, and as codes of few levels; None for neither.
+    """Return a column as doubles, NaN where unknown, and as codes of categories.
 
-    Dates count as numbers.
+    Either is None if the column is no number (dates are), or has too many distinct values.
     """
     dtype = column.dtype
     if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
@@ -244,34 +244,35 @@ def _readings(column: pl.Series) -> tuple[Doubles | None, NDArray[np.intp] | Non
         column = column.cast(pl.String)
     if column.n_unique() > _MOST_LEVELS:
         return values, None
-    # Ranks of the values from 1, so that 0 is free for the unknown.
+    # Dense ranks begin with 1; 0 stands for unknown.
     return values, column.rank("dense").fill_null(0).to_numpy().astype(np.intp)
 
 
 def _few(codes: NDArray[np.intp]) -> bool:
-    """Whether levels are so few that each has accounts enough to tell."""
+    """Return whether there are at least five accounts for each level, on average."""
     return len(np.unique(codes)) <= len(codes) / 5
 
 
 @dataclass(frozen=True)
 class _Content:
-    """A column and what it has in common with any that says the same."""
+    """A column's values, with a key that duplicates of it have, too."""
 
     name: str
+    #: Columns with different keys can't be duplicates.
     key: tuple[object, ...]
     content: NDArray[Any]
-    #: How far the mean is from the middle between both ends, as a share; None for categories.
+    #: Distance of the mean from the middle of the range, as a share of it; None for categories.
     lean: float | None
 
     def says_the_same_as(self, other: _Content) -> bool:
-        """Whether both are one line, up or down, or categories that go one to one."""
+        """Return whether both are proportional, or categories that correspond one to one."""
         if self.lean is None or other.lean is None:
             return one_to_one(self.content, other.content)
         return abs(self.lean - other.lean) < _ALIKE and proportional(self.content, other.content)
 
 
 def _content(column: pl.Series) -> _Content | None:
-    """Read a column; None where it doesn't vary, or is neither number nor category."""
+    """Return a column's content; None if it doesn't vary, or is neither number nor category."""
     values, codes = _readings(column)
     if values is None:
         if codes is None or not _few(codes) or len(np.unique(codes)) < 2:
@@ -287,15 +288,16 @@ def _content(column: pl.Series) -> _Content | None:
 
 # ---- what is found -------------------------------------------------------------------------------
 
-#: From this area under the curve on a column is a label, from this rank correlation an amount.
+#: From this AUC on, a column is taken for the label itself; from this rank correlation on, for an
+#: outcome's amount.
 SAME, SAME_ORDER = 0.97, 0.99
-#: Alone, an area above this is worth a question.
+#: From this AUC on, a column is a warning, whatever its name.
 STRONG = 0.85
-#: With a name that counts on until the end, this much is the outcome's, and that much a question.
+#: AUC from which a column with a name of `RUNNING` is an error, and from which a warning.
 TELLING, SLIGHT = 0.70, 0.60
-#: Fewer accounts of either class tell nothing.
+#: Least accounts of each class.
 _LEAST = 20
-#: Areas within so many standard deviations of 0.5 are taken for chance.
+#: An AUC within so many standard deviations of 0.5 is taken for chance.
 _CHANCE = 3.0
 _SPOKEN = {
     "retained": "retention",
@@ -352,11 +354,26 @@ class _Outcome:
 def find_leaks(
     sample: pl.DataFrame, columns: Sequence[str], found: OutcomeColumns
 ) -> tuple[Leak, ...]:
-    """Look for leakage in columns: features, or what may become one.
+    """Look for leakage in columns that are features, or may become one.
 
-    `sample` is what `matrix.search_sample` gives of N accounts. Errors come first, then what is in
-    the order of the columns. Cost: a sort of N values for each column and outcome, and N for each
-    pair of columns whose distribution is the same.
+    Parameters
+    ----------
+    sample
+        N accounts, from `matrix.search_sample`.
+    columns
+        Names of the columns to look at.
+    found
+        The table's outcome columns.
+
+    Returns
+    -------
+    tuple of Leak
+        Errors first, then warnings; both in the order of the columns.
+
+    Notes
+    -----
+    Cost: a sort of N values for each column and outcome, and a pass over N for each pair of columns
+    that may be duplicates.
     """
     labels, amounts = _outcomes(sample, found)
     leaks = [leak for name in columns for leak in _of_column(sample[name], labels, amounts)]
@@ -368,7 +385,7 @@ def find_leaks(
 def _outcomes(
     sample: pl.DataFrame, found: OutcomeColumns
 ) -> tuple[list[_Outcome], list[tuple[_Outcome, Doubles | None]]]:
-    """Return labels, and amounts each with what was known of it beforehand: MRR at the start."""
+    """Return the labels; and the amounts, each with the MRR at the start if it may follow that."""
 
     def known(role: str) -> _Outcome:
         return _Outcome(role, sample[f"{OWN}{role}"].cast(pl.Float64).to_numpy())
@@ -386,11 +403,11 @@ def _outcomes(
 def _of_column(
     column: pl.Series, labels: list[_Outcome], amounts: list[tuple[_Outcome, Doubles | None]]
 ) -> list[Leak]:
-    """Judge one column: against labels and amounts, by its name, by its strength."""
+    """Return the leaks of one column: against labels and amounts, by its name, by its AUC."""
     name = column.name
     values, codes = _readings(column)
     if codes is not None and len(np.unique(codes)) == 1:
-        # As Python words it: not every type can be cast to text.
+        # Written by Python, since Polars can't cast every type to text.
         known = column.drop_nulls()
         found = "it is empty" if known.is_empty() else f"it is always {known[0]}"
         why = "what is the same for every account can't rank them"
@@ -425,7 +442,10 @@ def _told(
     empty: Flags,
     areas: dict[str, float],
 ) -> str | None:
-    """Say how a column tells a label, and note how well it ranks it; None where it doesn't."""
+    """Word how a column gives a label away; None if it doesn't.
+
+    The AUC by which it ranks the label, if above chance, is added to `areas`.
+    """
     known = ~np.isnan(label.values)
     positive = label.values[known] == 1
     if min(positive.sum(), (~positive).sum()) < _LEAST:
@@ -451,9 +471,9 @@ def _told(
 
 
 def _follows(amount: _Outcome, values: Doubles, start: Doubles | None) -> str | None:
-    """Say how a column follows an amount that is known later; None where it doesn't.
+    """Word how a column follows an amount that is known later; None if it doesn't.
 
-    What follows MRR at the start as closely was known then.
+    A column that follows the MRR at the start as closely is no leak: it was known then.
     """
     known = ~(np.isnan(amount.values) | np.isnan(values))
     if known.sum() < 2 * _LEAST:
@@ -474,7 +494,7 @@ def _follows(amount: _Outcome, values: Doubles, start: Doubles | None) -> str | 
 def _by_name(
     name: str, naming: Naming, strength: float | None, measured: str, *, labelled: bool
 ) -> Leak | None:
-    """Judge a name, with what the column can do by itself."""
+    """Return the leak that a column's name suggests, graded by its AUC; None if it is too low."""
     advice = f"leave it out; --keep {name} takes it all the same"
     beside = f" and {measured}" if measured else ""
     found = f'its name says "{naming.words}"{beside}'
@@ -492,10 +512,10 @@ def _by_name(
 
 
 def _duplicates(sample: pl.DataFrame, columns: Iterable[str]) -> list[Leak]:
-    """Find columns that another one before them says already.
+    """Return a leak for each column that duplicates an earlier one.
 
-    Only columns with as many unknowns and the mean at the same place are held beside each other, so
-    that many columns cost little more than a pass each.
+    Only columns with the same `_Content.key` are compared, so that many columns cost little more
+    than a pass each.
     """
     seen: dict[tuple[object, ...], list[_Content]] = {}
     leaks = []

@@ -1,4 +1,4 @@
-"""Which numbers may be monotone: those whose outcomes don't go up and down beyond chance."""
+"""Which numbers may have a monotone encoder: their outcomes don't contradict it beyond chance."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ __all__ = ["rising_numbers"]
 
 #: Groups of equal size that a number's outcomes are compared between.
 _GROUPS = 10
-#: Tables drawn under the monotone levels, and the share of them that may contradict these more.
+#: Simulated tables with monotone means, and the level of the test.
 _DRAWS, _CHANCE, _SEED = 999, 0.05, 20
-#: Accounts that a group needs, so that its mean is near enough to normal.
+#: Least accounts of a group, so that its mean is about normally distributed.
 _LEAST_ACCOUNTS = 20
 
 
 def rising_numbers(
     frame: pl.DataFrame, fitted: Mapping[str, Fitted], y: Doubles
 ) -> dict[str, bool]:
-    """Say by number whether outcomes rise along it, or fall; others go up and down.
+    """Return for each number that may be monotone whether outcomes rise along it, or fall.
 
     Parameters
     ----------
     frame
         The search part, N rows.
     fitted
-        What each column is; those that are no numbers are left out.
+        What each column is; columns that are no numbers are left out.
     y
         Outcomes, shape (N,), NaN where unknown.
 
     Notes
     -----
-    Means of ten groups are held against the monotone levels closest to them, rising or falling,
-    whichever is closer. The squares left over are compared with those of 999 tables drawn about
-    these levels: one in twenty monotone columns is taken for none. Robertson, Wright & Dykstra
-    1988, chapter 2. Cost: about 5 ms a number.
+    A test of order restrictions (Robertson, Wright & Dykstra 1988, chapter 2). Means of ten groups
+    are fitted by isotonic regression, rising or falling, whichever fits better. The squared
+    residuals are compared with those of 999 simulated tables around the fit; one in twenty monotone
+    columns is rejected by chance. Cost: about 5 ms for each number.
     """
     rising = {}
     for name, each in fitted.items():
@@ -73,7 +73,7 @@ def _levels(means: Doubles, sizes: Doubles, *, rising: bool) -> Doubles:
 
 
 def _group_means(column: pl.Series, y: Doubles) -> tuple[Doubles, Doubles, float]:
-    """Return outcomes' means by group along a column, sizes, and variance within groups."""
+    """Return mean outcomes of groups along a column, their sizes, and the variance within them."""
     x = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
     known = ~(np.isnan(x) | np.isnan(y))
     x, y = x[known], y[known]
@@ -82,7 +82,7 @@ def _group_means(column: pl.Series, y: Doubles) -> tuple[Doubles, Doubles, float
     cuts = np.unique(np.quantile(x, np.linspace(0, 1, _GROUPS + 1)[1:-1]))
     groups = np.searchsorted(cuts, x, side="right")
     counts = np.bincount(groups)
-    # Groups too small join the one below.
+    # Groups that are too small are merged with the one below.
     large = np.cumsum(counts >= _LEAST_ACCOUNTS) - 1
     groups = np.maximum(large, 0)[groups]
     sizes = np.bincount(groups).astype(np.float64)

@@ -1,7 +1,8 @@
-"""A spec's fitted encoders, fitted anew to accounts that were drawn: shuffled, or a part of them.
+"""Refits a spec's encoders to other accounts: to shuffled outcomes, or to a part of a table.
 
-An encoder that was fitted to outcomes knows them. Where a search is done again on drawn accounts,
-the encoders must be of these, or noise would keep what it got from the others.
+An encoder that was fitted to outcomes contains information about them. When a search is repeated on
+shuffled or drawn accounts, its encoders must be fitted to those, or else a column of noise would
+still profit from the original outcomes.
 """
 
 from __future__ import annotations
@@ -33,34 +34,35 @@ if TYPE_CHECKING:
 
 __all__ = ["MONEY", "TARGETS", "EncoderRefit", "columns_of", "target_of"]
 
-#: What features are oriented by, the best first. Money is skewed: its rank orients better.
+#: Outcomes that features can be oriented by, the preferred one first. For money the rank is taken,
+#: since amounts are skewed.
 TARGETS = ("retained", "ltv", "activated", "won_back", "start")
 MONEY = ("ltv", "start")
 
 
 def target_of(outcomes: OutcomeColumns) -> str | None:
-    """Return the one of `TARGETS` that features are oriented by; None where there is no outcome."""
+    """Return the first of `TARGETS` that a table has; None if it has no outcome."""
     there = {"retained": outcomes.labelled, "start": outcomes.has("mrr")}
     return next((role for role in TARGETS if there.get(role, outcomes.has(role))), None)
 
 
 @dataclass(frozen=True)
 class EncoderRefit:
-    """Fits encoders of a spec anew to the accounts of a matrix of F terms.
+    """Fits encoders of a spec anew to the accounts of a matrix.
 
-    Behind the columns of the terms, the matrix has one of codes for each of the columns that are
-    read, as `load_accounts` gives them for `coded`.
+    After the columns of the spec's F terms, the matrix must have a column of codes for each table
+    column that the encoders read, as `load_accounts` adds them for `coded`.
     """
 
     spec: ScoringSpec
     #: Features whose encoders are fitted.
     names: tuple[str, ...]
-    #: By table column, the values of its codes: unknown, then all there are, ascending.
+    #: For each table column, the values that its codes stand for: null, then all values, ascending.
     values: dict[str, pl.Series]
 
     @classmethod
     def of(cls, table: AccountTable, spec: ScoringSpec, names: Sequence[str]) -> EncoderRefit:
-        """Look up the values of the columns that features read, in the table as it was loaded."""
+        """Return the refit for some features; reads the distinct values of their columns."""
         columns = columns_of(spec, names)
         distinct = [own_value(name, table.schema[name]).unique().sort() for name in columns]
         found = {
@@ -76,7 +78,7 @@ class EncoderRefit:
     def fitted(self, matrix: AccountMatrix) -> ScoringSpec:
         """Return the spec with encoders fitted to a matrix's accounts and their outcomes.
 
-        What doesn't vary among them keeps its encoder. Cost: that of `fit_shapes`.
+        A feature that doesn't vary among them keeps its encoder. Cost: that of `fit_shapes`.
         """
         frame = self._frame(matrix)
         read = {name: self.spec.features[name].column or name for name in self.names}
@@ -100,7 +102,10 @@ class EncoderRefit:
         return self.spec.model_copy(update={"features": features})
 
     def encoded(self, matrix: AccountMatrix, spec: ScoringSpec | None = None) -> AccountMatrix:
-        """Return the matrix of the terms alone, as the spec encodes them or one of `fitted`."""
+        """Return the matrix with the columns of the terms only, encoded as `spec` does.
+
+        `spec` is from `fitted`; None for the original one.
+        """
         terms = [term.name for term in self.spec.terms]
         columns = dict(zip(terms, matrix.columns, strict=False))
         if spec is not None and spec is not self.spec:
@@ -113,7 +118,7 @@ class EncoderRefit:
         return replace(matrix, names=tuple(terms), columns=tuple(columns.values()))
 
     def _frame(self, matrix: AccountMatrix) -> pl.DataFrame:
-        """Return the columns that are read, of N rows, as the table has them."""
+        """Return the table columns that the encoders read, with the matrix's N rows."""
         codes = matrix.columns[len(self.spec.terms) :]
         return pl.DataFrame(
             [values.gather(own) for values, own in zip(self.values.values(), codes, strict=True)]
@@ -121,24 +126,24 @@ class EncoderRefit:
 
 
 def columns_of(spec: ScoringSpec, names: Sequence[str]) -> list[str]:
-    """Return the table columns that features read, each once."""
+    """Return the distinct table columns that features read."""
     return list(dict.fromkeys(spec.features[name].column or name for name in names))
 
 
 def _content(feature: Feature, cells: pl.Series) -> Fitted:
-    """Return what a feature is, by the encoder that it has."""
+    """Return what kind of column a feature has, by its encoder."""
     unknown = cells.null_count() / len(cells)
     if isinstance(feature.encode, OneOfEncoder):
         return Fitted("categories", 0.0, unknown, tuple(feature.encode.values))
     if isinstance(feature.encode, BoolEncoder):
         return Fitted("flag", 0.0, unknown)
-    # What may not turn round may not in any draw.
+    # A monotone feature keeps its direction.
     direction = getattr(feature.encode, "monotone", None)
     return Fitted("number", 0.0, unknown, rising=None if direction is None else direction == "up")
 
 
 def _outcome(matrix: AccountMatrix) -> NDArray[np.float64]:
-    """Return what features are oriented by, shape (N,), more being better, NaN where unknown."""
+    """Return the outcome that features are oriented by, (N,): higher is better, NaN is unknown."""
     target = target_of(matrix.outcomes)
     movement, state = np.divmod(matrix.codes, ACTIVATION_STATES)
     y = np.full(matrix.accounts, np.nan)
@@ -151,7 +156,7 @@ def _outcome(matrix: AccountMatrix) -> NDArray[np.float64]:
         former = movement >= Movement.FORMER_LOST
         y[former] = movement[former] == Movement.FORMER_WON_BACK
     else:
-        # Where money is all that is known of accounts, each has an amount.
+        # Without labels, every account has an amount.
         money = matrix.ltv if target == "ltv" else matrix.start
         if money is not None:
             y = pl.Series(money).rank("average").cast(pl.Float64).to_numpy()

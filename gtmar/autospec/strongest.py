@@ -1,7 +1,7 @@
-"""Which columns of a wide table become features: those that tell outcomes apart on their own.
+"""Which columns of a wide table become features: those that predict outcomes best by themselves.
 
-With one point a feature, the least there is, more features than `max_score` would bring every
-account to the maximum; and what chance alone put together would drown what the rest says.
+A feature has at least one point. With more features than `max_score` has points, every account
+could reach the maximum; and many columns of noise would outweigh the few that tell something.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_FEATURES", "weakest"]
 
-#: Of so many columns and fewer, all become features; of more, at most so many.
+#: Most features. A table with fewer columns keeps all of them.
 MOST_FEATURES = 100
-#: So many stay even where chance explains them all.
+#: Least features of a wide table, even if chance explains them all.
 _LEAST_FEATURES = 10
-#: Share of those that stay which may be there by chance alone.
+#: Largest share of the kept columns that may be noise.
 _BY_CHANCE = 0.5
-#: Numbers are grouped at these quantiles, so that a bend shows as a slope does.
+#: Numbers are cut into groups at these quantiles, so that curved effects are found, too.
 _CUTS = (0.2, 0.4, 0.6, 0.8)
 
 
 def weakest(
     frame: pl.DataFrame, fitted: Mapping[str, Fitted], y: Doubles, keep: Collection[str] = ()
 ) -> dict[str, str]:
-    """Say which columns of a wide table are no features, and why; none of a usual table.
+    """Return the columns of a wide table that are too weak to be features, with the reason.
 
     Parameters
     ----------
@@ -47,14 +47,19 @@ def weakest(
     y
         Outcomes, shape (N,), NaN where unknown.
     keep
-        Columns that stay, however weak.
+        Columns that are never left out.
+
+    Returns
+    -------
+    dict
+        The reason by column; empty for a table with at most `MOST_FEATURES` columns.
 
     Notes
     -----
-    A column is as strong as it is unlikely that its accounts' outcomes differ so much by chance:
-    between groups (fifths of a number, categories, the unknown), or along a number. As many stay
-    as keep the share of those that chance brought in below a half, 10 at least and 100 at most.
-    Benjamini & Hochberg, Controlling the false discovery rate, 1995. Cost: F sorts of N values.
+    Columns are ordered by the probability that outcomes differ as much by chance: between groups
+    (fifths of a number, categories, unknown), or along a number. So many are kept that the expected
+    share of noise among them is at most a half (Benjamini & Hochberg, Controlling the false
+    discovery rate, 1995), but at least 10 and at most 100. Cost: F sorts of N values.
     """
     if len(fitted) <= MOST_FEATURES:
         return {}
@@ -74,7 +79,7 @@ def weakest(
 
 
 def _chance(column: pl.Series, fitted: Fitted, y: Doubles) -> tuple[float, float]:
-    """Return how likely outcomes differ so much by chance, in [0, 1]; of equals, the order."""
+    """Return the p-value of a column, in [0, 1], and a number that orders columns of equal p."""
     groups = _groups(column, fitted)
     known = ~np.isnan(y)
     groups, y = groups[known], y[known] - y[known].mean()
@@ -91,17 +96,17 @@ def _chance(column: pl.Series, fitted: Fitted, y: Doubles) -> tuple[float, float
     if fitted.kind == "categories":
         return _above(between), -between
     along = abs(fitted.r) * len(y) ** 0.5
-    # The more telling of two.
+    # The smaller of two p-values, corrected for taking the smaller one.
     return min(1.0, 2 * _above(between), 4 * _above(along)), -max(between, along)
 
 
 def _above(score: float) -> float:
-    """Return the chance that a standard normal number lies above a score."""
+    """Return the probability that a standard normal variable is above a value."""
     return 0.5 * math.erfc(score / math.sqrt(2))
 
 
 def _groups(column: pl.Series, fitted: Fitted) -> NDArray[np.int64]:
-    """Return each account's group, from 0; 0 is that of the unknown."""
+    """Return each account's group; 0 is the group of unknown values."""
     if fitted.kind == "categories":
         text = column.cast(pl.String).str.strip_chars(" ")
         numbers = {name: number for number, name in enumerate(fitted.listed, start=2)}
