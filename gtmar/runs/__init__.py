@@ -1,4 +1,4 @@
-"""The use cases, each a function that the command line and a notebook both call."""
+"""The use cases: each is a function that the command line and `gtmar.api` call."""
 
 from gtmar.optimize.search_loop import Limits
 from gtmar.runs.account_list import AccountList, account_list

@@ -1,4 +1,4 @@
-"""The accounts to act on: those with the most at stake first, each with its reasons in words."""
+"""The list of accounts to act on: most MRR at stake first, each with the reasons in words."""
 
 from __future__ import annotations
 
@@ -27,43 +27,44 @@ if TYPE_CHECKING:
 
 __all__ = ["AccountList", "account_list"]
 
-#: Features named as reasons, and the points below which a difference is none.
+#: Most features named as an account's reasons, and least points of a difference that is one.
 _REASONS, _LEAST_POINTS = 3, 0.05
 _AT_STAKE = "at_stake"
 _UNKNOWN = "unknown"
-#: What vetoes cost, beside the features, under a name that none of these has.
+#: Name for the points that vetoes cost, beside those of features; no feature has it.
 _VETO = "\x00veto"
 
 
 @dataclass(frozen=True)
 class AccountList(PlainData):
-    """Accounts in the order of what is at stake with them."""
+    """Accounts by what is at stake with them: the probability of leaving times MRR."""
 
     _left_out = ("set_aside",)
     _beside = ("sentence",)
 
     source: str
     model: str
-    #: A row each: the id, `score`, `tier`, `probability` of leaving, `mrr`, `at_stake` (the two
-    #: multiplied), `reasons`, `spec_id`, `scored_on`. Without MRR neither of the two.
+    #: A row each: the id, `score`, `tier`, `probability` of leaving, `mrr`, `at_stake` (probability
+    #: times MRR), `reasons`, `spec_id`, `scored_on`. A table without MRR has neither `mrr` nor
+    #: `at_stake`.
     rows: pl.DataFrame = field(repr=False)
-    #: Accounts that were asked about, of `accounts` in the table.
+    #: Accounts of the tier asked for, and of the whole table.
     asked: int
     accounts: int
     tier: str | None
-    #: At stake with the accounts listed, and with all that were asked about; None without MRR.
+    #: MRR at stake with the accounts listed, and with all of the tier; None without MRR.
     listed_at_stake: float | None
     at_stake: float | None
-    #: Accounts asked about whose MRR isn't known; None without MRR.
+    #: Accounts of the tier whose MRR isn't known; None in a table without MRR.
     mrr_unknown: int | None
     #: Rows that were left out since they break the data contract.
     set_aside: SetAside = field(repr=False)
-    #: The date taken of a table of several, its newest; None of a table of one date.
+    #: The newest date, whose accounts were taken from a table of several; else None.
     newest: date | None = None
 
     @property
     def sentence(self) -> str:
-        """Say how much of what is at stake the accounts listed hold."""
+        """How much of the MRR at stake the accounts listed have, in a sentence."""
         of_tier = "" if self.tier is None else f" of tier {self.tier}"
         count = self.rows.height
         shown = f"{count:,} of {self.asked:,} accounts{of_tier}"
@@ -95,16 +96,15 @@ def account_list(
 ) -> AccountList:
     """List accounts in the order of what is at stake. Outcomes aren't needed.
 
-    Parameters are those of `gtmar.account_list`. Of accounts that stand on several dates the newest
-    of these is taken.
+    Parameters are those of `gtmar.account_list`. If an account has rows on several dates, the
+    newest one is taken.
 
     Returns
     -------
     AccountList
-        Accounts without a known MRR, whose column the spec's outcome `mrr` names, come last; of
-        what ties the worse score comes first. A reason is a feature that gives the account points
-        on the side of leaving, against the mean of all accounts of the table, which is the number
-        in its brackets.
+        MRR is the column that the spec's outcome `mrr` names; accounts without it come last. Among
+        equals, the worse score comes first. A reason is a feature by which the account's points are
+        worse than the mean of all accounts in the table; the difference is in brackets.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def account_list(
         asked = _with_money(asked, table.source, money)
         unknown = asked["mrr"].null_count()
         order, own = [_AT_STAKE, *order], [*own, "mrr", _AT_STAKE]
-    # Of accounts in one step, those with the worse score first.
+    # Accounts with the same probability are ordered by their score, the worse first.
     falling = [*(True for _ in order), spec.orientation == "risk"]
     ranked = asked.sort([*order, "score"], descending=falling, nulls_last=True, maintain_order=True)
     first = _with_reasons(ranked.head(most), scored, spec)
@@ -180,7 +180,7 @@ def account_list(
 
 
 def _past(listed: pl.DataFrame, ends: list[str], spec: ScoringSpec) -> str | None:
-    """Say of how many accounts listed the table has the outcome already; None of none."""
+    """Word for how many of the accounts listed the table has an outcome already; None for none."""
     frame = listed.select(pl.col(f"{CARRIED}{column}").alias(column) for column in ends)
     table, _ = with_labels(scan(frame), spec.outcomes, spec.labels)
     found = OutcomeColumns.found(spec.outcomes, table.columns)
@@ -202,7 +202,7 @@ _OWN = ("score", "tier", "probability", "mrr", "reasons", "spec_id", "scored_on"
 
 
 def _with_money(scored: pl.DataFrame, source: str, column: str) -> pl.DataFrame:
-    """Add MRR, null where it isn't known, and what is at stake."""
+    """Add columns `mrr`, null where it isn't known, and `at_stake`."""
     if not scored.schema[f"{CARRIED}{column}"].is_numeric():
         raise AccountDataError(
             f'{source}: column "{column}" must hold MRR as numbers, '
@@ -217,7 +217,7 @@ def _with_money(scored: pl.DataFrame, source: str, column: str) -> pl.DataFrame:
 
 
 def _with_reasons(listed: pl.DataFrame, scored: pl.DataFrame, spec: ScoringSpec) -> pl.DataFrame:
-    """Name for each account listed the features that speak most for its leaving."""
+    """Add a column `reasons`: the features that speak most for each account's leaving."""
     sign = -1 if spec.orientation == "health" else 1
     features: dict[str, list[str]] = {}
     for term in spec.terms:
@@ -230,7 +230,7 @@ def _with_reasons(listed: pl.DataFrame, scored: pl.DataFrame, spec: ScoringSpec)
     reasons = []
     shared = {n: f.reads(n)[0] for n, f in spec.features.items() if f.missing == "redistribute"}
     for number, row in enumerate(apart.iter_rows(named=True)):
-        # The weight of an unknown value that is shared out speaks neither way.
+        # Where a feature's weight is redistributed, since its value is unknown, it is no reason.
         out = {n for n, c in shared.items() if _worded(listed[f"{CARRIED}{c}"][number]) == _UNKNOWN}
         against = [n for n in row if row[n] >= _LEAST_POINTS and n not in out]
         worst = sorted(against, key=lambda n: (-row[n], n))
@@ -243,7 +243,7 @@ def _with_reasons(listed: pl.DataFrame, scored: pl.DataFrame, spec: ScoringSpec)
 
 
 def _state(spec: ScoringSpec, name: str, listed: pl.DataFrame, number: int) -> str:
-    """Say what a feature is for the account of this row, which a weight gives points."""
+    """Word a feature's value for the account in row `number`: ``nps is 3``."""
     if name == _VETO:
         return f"veto by {' or '.join(str(rule) for rule, _ in spec.veto_ends)}"
     feature = spec.features[name]

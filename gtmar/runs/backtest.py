@@ -1,4 +1,4 @@
-"""The score that a team has today, judged by what became of its accounts; a spec beside it."""
+"""Backtest: today's score, or a spec, judged by the known outcomes of the accounts."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ __all__ = [
     "spec_of_column",
 ]
 
-#: Metrics that are taken on each of several dates.
+#: Metrics that are measured on each date of a table of several.
 BY_DATE = ("auc_roc_retain", "logo_retention_by_tier", "nrr_by_tier", "revenue_capture_at_20")
 #: Shares of accounts at which the curve is read.
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
@@ -74,17 +74,17 @@ _TODAY = "\x00today"
 
 @dataclass(frozen=True)
 class BacktestDate(PlainData):
-    """What a score was worth on one of several dates, on which each account is a row."""
+    """How a score did on one date of a table of several."""
 
     day: date
     accounts: int
-    #: Of `BY_DATE`, with the pooled score's tiers.
+    #: Of the metrics in `BY_DATE`; tier edges are those of all dates together.
     intervals: Uncertainty = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Backtest(PlainData):
-    """What a score was worth."""
+    """How a score did, and a candidate beside it."""
 
     _beside = ("upside_down", "rows", "dates_sentence")
 
@@ -97,12 +97,13 @@ class Backtest(PlainData):
     edges: tuple[float, ...]
     #: All metrics of today's score, by-tier ones as mappings.
     metrics: dict[str, Any]
-    #: Today's score as `before`; a candidate as `after`, and its gain.
+    #: `before` is today's score, `after` a candidate, `gain` the difference.
     intervals: Uncertainty = field(repr=False)
     level: float
     #: Candidate's model; None without one.
     candidate: str | None
-    #: Share of accounts, MRR held by the best of them, lost accounts among the worst of them.
+    #: Rows of: a share of accounts, the share of MRR that the best-scored ones of that share have,
+    #: and the share of lost accounts among the worst-scored ones.
     curve: tuple[tuple[float, float | None, float | None], ...]
     #: Accounts in the best tier that left, and in the worst tier that stayed; largest MRR first.
     green_and_churned: pl.DataFrame
@@ -114,20 +115,23 @@ class Backtest(PlainData):
     in_sample: bool | None = None
     #: The spec's probabilities beside what became of these accounts; None where it has none.
     reliability: Reliability | None = None
-    #: Each date by itself, ascending; empty of a table of one date. Everything else is then of all
-    #: rows together, with intervals that draw whole accounts.
+    #: Each date by itself, ascending; empty for a table of one date. Everything else is of all rows
+    #: together, with intervals that resample accounts with all their rows.
     by_date: tuple[BacktestDate, ...] = ()
-    #: The date of the accounts in the two lists; None of a table of one date.
+    #: The date of the accounts in the two lists; None for a table of one date.
     listed: date | None = None
 
     @property
     def rows(self) -> int:
-        """Rows that were judged: accounts, or more where they stand on several dates."""
+        """Rows that were judged, one for each account and date."""
         return sum(each.accounts for each in self.by_date) or self.accounts
 
     @property
     def dates_sentence(self) -> str | None:
-        """Say on how many dates the score beats a coin, or the candidate the score; None of one."""
+        """On how many dates the score beats chance, or the candidate beats the score, in words.
+
+        None for a table of one date.
+        """
         key, chance = "auc_roc_retain", CHANCE_LEVEL
         who, than, side = f"Score {self.name}", "a coin", "before"
         if self.candidate is not None:
@@ -145,7 +149,7 @@ class Backtest(PlainData):
 
     @property
     def upside_down(self) -> str | None:
-        """Say that a score ranks worse than a coin, beyond chance; None where none does."""
+        """A sentence if a score ranks worse than a coin, beyond chance; else None."""
         intervals = self.intervals
         if self.candidate is None:
             intervals = replace(intervals, after={})
@@ -166,9 +170,9 @@ def backtest(
 ) -> Backtest:
     """Judge a score by the outcomes of the accounts that had it.
 
-    Parameters are those of `gtmar.backtest`. A comparison on accounts held out is a look, and put
-    on record in the journal. Accounts that stand on several dates are judged on each date and on
-    all rows together, where each weighs as many rows as it has; intervals draw whole accounts.
+    Parameters are those of `gtmar.backtest`. A comparison on accounts held out counts as a look at
+    them, which the journal records. A table of several dates is judged date by date and as a whole,
+    in which an account counts with all of its rows; intervals resample whole accounts.
 
     Raises
     ------
@@ -179,8 +183,8 @@ def backtest(
 
     Notes
     -----
-    A candidate whose spec holds accounts out is compared on these alone: it was searched on the
-    others.
+    If the candidate's spec holds accounts out, only these are compared: a search may have chosen
+    the candidate's weights on the others.
     """
     table = scan(data)
     as_of = table_options.get("as_of")
@@ -259,7 +263,7 @@ def backtest(
 def _by_date(
     matrix: AccountMatrix, today: ScoringSpec, candidate: ScoringSpec | None, level: float
 ) -> tuple[BacktestDate, ...]:
-    """Take a few metrics on each date that has rows; nothing of a table of one date."""
+    """Measure a few metrics on each date that has rows; empty for a table of one date."""
     found = []
     for day, rows in date_parts(matrix):
         one = scored_by(rows, today)[0]
@@ -270,7 +274,7 @@ def _by_date(
 
 
 def _with_score(table: AccountTable, column: str, notes: list[str], *, drop: bool) -> AccountTable:
-    """Return the accounts that have a score today; refuse others unless they are to be dropped."""
+    """Return the accounts that have a score today; raise if others aren't to be dropped."""
     known = pl.col(column).cast(pl.Float64).is_not_nan().fill_null(value=False)
     accounts, scored = collect(table, table.frame.select(pl.len(), known.sum().alias("k"))).row(0)
     if scored == accounts:
@@ -294,7 +298,28 @@ def spec_of_column(
     orientation: str | None,
     notes: list[str],
 ) -> ScoringSpec:
-    """Write a spec whose score is a column, so that everything else judges it as any other."""
+    """Return a spec whose score is a column of the table, so that it is judged like any spec.
+
+    Parameters
+    ----------
+    table, column
+        The account table, and its column with scores from 0 to 1, 100 or 1,000.
+    like
+        A spec whose id, outcomes and labels are taken, and its orientation if none is given.
+    tiers
+        Lower edge by tier, in the column's units; None for quarters of the accounts.
+    orientation
+        ``health`` or ``risk``; None for that of `like`, else health.
+    notes
+        Receives a sentence where tiers are quarters.
+
+    Raises
+    ------
+    AccountDataError
+        If the column isn't there, or holds no such score.
+    UsageError
+        If the lowest tier doesn't begin at 0.
+    """
     if column not in table.columns:
         raise AccountDataError(
             f'{table.source}: no column "{column}"',
@@ -338,7 +363,7 @@ def spec_of_column(
 
 
 def _tiers(edges: Mapping[str, float], scale: int, top: int) -> dict[str, dict[str, float]]:
-    """Return tiers from lower edges; edges that fall together make one tier."""
+    """Return tiers as a spec has them from lower edges; of tiers with equal edges one is kept."""
     lowest = min(edges.values())
     if lowest > 0:
         raise UsageError(
@@ -361,7 +386,7 @@ def _intervals(
     journal: Path,
     notes: list[str],
 ) -> tuple[float, Uncertainty]:
-    """Take the intervals, at the level of this look where there is one, and record it."""
+    """Return the level, and all intervals; on accounts held out, record the look in the journal."""
     if candidate is None or accounts.holdout is None:
         return 0.95, uncertainty(panel)
     fingerprint, comparison = accounts.outcomes_fingerprint, specs.spec_id(candidate)
@@ -396,7 +421,7 @@ def only_columns(matrix: AccountMatrix, spec: ScoringSpec) -> AccountMatrix:
 
 
 def _edged(matrix: AccountMatrix, spec: ScoringSpec) -> ScoringSpec:
-    """Return a spec whose tiers have edges: its own, or those of its rule on these accounts."""
+    """Return a spec with tier edges: its own, or those that its rule gives on these accounts."""
     return spec if spec.has_edges else with_edges(spec, only_columns(matrix, spec))
 
 
@@ -410,7 +435,7 @@ def scored_by(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[Scored, LocalEv
 
 
 def candidate_at_sizes(today: Scored, candidate: Scored) -> Scored:
-    """Return a candidate's score with tiers of the sizes that today's have, best to best."""
+    """Return a candidate's score, cut into tiers of the sizes of today's, from the best down."""
     turned = candidate.places if today.risk == candidate.risk else -candidate.places
     cut = at_sizes_of(today, turned)
     return replace(cut, places=candidate.places, risk=candidate.risk)
@@ -419,7 +444,7 @@ def candidate_at_sizes(today: Scored, candidate: Scored) -> Scored:
 def _curve(
     matrix: AccountMatrix, scored: Scored
 ) -> tuple[tuple[float, float | None, float | None], ...]:
-    """Read MRR of the best accounts and lost accounts among the worst."""
+    """Return `Backtest.curve`."""
     cohorts, best_first = cohorts_of(matrix), scored.places if scored.risk else -scored.places
     labelled = slice(cohorts.negatives.start, cohorts.positives.stop)
     lost = np.arange(labelled.start, labelled.stop) < cohorts.negatives.stop
@@ -435,11 +460,22 @@ def _curve(
 def share_held(
     order: NDArray[np.number], amounts: NDArray[np.generic], shares: Sequence[float]
 ) -> NDArray[np.float64] | None:
-    """Return what part of the amounts the first accounts hold; None where there is no amount.
+    """Return which share of all amounts the first accounts have, for shares of the accounts.
 
-    `order` and `amounts` have shape (n,), `shares` are of the accounts, in [0, 1]. Accounts come in
-    ascending order; those of one value are taken as evenly spread over their positions, as the
-    metrics take them. Amounts are added up as doubles.
+    Parameters
+    ----------
+    order
+        Shape (n,): accounts are sorted by it, ascending. Tied accounts share their positions
+        evenly, as in the metrics.
+    amounts
+        Shape (n,), not below 0; added up as doubles.
+    shares
+        Shares of the accounts, in [0, 1].
+
+    Returns
+    -------
+    ndarray of float64 or None
+        One value in [0, 1] for each share; None if all amounts are 0.
     """
     _, groups = np.unique(order, return_inverse=True)
     sizes, held = np.bincount(groups), np.bincount(groups, weights=amounts.astype(np.float64))
@@ -456,7 +492,10 @@ def share_held(
 def _surprises(
     today: ScoringSpec, accounts: Accounts, as_of: str | None, day: date | None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """List the accounts of the best tier that left and of the worst that stayed, on one date."""
+    """Return the accounts of the best tier that left, and those of the worst that stayed.
+
+    `day` is the date taken from a table of several.
+    """
     table, identifier = accounts.table, accounts.checked.id_column
     if day is not None and table.several is not None:
         table = of_day(table.as_read, table.several.column, day)

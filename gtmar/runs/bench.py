@@ -1,4 +1,4 @@
-"""How fast searches are on this machine, and where an experiment's time goes."""
+"""Benchmark of searches on this machine: experiments a second, and where their time goes."""
 
 from __future__ import annotations
 
@@ -46,33 +46,35 @@ class Pace(PlainData):
     """How fast a search is over one table on this machine."""
 
     accounts: int
-    #: Rows that are gone over: accounts, or more where they stand on several dates.
+    #: Rows that are searched: one for each account and date.
     rows: int
     features: int
     threads: int
-    #: Experiments of a round. The best round counts: other work on the machine only ever slows.
+    #: Experiments of a round, and rounds. Figures are of the fastest round, the one that other work
+    #: on the machine disturbed least.
     experiments: int
     rounds: int
-    #: To check, encode, split and fingerprint the table.
+    #: Time to check, encode, split and fingerprint the table.
     load_seconds: float
-    #: Held in memory for the whole search, of a row.
+    #: Memory that a row takes during the whole search.
     bytes_per_account: float
-    #: The process's largest resident size so far, whatever it did; None where it can't be told.
+    #: Largest resident size of the process so far, in bytes; None where the system doesn't say.
     peak_bytes: int | None
-    #: Journaled experiments, all metrics included.
+    #: Experiments are counted once they are in the journal, with all metrics.
     experiments_per_second: float
-    #: Candidates evaluated for each experiment: what follows a win is thrown away.
+    #: Candidates evaluated for each experiment; more than 1, since those that were evaluated ahead
+    #: are thrown away after a win.
     evaluated: float
     #: Share of the loop's time by stage, in [0, 1].
     spent: dict[str, float]
-    #: To read once the bytes that a candidate must touch; no evaluation takes less on one thread.
+    #: Time to read once the bytes that a candidate depends on: a lower bound for one thread.
     floor_microseconds: float
     #: Of the best round's run; the same on every machine.
     digest: str
 
 
 class Track:
-    """A loaded table on which searches are timed, round after round: all of it, without a holdout.
+    """A loaded table, without a holdout, on which searches are timed round by round.
 
     `data` and `spec` are what `gtmar run` takes; `threads` are the evaluator's, None lets it
     choose.
@@ -107,7 +109,7 @@ class Track:
             expected=experiments,
             by_rule=True,
         )
-        # Machine code is what is timed, so wait for it.
+        # The timing is of machine code, so compile it first.
         if evaluator.compile():
             MACHINE_CODE.compile()
         plan = Plan(limits=Limits(experiments))
@@ -126,7 +128,7 @@ class Track:
         return rate
 
     def pace(self, experiments: int) -> Pace:
-        """Sum up the rounds so far; there must be one."""
+        """Return the figures of the rounds so far; at least one is needed."""
         if self._best is None:
             raise UsageError("no round has been timed yet", hint="call round first")
         search, evaluator, digest = self._best
@@ -151,9 +153,10 @@ class Track:
 
 
 def floor_bytes(accounts: Accounts) -> int:
-    """Return the bytes that a candidate must touch, however it is counted.
+    """Return the bytes that any evaluation of a candidate must read.
 
-    Two changed columns on average, the incumbent's scores, what became of each account, its cents.
+    Those are two changed columns on average, the incumbent's raw scores, each account's code of
+    movement class and activation, and its cents.
     """
     matrix = accounts.search
     columns = sum(column.nbytes for column in matrix.columns) / max(1, len(matrix.columns))
@@ -162,7 +165,7 @@ def floor_bytes(accounts: Accounts) -> int:
 
 
 def read_seconds(size: int) -> float:
-    """Measure how long it takes to read so many bytes once; the least of several times."""
+    """Return the seconds to read so many bytes once, the least of several measurements."""
     buffer = np.ones(max(1, size // 8), dtype=np.int64)
     least = np.inf
     for _ in range(_FLOOR_ROUNDS):
@@ -175,7 +178,7 @@ def read_seconds(size: int) -> float:
 def _peak() -> int | None:
     """Return the process's largest resident size in bytes; None on a system that doesn't say."""
     with suppress(OSError):
-        # What `getrusage` says would be its parent's, where that was larger when it began.
+        # `getrusage` would count the parent's size at the time of the fork, too.
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         found = re.search(r"^VmHWM:\s*(\d+) kB", status, re.M)
         if found is not None:

@@ -1,4 +1,4 @@
-"""A table held against a spec before any search, and against the one that a spec was made on."""
+"""Checks of a table: against contract and spec before a search, and for drift after it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ __all__ = ["Checkup", "Drift", "check", "drift", "shifts_between"]
 
 @dataclass(frozen=True)
 class Checkup(PlainData):
-    """What a table offers to a spec. Counts are of all accounts, metrics of the search part."""
+    """What a check found. Counts are of all accounts, metrics of the search part."""
 
     source: str
     model: str
@@ -71,26 +71,26 @@ class Checkup(PlainData):
     cohorts: dict[str, int]
     objective: str
     objective_value: float | None
-    #: Gain that the accounts held out (of all, where none are) would prove four times in five.
+    #: The smallest gain of the objective that the accounts held out would prove with a probability
+    #: of 0.8; of all accounts if none are held out. None where there is no interval.
     smallest_gain: float | None
-    #: Whole-table value of each metric of the 13, before any tier; None where it has none.
+    #: Value of each of the 13 metrics over all tiers; None where it has none.
     metrics: dict[str, float | None]
-    #: Why a metric has no value.
+    #: Why a metric has no value, by metric.
     reasons: dict[str, str]
     notes: tuple[str, ...]
     outcomes_fingerprint: str
     features_fingerprint: str
-    #: Leakage in the features' columns, of the search part; where features were detected, in the
-    #: columns left out as well.
+    #: Leakage found in columns that the features read; if features were detected, in all columns.
     leaks: tuple[Leak, ...]
-    #: Columns that tell the outcome and are features all the same.
+    #: Columns that leak the outcome, and that a feature reads.
     leaking: tuple[str, ...]
-    #: Each feature and the score of the holdout against the search part; none without a holdout.
+    #: Shift of each feature and of the score between search part and holdout.
     drift: tuple[Shift, ...]
-    #: Accounts that repeat another one under another id.
+    #: Accounts that are copies of another one, under another id.
     repeated: int = 0
-    #: Rows, and the dates that they are of, where an account has several; then counts of cohorts
-    #: are of rows. None, and no dates, of a table of one date.
+    #: Rows and dates of a table of several dates, whose `cohorts` count rows. None, and no dates,
+    #: for a table of one date.
     rows: int | None = None
     dates: tuple[str, ...] = ()
 
@@ -105,10 +105,10 @@ def check(
     journal: str | Path = "journal",
     **table_options: Unpack[TableOptions],
 ) -> Checkup:
-    """Hold a table against the data contract and say what it offers.
+    """Check a table against the data contract, and describe what a search could work with.
 
-    Parameters and errors are those of `gtmar.check`. A spec says itself how cells of text are read,
-    so that `reading` is for features that are detected.
+    Parameters and errors are those of `gtmar.check`. `reading` is only for detected features: a
+    spec says itself how cells of text are read.
     """
     table = scan(data)
     detected, date_format = None, table_options.get("date_format")
@@ -180,7 +180,7 @@ def check(
 
 
 def _drift(accounts: Accounts, spec: ScoringSpec, as_of: str | None) -> tuple[Shift, ...]:
-    """Hold the holdout against the search part: columns and score, no outcome."""
+    """Return the shifts between search part and holdout, of features and score."""
     if accounts.holdout is None or not accounts.holdout.accounts:
         return ()
     table, ids, copies = accounts.table, accounts.checked.id_column, accounts.copies
@@ -189,7 +189,7 @@ def _drift(accounts: Accounts, spec: ScoringSpec, as_of: str | None) -> tuple[Sh
 
 
 def _recipe_note(table: AccountTable) -> list[str]:
-    """Say by which recipe gtmar snapshot made a table, and with which conventions."""
+    """Word which recipe of gtmar snapshot made a table, with which conventions, of what."""
     if "recipe" not in table.origin:
         return []
     said = [
@@ -202,12 +202,12 @@ def _recipe_note(table: AccountTable) -> list[str]:
 
 
 def _made_of(text: str) -> list[str]:
-    """Word what the sources of a recipe were, as a snapshot has them on record."""
+    """Word the sources of a recipe, as a snapshot has them in its metadata."""
     try:
         sources = json.loads(text)
         return [_source_words(name, source) for name, source in sources.items()]
     except (ValueError, TypeError, AttributeError, KeyError):
-        # Another tool's file, whose metadata has another form.
+        # Metadata of another form, as another tool may have written it.
         return []
 
 
@@ -224,7 +224,7 @@ def _source_words(name: str, source: dict[str, Any]) -> str:
 
 
 def _made_on_note(accounts: Accounts, spec: ScoringSpec, journal: Path) -> list[str]:
-    """Say that a spec was made on another table, where the journal knows which."""
+    """Word that a spec was made on another table, if its run is in the journal."""
     if spec.lineage is None:
         return []
     try:
@@ -241,7 +241,7 @@ def _made_on_note(accounts: Accounts, spec: ScoringSpec, journal: Path) -> list[
 
 
 def _cohorts(parts: list[AccountMatrix]) -> dict[str, int]:
-    """Count the accounts of each cohort, in all parts together."""
+    """Count the rows of each cohort, in all parts together."""
 
     def size(first: Movement, last: Movement) -> int:
         return sum(rows.stop - rows.start for rows in (part.rows(first, last) for part in parts))
@@ -259,7 +259,7 @@ def _cohorts(parts: list[AccountMatrix]) -> dict[str, int]:
 def _overall(
     sums: pl.DataFrame, spec: ScoringSpec, outcomes: OutcomeColumns
 ) -> tuple[dict[str, float | None], dict[str, str]]:
-    """Value each metric over all tiers at once; say why where it has none."""
+    """Return each metric's value over all tiers, and for those without one the reason."""
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
     for key, metric in all_metrics().items():
@@ -278,34 +278,34 @@ def _overall(
 
 @dataclass(frozen=True)
 class Drift(PlainData):
-    """What moved between two tables."""
+    """How features and score are distributed in a table, compared with a reference table."""
 
     _beside = ("leaving_sentence", "upside_down", "ranking_sentence")
 
     model: str
-    #: The reference and the table held against it, and their accounts.
+    #: The reference, the table that is compared with it, and the accounts of each.
     against: str
     source: str
     accounts_before: int
     accounts: int
     #: Features in the spec's order, then the score under the name `score`.
     shifts: tuple[Shift, ...]
-    #: Share that left where the probabilities were fitted, and the mean probability of leaving of
-    #: the accounts now; None where the spec has no probabilities.
+    #: Share of accounts that left where the spec's probabilities were fitted, and mean probability
+    #: of leaving of the table's accounts; None for a spec without probabilities.
     leaving: tuple[float, float] | None = None
-    #: The table's accounts whose outcome is known, by the score: AUC with its interval; None where
-    #: the table has no outcomes that keep the data contract.
+    #: AUC of the score over the table's accounts with an outcome; None if the table has no outcomes
+    #: that keep the data contract.
     auc: Interval | None = None
-    #: Dates on which these accounts stand, of the reference and of the table, a row on each.
+    #: Number of dates of the reference, and of the table.
     dates_before: int = 1
     dates: int = 1
-    #: Which run searched accounts of the table for the weights, where it has outcomes; None where
-    #: none is known to.
+    #: A sentence if a run searched accounts of the table for the spec's weights; None if no such
+    #: run is known.
     searched: str | None = None
 
     @property
     def upside_down(self) -> str | None:
-        """Say that the score ranks worse than a coin, beyond chance; None where it doesn't."""
+        """A sentence if the score ranks worse than a coin, beyond chance; else None."""
         if self.auc is None:
             return None
         known = Uncertainty({"auc_roc_retain": self.auc}, {}, {})
@@ -313,7 +313,7 @@ class Drift(PlainData):
 
     @property
     def ranking_sentence(self) -> str:
-        """Say what the accounts' outcomes tell of the score, where they are known."""
+        """How well the score ranks the accounts with an outcome, in a sentence."""
         auc = self.auc
         if auc is None or auc.value is None:
             return (
@@ -331,7 +331,7 @@ class Drift(PlainData):
 
     @property
     def leaving_sentence(self) -> str | None:
-        """Say how many would leave now by the spec's probabilities."""
+        """How many would leave by the spec's probabilities, in a sentence; None without any."""
         if self.leaving is None:
             return None
         then, now = self.leaving
@@ -344,7 +344,7 @@ class Drift(PlainData):
 
     @property
     def moved(self) -> tuple[Shift, ...]:
-        """What moved by 0.25 or more, and not by chance."""
+        """Features, and the score, with a stability index of 0.25 or more, beyond chance."""
         return tuple(each for each in self.shifts if each.reading is ShiftReading.LARGE)
 
     def as_json(self) -> dict[str, Any]:
@@ -365,10 +365,10 @@ def drift(
     announce: Callable[[str], None] | None = None,
     **options: Unpack[ReadOptions],
 ) -> Drift:
-    """Hold a table against the one that a spec was made on. Outcomes aren't needed.
+    """Compare a table with the one that a spec was made on. Outcomes aren't needed.
 
-    Where the table has them, they say besides whether the score is upside down on it: a table
-    whose columns are spread as they were may mean the opposite.
+    If the table has outcomes, they show whether the score still ranks accounts: columns can be
+    distributed as before and yet mean the opposite.
 
     Parameters
     ----------
@@ -380,10 +380,10 @@ def drift(
     journal
         The journal's folder, where that run is.
     against_as_of
-        ISO date that `days_before` counts from in the reference; None for that of `data`, and the
-        other way round.
+        ISO date that `days_before` counts from in the reference. If only one of the two tables has
+        such a date, it is used for both.
     announce, options
-        As for `run`, of both tables; `announce` hears what was set aside.
+        As for `run`, for both tables; `announce` is called with sentences about rows set aside.
 
     Raises
     ------
@@ -432,14 +432,14 @@ def drift(
 def _auc(
     table: AccountTable, spec: ScoringSpec, *, as_of: str | None, set_aside: float | None
 ) -> Interval | None:
-    """Return a score's AUC on a table, with its interval; None where outcomes don't give one."""
+    """Return a score's AUC on a table, with its interval; None without usable outcomes."""
     options: dict[str, Any] = {"as_of": as_of, "set_aside": set_aside, "drop_unlabelled": True}
     try:
         if not OutcomeColumns.found(spec.outcomes, table.columns).has("retained", "churned"):
             return None
         matrix = load_accounts(table, without_holdout(spec), **options).search
     except AccountDataError:
-        # Outcomes that break the contract; of features the shifts have said so.
+        # The outcomes break the contract; if features did, computing the shifts raised an error.
         return None
     spec = with_edges(spec, matrix)
     panel = panel_of(matrix, spec, [term.weight for term in spec.terms])
@@ -454,12 +454,26 @@ def shifts_between(
     as_of: tuple[str | None, str | None] = (None, None),
     set_aside: float | None = None,
 ) -> tuple[tuple[Shift, ...], tuple[int, int], tuple[float, float] | None, list[SetAside]]:
-    """Hold each feature's column of one table against another's, and the score.
+    """Compare the distributions of features and score in two tables.
 
-    `as_of` is the ISO dates that `days_before` counts from, of the reference and now; `set_aside`
-    is as for `score`, of either table. Returns the shifts, features in the spec's order and `score`
-    last, both numbers of accounts, `Drift.leaving`, and what was set aside of either table. The
-    columns that the spec reads are held in memory, of both tables.
+    Parameters
+    ----------
+    reference, now, spec
+        The two tables, and the spec whose features are compared.
+    as_of
+        ISO dates that `days_before` counts from in either table.
+    set_aside
+        As for `score`, for either table.
+
+    Returns
+    -------
+    tuple
+        The shifts, features in the spec's order and `score` last; both numbers of accounts;
+        `Drift.leaving`; and the rows set aside of either table.
+
+    Notes
+    -----
+    The columns that the spec reads are held in memory, of both tables.
     """
     (before, one, left), (after, two, right) = read_both(
         lambda: _values_and_score(reference, spec, as_of[0], set_aside),
@@ -482,23 +496,24 @@ def shifts_between(
     return tuple(shifts), (one, two), leaving, [left, right]
 
 
-#: Columns of the score's own, under names that no feature has.
+#: Columns for the score and its probability; no feature has such a name.
 _SCORE, _PROBABILITY = "\x00score", "\x00probability"
 
 
 def _values_and_score(
     table: AccountTable, spec: ScoringSpec, as_of: str | None, set_aside: float | None
 ) -> tuple[pl.DataFrame, int, SetAside]:
-    """Return each feature's values by its name, numbers or texts as its encoder reads them.
+    """Return a frame with a column for each feature, and one for the score.
 
-    And how many accounts they are of, and the rows that were set aside.
+    Values are numbers or texts, as the feature's encoder reads them. The number of accounts, and
+    the rows that were set aside, are returned, too.
     """
     table = prepared(table, spec, outcomes=False)
     read: set[str | None] = set(spec.columns)
     read |= {spec.as_of, id_column(spec, table.columns)}
     read |= {*spec.required_columns, *spec.read.columns}
     read |= set() if table.dates is None else {table.dates.column}
-    # The part of a table is drawn once.
+    # Collected once: a part of a table is drawn anew each time it is computed.
     held = collect(table, table.frame.select(name for name in table.columns if name in read))
     table = replace(table, frame=held.lazy())
     checked = check_contract(table, spec, as_of=as_of, outcomes=False, set_aside=set_aside)

@@ -1,6 +1,6 @@
-"""The decision on a candidate: measured on accounts that no search saw, and put on record.
+"""The decision on a candidate: measured on accounts that no search saw, and recorded.
 
-It can be written as a folder: a report, what changes for which account, what it all rests on.
+It can also be written as a folder, see `decision_report`.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ __all__ = ["decide", "decide_between", "decide_on", "refresh"]
 
 
 class DecisionOptions(TypedDict, total=False):
-    """What a decision is asked for."""
+    """Options of a decision."""
 
-    #: What the candidate must pass; None for a proven gain and the spec's guardrails. Without
-    #: segments of their own they ask of the spec's.
+    #: What the candidate must pass; None for a proven gain and the spec's guardrails. Gates that
+    #: name no segments take the spec's.
     gates: Gates | None
-    #: New folder for report, account changes, specs and manifest; None for none.
+    #: New folder for report, account changes, specs and manifest; None to write none.
     folder: str | Path | None
     #: Who asks, and why.
     author: str | None
@@ -91,7 +91,7 @@ class DecisionOptions(TypedDict, total=False):
 
 
 def _value_of(journal: Journal, name: str) -> float | None:
-    """Return the objective of an experiment on the accounts searched."""
+    """Return an experiment's objective on the accounts searched, from the journal."""
     run_id, _, experiment = name.partition("/")
     value: float | None = journal.query(
         "select value_after from experiments where run_id = getvariable('run') "
@@ -116,10 +116,18 @@ def decide_on(
 ) -> Decided:
     """Decide on a run's best, a person's change, or one spec against another.
 
-    A run, ``RUN/EXP`` or None for the last search is decided on as by `decide`; a spec or its file
-    as by `decide_between`, which then needs `against` and `data`. `against` is a spec, its file or
-    ``RUN/EXP``; None for the run's start. `tables` says how tables are read, of a spec alone: a
-    run's are read as the run read them. All else is as for these two, with their errors.
+    Parameters
+    ----------
+    candidate
+        A run's id, ``RUN/EXP`` or None for the last search: see `decide`. A spec or its file: see
+        `decide_between`, which needs `against` and `data`.
+    against
+        A spec, its file or ``RUN/EXP`` to compare with; None for the run's start.
+    tables
+        How tables are read, as `HoldoutOptions`. Only for a spec: a run's tables are read as the
+        run read them.
+    data, holdout_file, journal, announce, options
+        As for `decide` and `decide_between`, whose errors are raised, too.
     """
     other = None if against is None else spec_of(against, journal)
     called = str(against) if isinstance(against, str | Path) else None
@@ -170,18 +178,18 @@ def decide(
     against_name: str | None = None,
     **options: Unpack[DecisionOptions],
 ) -> Decided:
-    """Decide on a run's best, or on a person's change, against its start, on the run's holdout.
+    """Decide on a run's best against the run's start, on the run's holdout.
 
-    Parameters and errors are those of `gtmar.decide`, but for these.
+    Parameters and errors are those of `gtmar.decide`, except for these.
 
     Parameters
     ----------
     run_id
-        The run's full id, or ``RUN/EXP`` for that experiment. Of a person's change it is the change
-        that is decided on, kept or not.
+        The run's full id, or ``RUN/EXP`` for that experiment. If the run is a person's change,
+        that change is decided on, whether it was kept or not.
     against, against_name
-        Another spec than the run's start to hold it against, as `decide_between` does, over the
-        run's tables; and what to call it, None for its model.
+        Another spec to compare with, by `decide_between` over the run's tables, and its name in the
+        report; None for the run's start, and for the spec's model.
     """
     refuse_unknown_options(options, DecisionOptions)
     _new_folder(options, data, holdout_file, journal)
@@ -212,17 +220,17 @@ def decide_between(
 ) -> Decided:
     """Decide on one spec against another, on accounts that no search saw.
 
-    Parameters and errors are those of `gtmar.decide`, but for these. The change is put on record as
-    a person's, unless it is already.
+    Parameters and errors are those of `gtmar.decide`, except for these. The change from one to the
+    other is journaled as a person's, unless it is in the journal already.
 
     Parameters
     ----------
     candidate, against
-        The two specs. They may have other features, encoders and tiers; see `spec.joined`.
+        The two specs, which may differ in features, encoders and tiers; see `spec.joined`.
     names
-        What to call candidate and incumbent; None for their models.
+        Names of candidate and incumbent in the report; None for their models.
     try_options
-        ``metric``, ``holdout_as_of``, ``announce`` and options of tables: as for `try_weights`.
+        ``metric``, ``holdout_as_of``, ``announce`` and options of tables, as for `try_weights`.
     """
     options = DecisionOptions(gates=gates, folder=folder, author=author, note=note)
     tables = (data,) if holdout_file is None else (data, holdout_file)
@@ -245,7 +253,7 @@ def decide_between(
 
 @dataclass(frozen=True)
 class _GivenSpecs:
-    """Two specs that a person gave: the candidate in their joint form, and both as they are."""
+    """Two specs that a person gave: the candidate in their joined form, and both as given."""
 
     changed: ScoringSpec
     specs: tuple[ScoringSpec, ScoringSpec]
@@ -262,9 +270,10 @@ def _decide(
     hashes: dict[str, str] | None = None,
     given: _GivenSpecs | None = None,
 ) -> Decided:
-    """Measure, judge, put on record, write; in this order, and nothing if an input changed.
+    """Measure, judge, record and write, in this order; write nothing if an input file changed.
 
-    `sources` and `hashes` are given where what is decided on was read before the run was.
+    `sources` are the tables whose files are watched, `hashes` those of the files when they were
+    first read. Without them, the run's own tables are hashed now.
     """
     run_id, _, asked = run_id.partition("/")
     session = ended_run(run_id, journal, data, holdout_file)
@@ -279,7 +288,7 @@ def _decide(
             hint="gtmar run --holdout-file LATER_TABLE, or gtmar refresh",
         )
     kind, best = session.start["kind"], session.end["best_experiment"]
-    # A person's change is decided on though the accounts searched don't speak for it.
+    # A person's change is decided on even if it was not kept on the accounts searched.
     best = best if kind == "search" else experiment_id(session.end["experiments"])
     experiment = f"{run_id}/{asked or best}"
     with Journal(journal) as opened:
@@ -378,7 +387,7 @@ def _decide(
 
 
 def _sources(session: Session, data: Any, holdout_file: Any) -> tuple[Any, ...]:
-    """Return the tables that a run was made on, as they are given, else as its record has them."""
+    """Return the tables of a run: those given, else those in its start record."""
     own = tables_of(session.start)
     searched = own["data"] if data is None else data
     if session.accounts.later is None:
@@ -387,7 +396,10 @@ def _sources(session: Session, data: Any, holdout_file: Any) -> tuple[Any, ...]:
 
 
 def _searched_segments(session: Session, stated: Gates) -> dict[str, Panel | None]:
-    """Name the segments of the accounts searched: a later table may have no account of one."""
+    """Return the segments of the accounts searched, each with None for its panel.
+
+    A later table may lack accounts of a segment, which must not go unnoticed.
+    """
     accounts = session.accounts
     there = [name for name in stated.segments if name in accounts.table.columns]
     searched = with_segments(accounts, session.spec, there, as_of=session.plan.as_of).search
@@ -403,7 +415,7 @@ def _segments_of(
     *,
     as_of: str | None,
 ) -> tuple[dict[str, Panel | None], dict[str, Panel]]:
-    """Score the segments that are asked for, and the large ones that nobody asked for."""
+    """Return panels of the segments that gates ask for, and of other large segments."""
     others = [name for name in columns_of_few_values(accounts, spec) if name not in stated.segments]
     parts = with_segments(accounts, spec, (*stated.segments, *others), as_of=as_of)
     matrix = parts.search if parts.holdout is None else parts.holdout
@@ -416,7 +428,8 @@ def _by_own_edges(
 ) -> tuple[Uncertainty, tuple[tuple[int, ...], ...], float | None]:
     """Measure both specs by tier at their own edges, and count accounts by both tiers.
 
-    The last is the share of MRR whose account changes tier, None without MRR.
+    Returns the intervals, accounts by tier before and after, and the share of MRR whose account
+    changes tier, None without MRR.
     """
     old, new = ([side.weights[term.name] for term in spec.terms] for side in (spec, candidate))
     panel = panel_of(matrix, spec, old, new, own_edges=candidate)
@@ -431,7 +444,7 @@ def _by_own_edges(
 
 
 def _as_it_would_go_live(matrix: AccountMatrix, candidate: ScoringSpec) -> pl.DataFrame:
-    """Return the sums of a candidate by its own edges, these among them, as guardrails ask."""
+    """Return a candidate's sums at its own tier edges, with these edges, for guardrails."""
     edges = zip(candidate.tier_names, candidate.tier_lows, strict=True)
     sums = LocalEvaluator(matrix, candidate).frame([[term.weight for term in candidate.terms]])
     return sums.with_columns(
@@ -446,7 +459,7 @@ def _put_on_record(
     after: float | None,
     options: DecisionOptions,
 ) -> str:
-    """Write the look and the decision as events; return the latter's id."""
+    """Write the look at the holdout and the decision as events; return the decision's id."""
     shared = {
         "author": options.get("author"),
         "note": options.get("note"),
@@ -510,19 +523,19 @@ def refresh(
     note: str | None = None,
     **run_options: Any,
 ) -> Decided:
-    """Search one table from the incumbent, and decide on another that the search never saw.
+    """Search one table from the incumbent on, and decide on another table.
 
     Parameters
     ----------
     train, holdout
-        The table to search, whole, and the one to decide on, best a later window.
+        The table to search, all of it, and the one to decide on, preferably of a later window.
     spec
         The incumbent, or its file.
     journal, gates, folder, author, note
-        As for `decide`. Errors are, too; and an `AccountDataError` where rows stand in both tables.
+        As for `decide`, with its errors, and `AccountDataError` if rows are in both tables.
     run_options
         ``metric``, ``no_worse``, ``limits``, ``seed``, ``holdout_as_of``, ``announce``, ``watch``
-        and options of tables, which are those of both: as for `run`.
+        and options of tables, which are for both: as for `run`.
     """
     options = DecisionOptions(gates=gates, folder=folder, author=author, note=note)
     _new_folder(options, train, holdout, spec, journal)
@@ -536,7 +549,7 @@ def refresh(
 
 
 def _new_folder(options: DecisionOptions, *inputs: object) -> Output | None:
-    """Check where a decision's folder is to be made; None for none."""
+    """Check that a decision's folder can be made; None if none is asked for."""
     folder = options.get("folder")
     if folder is None:
         return None

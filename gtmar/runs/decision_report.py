@@ -1,6 +1,7 @@
-"""What a decision found: the verdict in words, and all that it rests on; the same as a folder.
+"""The result of a decision, in words and as plain data; and the folder that it can be written as.
 
-The folder has a report, what changes for which account, and what the decision was made from.
+The folder has a report, the change of each account, both specs, and a manifest with the hashes of
+all input files.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ __all__ = ["Decided", "account_changes", "ids_of", "write_folder"]
 
 
 def ids_of(spec: ScoringSpec) -> dict[str, str]:
-    """Return the hashes that say which spec this is."""
+    """Return the two hashes that identify a spec: of all that it says, and of its scores."""
     return {"spec_id": specs.spec_id(spec), "score_id": specs.score_id(spec)}
 
 
 @dataclass(frozen=True)
 class Decided(PlainData):
-    """A verdict, with all that it rests on."""
+    """A decision: the verdict, and all measurements behind it."""
 
     _left_out = ("given",)
     _beside = ("sentence", "headline", "segment_safety", "costs", "compared")
@@ -66,10 +67,11 @@ class Decided(PlainData):
     higher_is_better: bool
     incumbent: ScoringSpec = field(repr=False)
     candidate: ScoringSpec = field(repr=False)
-    #: The table with the untouched accounts, and how many they are.
+    #: The table whose accounts were held out, and how many accounts those are.
     source: str
     accounts: int
-    #: Comparisons made on them so far, this one included, and the level that follows.
+    #: Comparisons made on these accounts so far, with this one, and the level of intervals that
+    #: follows from their number.
     looks: int
     level: float
     intervals: Uncertainty = field(repr=False)
@@ -78,17 +80,18 @@ class Decided(PlainData):
     moves: tuple[tuple[int, ...], ...]
     #: By-tier metrics by each score's own edges, where tiers may have other sizes.
     own_edges: Uncertainty = field(repr=False)
-    #: Both by tier at the incumbent's sizes, as `side_by_side.at_equal_sizes` gives it.
+    #: By-tier metrics of both at the incumbent's tier sizes, see `side_by_side.at_equal_sizes`.
     equal_sizes: dict[str, Any] = field(repr=False)
-    #: SHA-256 by file, and fingerprints of the tables.
+    #: SHA-256 of the input files by name, and fingerprints of outcomes and features.
     inputs: dict[str, str]
     fingerprints: dict[str, str]
     notes: tuple[str, ...] = ()
     folder: str | None = None
     event_id: str | None = None
-    #: What a check of the searched table brought out, copies in the holdout's included.
+    #: Findings of the check of the searched table, and copies found in the holdout's.
     findings: tuple[Finding, ...] = ()
-    #: `binary` where MRR is assumed flat, so that NRR and GRR are logo retention by revenue.
+    #: `binary` if end MRR isn't known: a retained account counts with its start MRR. Else
+    #: `observed`, and None without MRR.
     basis: str | None = None
     #: The candidate's objective on the accounts searched.
     promised: float | None = None
@@ -96,34 +99,34 @@ class Decided(PlainData):
     moved_mrr: float | None = None
     #: The candidate's probabilities beside what became of these accounts; None where it has none.
     reliability: Reliability | None = None
-    #: Start and best on each date, as `by_date` gives it, and the dates; None of a table of one.
+    #: Start and best on each date, see `side_by_side.by_date`; None for a table of one date.
     by_date: dict[str, Any] | None = None
-    #: Old customers and new ones of a later table apart; empty where there are no old ones.
+    #: Old and new customers of a later table, each group by itself; empty without old ones.
     customers: tuple[Customers, ...] = ()
-    #: That nothing shows the order of time; None where a window does.
+    #: A sentence if no window proves the order of time; else None.
     time_order: str | None = None
-    #: `search`, or `human` or `record` of a person's change.
+    #: Kind of the run: `search`, or `human` or `record` for a person's change.
     kind: str = "search"
-    #: The specs as a person gave them, incumbent and candidate, and what they are called, the
-    #: candidate first; None of a run's own.
+    #: The specs as a person gave them, incumbent and candidate; None for those of a run.
     given: tuple[ScoringSpec, ScoringSpec] | None = field(default=None, repr=False)
+    #: Names of the candidate and of the incumbent that were given; None for a run's.
     names: tuple[str, str] | None = None
-    #: Of each search that chose weights and whose accounts aren't known, a sentence that says so.
+    #: A sentence for each search that chose weights and whose accounts aren't known.
     unknown_searches: tuple[str, ...] = ()
 
     @property
     def sides(self) -> tuple[ScoringSpec, ScoringSpec]:
-        """Incumbent and candidate as whoever asked has them."""
+        """Incumbent and candidate, as given by a person or as the run has them."""
         return self.given or (self.incumbent, self.candidate)
 
     @property
     def old_customers(self) -> int:
-        """How many of the accounts stood in the table searched as well."""
+        """How many of the accounts are in the table searched, too, with an earlier window."""
         return old_customers(each.as_json() for each in self.customers)
 
     @property
     def compared(self) -> str:
-        """Say what was held against what, on which accounts."""
+        """What was compared with what, on which accounts, in a sentence."""
         which = f"{self.unseen} of {self.source} that the search never saw"
         if self.old_customers:
             which = f"{held_out(self.accounts, self.old_customers)}, of {self.source}"
@@ -136,7 +139,7 @@ class Decided(PlainData):
 
     @property
     def segment_safety(self) -> str:
-        """What is known of the segments: in which the gates failed, are unknown, or passed."""
+        """In which segments the gates failed, are unknown or passed, in words."""
         return segment_safety(gate.as_json() for gate in self.gates)
 
     @property
@@ -152,14 +155,14 @@ class Decided(PlainData):
 
     @property
     def unseen(self) -> str:
-        """Say how many accounts it was measured on and, of a table of several dates, how often."""
+        """The number of accounts measured and, for several dates, of dates and rows, in words."""
         if self.by_date is None:
             return f"{self.accounts:,} accounts"
         return on_dates(self.accounts, len(self.by_date["dates"]), self.by_date["rows"])
 
     @property
     def dates_held(self) -> list[str]:
-        """Say on how many of several dates the gain holds."""
+        """A sentence on how many dates the gain holds; none for a table of one date."""
         if self.by_date is None:
             return []
         known = [gained for gained in self.by_date["gained"] if gained is not None]
@@ -167,7 +170,7 @@ class Decided(PlainData):
 
     @property
     def _gain(self) -> str:
-        """Say what got better, where it is proven."""
+        """The gain of the objective, in words."""
         sides = self.intervals.before[self.objective], self.intervals.after[self.objective]
         before, after = (side.value or 0.0 for side in sides)
         if self.objective in ("auc_roc_retain", "auc_roc_churn"):
@@ -179,8 +182,8 @@ class Decided(PlainData):
 
     @property
     def headline(self) -> list[str]:
-        """Return what stands right below: leaks and copies, level, costs, details, segments."""
-        # The verdict's own line says what makes it UNVERIFIED.
+        """The sentences right below the verdict: leaks and copies, level, costs, segments."""
+        # What makes a verdict UNVERIFIED is in its own sentence.
         first = {gate.name for gate in self.gates if self.verdict is Verdict.UNVERIFIED}
         known = [
             each.short
@@ -193,7 +196,7 @@ class Decided(PlainData):
         beware = f"Beware: {'; '.join(known)}."
         level = self.level_sentence
         if any(gate.name == "level" and not gate.passed for gate in self.gates):
-            # The verdict's own line says it.
+            # It is in the verdict's own sentence.
             level = level[1:]
         said = [*([beware] if known else []), *level, *self.dates_held, *self.costs]
         if self.reliability is not None and self.reliability.off:
@@ -206,9 +209,9 @@ class Decided(PlainData):
 
     @property
     def level_sentence(self) -> list[str]:
-        """Say that a score is upside down here, or far below what the search promised."""
+        """Sentences if a score is upside down here, or far below its value in the search."""
         said = [upside_down(self.intervals)]
-        # Of a tier the search measured by each score's own edges.
+        # A search measures an objective of one tier at each score's own edges.
         by_tier = "." in self.objective
         found = (self.own_edges if by_tier else self.intervals).after.get(self.objective)
         if found is not None and self.promised is not None:
@@ -217,17 +220,17 @@ class Decided(PlainData):
 
     @property
     def better(self) -> int:
-        """1 where more of the objective is better, -1 where less is."""
+        """1 if more of the objective is better, -1 if less is."""
         return 1 if self.higher_is_better else -1
 
     @property
     def costs(self) -> list[str]:
-        """Name what got worse beyond chance beside the objective, a sentence each."""
+        """A sentence for each metric beside the objective that got worse beyond chance."""
         return list(costs_of(self.intervals, self.objective).values())
 
     @property
     def moved(self) -> int:
-        """How many of the accounts, or their rows, change tier."""
+        """How many accounts change tier; rows, in a table of several dates."""
         stay = sum(row[index] for index, row in enumerate(self.moves))
         return sum(map(sum, self.moves)) - stay
 
@@ -243,7 +246,7 @@ class Decided(PlainData):
 
     @property
     def movement(self) -> str:
-        """Say who changes tier, and which tiers change their size."""
+        """Which share of accounts changes tier, and the sizes of tiers, in a sentence."""
         before, after = self.sizes
         ends = zip(self.incumbent.tier_names, before, after, strict=True)
         listed = ", ".join(f"{n} {old:,} -> {new:,}" for n, old, new in ends)
@@ -294,7 +297,7 @@ _FIRST = ("auc_roc_retain", "nrr_by_tier", "revenue_capture_at_20", "logo_retent
 def write_folder(
     output: Output, decided: Decided, table: AccountTable, *, as_of: str | None
 ) -> None:
-    """Write report, account changes, specs and manifest; all or nothing."""
+    """Write report, account changes, specs and manifest: the whole folder or nothing."""
     changes = account_changes(table, decided.incumbent, decided.candidate, as_of=as_of)
     try:
         with output.made() as folder:
@@ -318,7 +321,7 @@ def write_folder(
 def account_changes(
     table: AccountTable, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
 ) -> pl.DataFrame:
-    """Return score and tier of every account under two specs, and what the difference is made of.
+    """Return every account's score and tier under two specs, and what the difference consists of.
 
     Returns
     -------
@@ -358,7 +361,7 @@ def account_changes(
 
 
 def _manifest(decided: Decided, folder: Path) -> str:
-    """List by hash what the decision was made from, and what was written."""
+    """Return the manifest: hashes of the decision's inputs, and of the files written."""
     content = {
         "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "event": decided.event_id,
@@ -467,7 +470,7 @@ def _report(decided: Decided, listed: int) -> str:
 
 
 def _customers(decided: Decided) -> list[str]:
-    """Return the section on old customers and new ones; nothing where they aren't apart."""
+    """Return the section on old and new customers; empty if there are no old ones."""
     if not decided.customers:
         return []
     rows = [

@@ -1,4 +1,4 @@
-"""One account's score taken apart, line by line."""
+"""Explanation of one account's score: lines of points that add up to it."""
 
 from __future__ import annotations
 
@@ -38,23 +38,24 @@ __all__ = [
     "row_of",
 ]
 
-#: Before a rule's name, as no column of a table has it.
+#: Prefix of columns that say whether a rule holds; no table has such a column.
 _HOLDS = "\x00holds."
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a score: a weight's points, or one of the score's own.
+    """One line of a score: the points of a weight, or of the score itself.
 
-    These are `base`, `rounding`, `clipping`, and what groups, redistribution and vetoes add.
+    The score's own lines are `base`, `rounding`, `clipping`, and what groups, redistribution and
+    vetoes add.
     """
 
     name: str
-    #: The table's value, as text; a group's ends; the vetoes that hold; None for other own lines.
+    #: The account's value as text; for a group its limits, for vetoes those that hold; else None.
     value: str | None
     weight: int | None
     points: float
-    #: Under the other spec; None without one, or where it has no such line.
+    #: Points by the other spec; None without one, or if it has no such line.
     other_points: float | None = None
     #: What earns a weight's points, in words; None for the score's own lines.
     earned_by: str | None = None
@@ -62,13 +63,13 @@ class Line:
 
 @dataclass(frozen=True)
 class PossibleChange:
-    """What one feature alone, or no veto, could add on the way to the tier above."""
+    """How many points one feature alone, or the end of all vetoes, could add."""
 
     feature: str
-    #: What it gives now, and with the best value that any account of the table has, caps and all.
+    #: Points now, and with the best value that any account of the table has, after all caps.
     points: float
     possible: float
-    #: Whether that is enough by itself.
+    #: Whether that alone is enough for the tier above.
     reaches: bool
 
 
@@ -81,20 +82,20 @@ class Explanation(PlainData):
     score: float
     tier: str
     lines: tuple[Line, ...]
-    #: Under the other spec; None without one.
+    #: Score and tier by the other spec; None without one.
     other_score: float | None
     other_tier: str | None
-    #: Nearest tiers above and below, and how many points away; None where there is none.
+    #: The next tiers above and below, and how many points away; None if there is none.
     above: str | None
     points_to_above: float | None
     below: str | None
     points_to_below: float | None
-    #: What each feature could add for the tier above, the most first.
+    #: What each feature could add on the way to the tier above, the most first.
     up: tuple[PossibleChange, ...]
-    #: The probability of leaving, and what it rests on; None where the spec has none.
+    #: The probability of leaving, and a sentence about it; None if the spec has none.
     probability: float | None = None
     probability_reading: str | None = None
-    #: The date taken of a table of several, its newest; None of a table of one date.
+    #: The newest date, if it was taken from a table of several; else None.
     newest: date | None = None
 
 
@@ -107,10 +108,9 @@ def explain(
     as_of: str | None = None,
     date_format: str | None = None,
 ) -> Explanation:
-    """Take one account's score apart. Outcomes aren't needed.
+    """Explain one account's score. Outcomes aren't needed.
 
-    Parameters are those of `gtmar.explain`. Of accounts that stand on several dates the newest of
-    these is taken.
+    Parameters are those of `gtmar.explain`. From a table of several dates the newest one is taken.
 
     Raises
     ------
@@ -146,12 +146,12 @@ def explained(
     other: ScoringSpec | None = None,
     compared: Mapping[str, Any] | None = None,
 ) -> Explanation:
-    """Put an account's score into lines, but for what each feature could add.
+    """Return an account's explanation, without what each feature could add.
 
     Parameters
     ----------
     account, table, row
-        What the account is called, and where it stands in a table that is prepared for the spec.
+        The account's name, and its row number in a table that is prepared for the spec.
     spec, scored
         The spec, and the account's row of `score` by it.
     other, compared
@@ -166,7 +166,7 @@ def explained(
     below = dict(neighbours).get(tier)
     value = round(scored["score"] * SCORE_UNITS)
     needed = None if above is None else spec.tiers[above].low - value
-    # One hundredth of a point under its own lower edge, and an account is in the tier below.
+    # An account is in the tier below from 0.01 points under the lower edge of its own tier.
     spare = None if below is None else value - spec.tiers[tier].low + 1
     calibration = specs.calibration_of(spec)
     return Explanation(
@@ -216,9 +216,9 @@ def row_of(table: AccountTable, spec: ScoringSpec, account: str) -> int:
 
 
 def _cells(table: AccountTable, row: int, spec: ScoringSpec) -> dict[str, str]:
-    """Word by term what an account has in the table: its value, or whether a rule holds.
+    """Return an account's value as text by term, or whether the term's rule holds.
 
-    Under `_HOLDS` stand the vetoes that hold.
+    Under the key `_HOLDS` are the vetoes that hold.
     """
     rules = {n: rule for n, each in spec.inputs.items() if (rule := each.parsed_rule) is not None}
     held = {f"{_HOLDS}{name}": rule_holds(rule, table.schema) for name, rule in rules.items()}
@@ -243,7 +243,7 @@ def _lines(
     compared: dict[str, Any],
     cells: dict[str, str],
 ) -> tuple[Line, ...]:
-    """List every line that either spec has, those that change most first where there are two."""
+    """Return the lines of both specs: those with the most points, or the largest change, first."""
     earned = (other.earned_by if other else {}) | spec.earned_by
     combinations = [Combination.of(each) for each in (spec, other) if each is not None]
     ends = {name: text for each in combinations if each for name, text in each.lines.items()}
@@ -273,7 +273,7 @@ def _steps(
     needed: int,
     as_of: str | None,
 ) -> tuple[PossibleChange, ...]:
-    """Say for each feature what the best that any account has would add."""
+    """Return for each feature what the best value of any account would add, the most first."""
     check_contract(table, spec, as_of=as_of, outcomes=False)
     encoded = encoded_terms(spec, table.schema, as_of_date(spec, table.schema, as_of, table.dates))
     features: dict[str, list[str]] = {}
@@ -282,8 +282,7 @@ def _steps(
     best = collect(
         table,
         table.frame.select(
-            # A binned feature gives the points of one bin, so its terms are summed account by
-            # account and not each at its best.
+            # An account is in one bin of a feature, so bins are summed before the maximum is taken.
             pl.sum_horizontal(encoded[n] * spec.weights[n] for n in names).max().alias(feature)
             for feature, names in features.items()
         ),
@@ -292,7 +291,7 @@ def _steps(
         feature: round(sum(scored[f"points.{name}"] for name in names) * VALUE_UNITS)
         for feature, names in features.items()
     }
-    # What lies below the scale has to be made up for first. A score rounds half up.
+    # In raw points, since a score that is clipped at 0 may be far below. Scores round half up.
     units = VALUE_UNITS // SCORE_UNITS
     needed_raw = (round(scored["score"] * SCORE_UNITS) + needed) * units - units // 2
     combination = Combination.of(spec)
@@ -305,7 +304,7 @@ def _steps(
     }
 
     def raw(changed: dict[str, int]) -> int:
-        """Score the account with other points of some features, whose values are known then."""
+        """Return the raw score with other points of some features; these count as known then."""
         now = points | changed
         if combination is None:
             return int(sum(now.values())) + spec.base * VALUE_UNITS

@@ -1,8 +1,8 @@
-"""A holdout in a table of its own: is it later, who is in both, and how often was it looked at.
+"""Holdouts in a table of their own: order of time, accounts in both tables, counted looks.
 
-Where the days of a declared window put two tables in order, the same customers in both are the
-normal case. Where no window is declared, nothing tells a later table from the one that was searched
-but its values; so rows that are in both are refused, and all else is said to be unverified.
+If a declared window shows that one table is later than the other, customers may be in both: that is
+the normal case. Without a window nothing but values can tell a later table from the one searched.
+So rows that are in both tables are refused, and a warning says that the order is unverified.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ U = TypeVar("U")
 
 
 def read_both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
-    """Read two tables; a `ViolationsError` lists what is wrong with both, by the tables' names."""
+    """Call two functions that read a table each; join their `ViolationsError`s into one."""
     try:
         one = first()
     except ViolationsError as err:
@@ -83,12 +83,15 @@ def read_both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
     return one, second()
 
 
-#: What a start record's parameters call whatever concerns the holdout's table.
+#: Prefix of a start record's parameters that are about the holdout's own table.
 _PREFIX = "holdout_"
 
 
 def without_holdout(spec: ScoringSpec, *, share: float | None = None) -> ScoringSpec:
-    """Return a spec that searches all of its table; `UsageError` where a share is held out, too."""
+    """Return a spec that holds nothing of its table out.
+
+    Raises `UsageError` if a `share` of the table was asked to be held out, too.
+    """
     if share:
         raise UsageError(
             f"a holdout of {share:g} of the table and one in a file exclude each other",
@@ -107,18 +110,32 @@ def load_with_holdout(
     spec_file: str | Path | None = None,
     **options: Any,
 ) -> Accounts:
-    """Load a table to search and a later one as its holdout, by a spec `without_holdout`.
+    """Load a table to search, and a later one as its holdout.
 
-    Other parameters are those of `load_accounts`, for both tables; `later_as_of` None is `as_of`;
-    `spec_file` is where an error's hint says that a window is to be declared. What is said of
-    accounts in both tables, and of their order of time, is among the notes.
+    Parameters
+    ----------
+    searched, later
+        The two tables.
+    spec
+        The spec, from `without_holdout`.
+    as_of, later_as_of
+        ISO dates that `days_before` counts from in either table; None in the later one for `as_of`.
+    spec_file
+        The spec's file, which an error's hint names as the place to declare a window in.
+    options
+        As for `load_accounts`, for both tables.
+
+    Returns
+    -------
+    Accounts
+        Its notes say how many accounts are in both tables, and if the order of time is unverified.
 
     Raises
     ------
     ViolationsError
         With all that is wrong in either table, or between them.
     AccountDataError
-        If rows stand in both tables, and no window says that one is later than the other.
+        If rows are in both tables, and no window says that one is later than the other.
     """
     one, two = read_both(
         lambda: load_accounts(searched, spec, as_of=as_of, **options),
@@ -156,16 +173,16 @@ def load_with_holdout(
 def declared_window(
     spec: ScoringSpec, searched: AccountTable, later: AccountTable
 ) -> Window | None:
-    """Return the window whose days say that a table is later: the spec's, or that of one recipe.
+    """Return the window that orders two tables: the spec's, or that of the recipe of both.
 
-    None where there is none, or it doesn't say when outcomes were complete.
+    None if there is none, or it doesn't say when outcomes were complete.
     """
     window = spec.window or _recipe_window(searched, later)
     return None if window is None or window.outcome_end is None else window
 
 
 def _recipe_window(*tables: AccountTable) -> Window | None:
-    """Return the window of tables that one recipe of gtmar snapshot made; None of others."""
+    """Return the window of tables that the same recipe of gtmar snapshot made, else None."""
     recipes = {table.origin.get("recipe") for table in tables}
     days = window_of(tables[0])
     if len(recipes) > 1 or None in recipes or days is None:
@@ -175,9 +192,10 @@ def _recipe_window(*tables: AccountTable) -> Window | None:
 
 
 def order_unverified(accounts: Accounts, spec: ScoringSpec) -> str | None:
-    """Say that nothing shows the order of time of what was searched and held out; None else.
+    """Return a sentence if no window proves the order of time, else None.
 
-    Of a holdout that is a part of the table searched, it is that features come before outcomes.
+    That the holdout's own table is later than the one searched or, for a holdout that is a part of
+    the table, that features were known before outcomes.
     """
     later = accounts.later
     if later is None:
@@ -199,7 +217,7 @@ def order_unverified(accounts: Accounts, spec: ScoringSpec) -> str | None:
 def _refuse_the_same(
     searched: Accounts, later: Accounts, spec: ScoringSpec, spec_file: str | Path | None
 ) -> None:
-    """Refuse rows that stand in both tables, and two tables that are one."""
+    """Refuse rows that are in both tables, and tables that are the same."""
     name, there = later.checked.id_column, searched.table.columns
     columns = [column for column in identifying_columns(later, spec) if column in there]
     same = 0
@@ -233,14 +251,14 @@ def _refuse_the_same(
 
 
 def identifying_columns(accounts: Accounts, spec: ScoringSpec) -> list[str]:
-    """Return the columns of outcomes and features that make a row what it is, without the id."""
+    """Return the columns that identify a row's content: outcomes and features, without the id."""
     outcomes = accounts.checked.outcomes.columns.values()
     read = dict.fromkeys([*outcomes, *spec.columns])
     return [name for name in read if name != accounts.checked.id_column]
 
 
 def _ids_and_columns(accounts: Accounts, name: str, columns: Sequence[str] = ()) -> pl.DataFrame:
-    """Read ids, as their table spells them, and other columns."""
+    """Read canonical ids and other columns of a table."""
     table = accounts.table
     key = key_expression(name, table.schema).alias(name)
     return collect(table, table.frame.select(key, *columns))
@@ -249,9 +267,10 @@ def _ids_and_columns(accounts: Accounts, name: str, columns: Sequence[str] = ())
 def _window_between(
     searched: AccountTable, later: AccountTable, spec: ScoringSpec
 ) -> dict[str, str] | None:
-    """Find the two columns of days, named alike in both tables, that put the tables in order.
+    """Return two columns of days, in both tables, that would declare a window between them.
 
-    Of several the earliest for the features and the latest for the outcomes: they ask most.
+    If several would, the earliest for the features and the latest for the outcomes, which is the
+    strictest window.
     """
     kinds = (pl.Date, pl.Datetime, pl.String, pl.Categorical)
     one, two = (
@@ -281,7 +300,7 @@ def _window_between(
 
 
 def ids_in_both(searched: Accounts, later: Accounts) -> pl.Series | None:
-    """Return the ids of a later table that stand in the one searched, each once; None without."""
+    """Return the distinct ids of a later table that the searched one has; None without ids."""
     name = later.checked.id_column
     if name is None or searched.checked.id_column != name:
         return None
@@ -290,12 +309,12 @@ def ids_in_both(searched: Accounts, later: Accounts) -> pl.Series | None:
 
 
 def shared_account_notes(accounts: Accounts) -> tuple[str, ...]:
-    """Return what is said of accounts in both tables; nothing where there is one table."""
+    """Return the sentences about accounts in both tables; none if there is one table."""
     return () if accounts.later is None else accounts.later.checked.notes
 
 
 def _shared_sentences(searched: Accounts, later: Accounts) -> tuple[str, ...]:
-    """Say how many accounts stand in both tables, and how many are new."""
+    """Word how many accounts are in both tables, and how many are new."""
     again = ids_in_both(searched, later)
     if again is None:
         return ("There is no id to tell whether accounts stand in both tables.",)
@@ -320,7 +339,7 @@ def _shared_sentences(searched: Accounts, later: Accounts) -> tuple[str, ...]:
 
 
 def holdout_parameters(accounts: Accounts) -> dict[str, str]:
-    """Return what a start record's parameters say of a holdout that is a table of its own."""
+    """Return the parameters of a start record that are about the holdout's own table."""
     later = accounts.later
     if later is None:
         return {}
@@ -335,14 +354,14 @@ def holdout_parameters(accounts: Accounts) -> dict[str, str]:
 
 
 def later_source(parameters: Mapping[str, Any]) -> Source | None:
-    """Read where a holdout's own table was off a start record; None where the run had none."""
+    """Return the holdout's own table by a start record's parameters; None if the run had none."""
     named = {k.removeprefix(_PREFIX): v for k, v in parameters.items() if k.startswith(_PREFIX)}
     return Source.of_record(named["source"], named) if "source" in named else None
 
 
 @contextmanager
 def journal_if_there(folder: str | Path) -> Iterator[Journal | None]:
-    """Open a journal; None where there is none yet."""
+    """Open a journal for the context; yield None if there is none yet."""
     try:
         opened = Journal(folder)
     except RunNotFoundError:
@@ -352,16 +371,16 @@ def journal_if_there(folder: str | Path) -> Iterator[Journal | None]:
 
 
 def count_looks(journal: Path, outcomes_fingerprint: str, comparison: str) -> int:
-    """Count the comparisons on a holdout, this one included; the same again is none.
+    """Count the distinct comparisons made on a holdout, this one included.
 
-    `outcomes_fingerprint` is that of the table that holds the holdout, `comparison` what is
-    compared with its incumbent. Where there is no journal yet, this is the first look.
+    `outcomes_fingerprint` is that of the table that the holdout is in. `comparison` identifies what
+    is compared with the incumbent; the same comparison again isn't counted.
     """
     return len({*comparisons_on(journal, outcomes_fingerprint), comparison})
 
 
 def comparisons_on(journal: Path, outcomes_fingerprint: str) -> set[str]:
-    """Return the comparisons that a holdout was looked at for; parameters as for `count_looks`."""
+    """Return the comparisons recorded for a holdout; see `count_looks`."""
     with journal_if_there(journal) as opened:
         if opened is None:
             return set()
@@ -381,7 +400,10 @@ def record_look(
     higher_is_better: bool,
     **fields: Any,
 ) -> str:
-    """Write a look as an event; `fields` are its columns. Returns the event's id."""
+    """Write a look at a holdout as an event, and return the event's id.
+
+    `fields` are columns of the event; `before` and `after` are values of the objective.
+    """
     details = {
         "outcomes_fingerprint": outcomes_fingerprint,
         "comparison": comparison,

@@ -1,6 +1,6 @@
-"""A look at the holdout: a change of weights on accounts that no search saw, and its count.
+"""A look at the holdout: a change of weights measured on accounts that no search saw, and counted.
 
-Each look makes these accounts a little less unseen, so that proof gets harder with each.
+Each look makes later proof on these accounts harder: the level of intervals rises with the count.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ __all__ = ["HoldoutLook", "Looks", "look_at_holdout", "looks_so_far"]
 
 @dataclass(frozen=True)
 class Looks(PlainData):
-    """How often a holdout was looked at, before a look."""
+    """How often a holdout was looked at so far."""
 
-    #: Comparisons so far, and whether this one would be a further one: the same again is none.
+    #: Comparisons so far, and whether the one in question would be a new one.
     so_far: int
     new: bool
     accounts: int
 
     @property
     def sentence(self) -> str:
-        """Say what a look costs, before it."""
+        """What a look would cost, in a sentence."""
         count = f"{self.so_far:,} comparison{'' if self.so_far == 1 else 's'}"
         before = f"The {self.accounts:,} accounts held out served {count} so far"
         if not self.new:
@@ -62,22 +62,23 @@ class HoldoutLook(PlainData):
 
     weights: dict[str, int]
     accounts: int
-    #: Comparisons on this holdout before, and with this one; the level of all intervals follows.
+    #: Comparisons on this holdout before this one, and with it; and the level of all intervals,
+    #: which follows from their number.
     looks_before: int
     looks: int
     level: float
     objective: str
     before: float | None
     after: float | None
-    #: Whether the objective is better there; None where it has no value. What its interval says:
-    #: ``better``, ``worse``, ``no proven change`` or ``unknown``.
+    #: Whether the objective is better there; None if it has no value.
     improved: bool | None
+    #: What its interval says: ``better``, ``worse``, ``no proven change`` or ``unknown``.
     reading: str
     sentences: tuple[str, ...]
     metrics: tuple[MetricChange, ...]
-    #: The event that has it on record.
+    #: The event in the journal that records the look.
     event_id: str
-    #: A sentence for each search of which it isn't known whether it saw these accounts.
+    #: A sentence for each search that may have seen these accounts: nobody can tell.
     unknown_searches: tuple[str, ...]
 
     @property
@@ -87,7 +88,7 @@ class HoldoutLook(PlainData):
 
 
 def _held_out(accounts: Accounts) -> tuple[AccountMatrix, Accounts]:
-    """Return the accounts held out, and the table that they are of."""
+    """Return the accounts held out, and the table that they are in."""
     if accounts.holdout is None:
         raise UsageError(
             "no account is held out: all of them are searched",
@@ -99,7 +100,7 @@ def _held_out(accounts: Accounts) -> tuple[AccountMatrix, Accounts]:
 def _comparison(
     accounts: Accounts, spec: ScoringSpec, changed: ScoringSpec, judge: Judge, journal: Path
 ) -> str:
-    """Name what is compared: the experiment that has this change on record, else the spec's id."""
+    """Return what identifies a comparison: the change's experiment, else the spec's id."""
     run_id = on_record(journal, accounts, spec, changed, judge.name)
     return specs.spec_id(changed) if run_id is None else f"{run_id}/exp_00001"
 
@@ -107,7 +108,7 @@ def _comparison(
 def looks_so_far(
     accounts: Accounts, spec: ScoringSpec, changed: ScoringSpec, judge: Judge, journal: Path
 ) -> Looks:
-    """Say how often the holdout was looked at; errors are those of `look_at_holdout`."""
+    """Return how often the holdout was looked at; errors are those of `look_at_holdout`."""
     holdout, held = _held_out(accounts)
     seen = comparisons_on(journal, held.outcomes_fingerprint)
     new = _comparison(accounts, spec, changed, judge, journal) not in seen
@@ -130,19 +131,19 @@ def look_at_holdout(
     Parameters
     ----------
     accounts, spec, judge
-        The accounts, loaded by the incumbent; and what decides.
+        The accounts, loaded by the incumbent `spec`, and the objective.
     changed
         The incumbent with other weights.
     journal, author, note
-        Where the look is put on record, by whom, and why.
+        Where the look is recorded, by whom, and why.
     as_of
         ISO date that `days_before` counts from in the holdout's table.
 
     Raises
     ------
     UsageError
-        If no account is held out, or a search that chose the incumbent's weights saw some; nothing
-        is written then.
+        If no account is held out, or a search that chose the incumbent's weights saw some of them;
+        nothing is written then.
     """
     holdout, held = _held_out(accounts)
     unknown = refuse_searched(journal, accounts, spec, spec)

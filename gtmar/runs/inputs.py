@@ -1,4 +1,4 @@
-"""What a use case reads: tables, of one date or several, and their options; specs by name."""
+"""Inputs of the use cases: tables of one date or several, how they are read, specs by name."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ __all__ = [
 
 
 class ReadOptions(TypedDict, total=False):
-    """How a table is read."""
+    """Options for reading a table."""
 
     #: ISO date that `days_before` counts from.
     as_of: str | None
@@ -70,27 +70,27 @@ class ReadOptions(TypedDict, total=False):
 
 
 class TableOptions(ReadOptions, total=False):
-    """How a table with outcomes is read."""
+    """Options for reading a table with outcomes."""
 
     #: Leave accounts without any outcome out.
     drop_unlabelled: bool
 
 
 class HoldoutOptions(TableOptions, total=False):
-    """How a table with outcomes is read, and a later one that is its holdout."""
+    """Options for reading a table with outcomes, and a later one as its holdout."""
 
-    #: The later table, whole; all of the other is then searched. None for none.
+    #: The later table; then all of the first one is searched. None for none.
     holdout_file: Tabular | None
     #: ISO date that `days_before` counts from there; None for that of the other.
     holdout_as_of: str | None
 
 
 def newest_date(table: AccountTable, identifier: str | None) -> tuple[AccountTable, date | None]:
-    """Return the newest date of a table on which accounts stand on several dates, and the date.
+    """Return the rows of a table's newest date, and that date, if accounts have several dates.
 
-    Those are the dates that were asked for, or all where nobody asked and an account's id comes
-    more than once. Any other table is returned as it is, and None. Cost: a pass over the dates,
-    and over the ids where nobody asked.
+    A table has several dates if they were asked for with ``--at``, or if it has a column of dates
+    and an id occurs more than once. Any other table is returned as it is, with None. Cost: a pass
+    over the dates, and over the ids if no dates were asked for.
     """
     if table.several is not None:
         return of_day(table, table.several.column, table.several.days[-1]), table.several.days[-1]
@@ -104,13 +104,13 @@ def newest_date(table: AccountTable, identifier: str | None) -> tuple[AccountTab
 
 
 def of_day(table: AccountTable, column: str, day: date) -> AccountTable:
-    """Return the rows of one date of a table, as if that alone had been asked for."""
+    """Return the rows of one date of a table, as if only that date had been asked for."""
     at = f"{day}" if column == ASOF else f"{column}={day}"
     return scan(replace(table, dates=None), at=at)
 
 
 def refuse_unknown_options(options: Mapping[str, object], known: type) -> None:
-    """Raise a `TypeError`, as any function does, for arguments by name that a type doesn't list."""
+    """Raise a `TypeError` for keyword arguments that a TypedDict doesn't have."""
     unknown = options.keys() - known.__annotations__.keys()
     if unknown:
         raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
@@ -127,11 +127,16 @@ def load(
     shards: RowShards | None = None,
     **options: Unpack[HoldoutOptions],
 ) -> tuple[Accounts, list[str]]:
-    """Load a table, and the later one that is its holdout, by a spec that reads dates as asked.
+    """Load a table, and its holdout's own table if `options` has one.
 
-    Rows set aside are written where `options` say; the sentences about them come second. `memory`,
-    `keep_ids`, `coded` and `shards` are as for `load_accounts`, `spec_file` and errors those of
-    `load_with_holdout`.
+    Rows set aside are written to the file that `options` names. `memory`, `keep_ids`, `coded` and
+    `shards` are as for `load_accounts`, `spec_file` is as for `load_with_holdout`; the errors of
+    both are raised.
+
+    Returns
+    -------
+    tuple of Accounts and list of str
+        The accounts, and sentences about the rows set aside.
     """
     refuse_unknown_options(options, HoldoutOptions)
     shared: dict[str, Any] = {
@@ -155,15 +160,15 @@ def load(
     return accounts, write_rows_aside(sides, options.get("set_aside_to"))
 
 
-#: Parameters of a start record that name a table: of the query, and the holdout's own.
+#: Parameters of a start record that name a table: other tables of a query, the holdout's own.
 _SOURCE = re.compile(r"(holdout_)?source(\..+)?")
 
 
 def local_inputs(*sources: object) -> tuple[Path, ...]:
-    """Return the files, folders and globs of this machine that sources name.
+    """Return the local files, folders and globs that sources name.
 
-    Sources are whatever an account table may be given as, and paths of other inputs. Frames, None
-    and addresses of other machines have none.
+    A source is anything that an account table may be given as, or a path of another input. Frames,
+    None and addresses of other machines have no local file.
     """
     return tuple(path for source in sources for path in _local(source))
 
@@ -184,14 +189,14 @@ def _local(source: object) -> Iterator[Path]:
 def recorded_inputs(start: Mapping[str, Any]) -> tuple[Path, ...]:
     """Return the local files, folders and globs of the tables that a run's start record names."""
     others = (v for k, v in dict(start["parameters"] or {}).items() if _SOURCE.fullmatch(k))
-    # A frame's source is no path.
+    # "frame" stands for a table in a program's memory; it is no path.
     return local_inputs(*(place for place in (start["source"], *others) if place != "frame"))
 
 
 def file_hashes(*sources: object) -> dict[str, str]:
-    """Return the SHA-256 of every local file that sources name: those of folders and globs, too.
+    """Return the SHA-256 of every local file that sources name, by path.
 
-    Frames and addresses have no file here, and no hash.
+    Folders and globs stand for their files; frames and addresses of other machines have none.
     """
     hashes = {}
     for path in _files_of(sources):
@@ -201,7 +206,7 @@ def file_hashes(*sources: object) -> dict[str, str]:
 
 
 def file_stamps(*sources: object) -> dict[str, tuple[int, int]]:
-    """Return size and time of the last write of the files that `file_hashes` reads."""
+    """Return size and modification time (ns) of the files that `file_hashes` reads, by path."""
     stats = ((path, path.stat()) for path in _files_of(sources))
     return {str(path): (stat.st_size, stat.st_mtime_ns) for path, stat in stats}
 
@@ -238,7 +243,7 @@ def _files(source: str) -> list[Path]:
 
 
 def refuse_changed(before: Mapping[str, str], *sources: object) -> None:
-    """Refuse to go on where a file isn't what it was: `AccountDataError` names them."""
+    """Raise `AccountDataError` if a file's hash isn't the one in `before`; it names the files."""
     after = file_hashes(*sources)
     changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
     if changed:
@@ -254,12 +259,12 @@ def refuse_changed(before: Mapping[str, str], *sources: object) -> None:
 
 
 def spec_of(spec: ScoringSpec | str | Path, journal: str | Path) -> ScoringSpec:
-    """Return a spec that is given as itself, as its file, or as an experiment in the journal.
+    """Return a spec, given as itself, as a file, or as an experiment in the journal.
 
     Raises
     ------
     SpecError, RunNotFoundError, JournalError
-        If it can't be read, or isn't there.
+        If it can't be read, or doesn't exist.
     """
     if isinstance(spec, ScoringSpec):
         return spec
@@ -270,9 +275,9 @@ def spec_of(spec: ScoringSpec | str | Path, journal: str | Path) -> ScoringSpec:
 
 
 def run_or_experiment(name: str | None, journal: str | Path) -> str:
-    """Return the full id of a run, or of its experiment where one is named: ``RUN/EXP``.
+    """Return the full id of a run, or ``RUN/EXP`` if an experiment is named.
 
-    None names the last search.
+    None stands for the last search.
     """
     with Journal(journal) as opened:
         return str(resolve(opened, name)) if name and "/" in name else opened.run_id(name)
@@ -281,21 +286,21 @@ def run_or_experiment(name: str | None, journal: str | Path) -> str:
 # ---- the table of each date ----------------------------------------------------------------------
 
 _FOLDER = re.compile(rf"{ASOF}=(\d{{4}}-\d{{2}}-\d{{2}})")
-#: Outcomes that say who stayed.
+#: Outcomes from which it follows who stayed.
 _LABELS = ("retained", "churned", "mrr_end")
 
 
 def tables_by_date(data: Tabular, opened: AccountTable | None = None) -> dict[date, AccountTable]:
-    """Open the account table of each date, by the day that its features are of.
+    """Return the account table of each date, by the date of its features.
 
-    That is a folder ``features_asof=DATE`` each, whose columns may differ, or one table with a
-    column `features_asof`, or the one that its dates were asked for by. `opened` is all of it,
-    where it is open already.
+    The data are folders ``features_asof=DATE``, whose columns may differ, or one table with a
+    column of dates: `features_asof`, or the one named with ``--at``. `opened` is the whole table,
+    if it is open already.
 
     Raises
     ------
     AccountDataError
-        If nothing says of which date an account's row is.
+        If there is no such column.
     """
     if folders := _folders(data):
         return {day: scan(Source(str(folder))) for day, folder in folders.items()}
@@ -316,7 +321,7 @@ def _of_day(column: str, day: date, schema: pl.Schema) -> pl.Expr:
 
 
 def _folders(data: Tabular) -> dict[date, Path]:
-    """Return the folders of dates below a local folder, in order; none where it has no such."""
+    """Return the folders of dates within a local folder, by date; empty if it has none."""
     if isinstance(data, Source) and data.query is not None:
         return {}
     if not isinstance(data, str | Source) and not hasattr(data, "iterdir"):
@@ -333,7 +338,10 @@ def _folders(data: Tabular) -> dict[date, Path]:
 
 
 def outcome_end(table: AccountTable, spec: ScoringSpec) -> date | None:
-    """Return the last day of a table's outcomes, by the spec's window or the usual column."""
+    """Return the last day of a table's outcomes, by the spec's window or column `outcome_end`.
+
+    None if neither is there.
+    """
     stated = None if spec.window is None else spec.window.outcome_end
     column = stated or "outcome_end"
     fixed = stated_date(column)
@@ -345,7 +353,7 @@ def outcome_end(table: AccountTable, spec: ScoringSpec) -> date | None:
 
 
 def outcomes_known(table: AccountTable, spec: ScoringSpec) -> bool:
-    """Whether a table says of any account who stayed."""
+    """Return whether a table says of any account whether it stayed."""
     found = OutcomeColumns.found(spec.outcomes, table.columns)
     labels = [found.columns[role] for role in _LABELS if role in found.columns]
     known = pl.any_horizontal(pl.col(labels).is_not_null().any())

@@ -1,4 +1,4 @@
-"""One search in progress: its loop, the rows that it writes, its start record and its result."""
+"""One search in progress: it drives the loop, writes the journal, and makes the result."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ __all__ = ["Ledger", "Search", "first_interrupt", "new_run_id", "start_record"]
 
 @contextmanager
 def first_interrupt() -> Iterator[threading.Event]:
-    """Note the first Ctrl-C in an event; a second one raises `KeyboardInterrupt`.
+    """Yield an event that the first Ctrl-C sets; a second Ctrl-C raises `KeyboardInterrupt`.
 
-    Outside the main thread signals can't be handled; nothing is noted there.
+    Only the main thread can handle signals; in any other the event is never set.
     """
     interruption = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -89,9 +89,9 @@ def first_interrupt() -> Iterator[threading.Event]:
 
 
 def _moved_edges(before: ScoringSpec, after: ScoringSpec) -> str | None:
-    """Say that a spec's edges are not those of its rule on the accounts searched.
+    """Word that a spec's tier edges differ from those that its rule gives on the accounts searched.
 
-    None where they are, but for less than a point.
+    None if they differ by less than a point.
     """
     ends = list(zip(after.tier_names, before.tier_lows, after.tier_lows, strict=True))
     if all(abs(new - old) < SCORE_UNITS for _, old, new in ends):
@@ -101,20 +101,26 @@ def _moved_edges(before: ScoringSpec, after: ScoringSpec) -> str | None:
 
 
 class Search:
-    """One run in progress: its parts, and the loop that ties them together.
+    """One run in progress.
 
     Parameters
     ----------
     accounts, spec, judge, plan
-        What is searched, for what, and how.
+        The accounts, the spec whose weights are searched, the objective, and how to search.
     watch
-        Called after every batch.
+        Called with a `Progress` after every batch.
     evaluator
-        Who computes sums over the search part; None computes them in this process.
+        Computes sums over the search part; None makes one in this process.
     announce
-        Called with a sentence about edges set anew, and at the end about machine code.
+        Called with sentences for people: about tier edges set anew by a rule, and about machine
+        code.
     stop
-        Asked between two batches whether to end, as by Ctrl-C.
+        Called between two batches; True ends the search as Ctrl-C does.
+
+    Raises
+    ------
+    AccountDataError
+        If the objective or a guardrail can't be computed on this table.
     """
 
     def __init__(
@@ -146,17 +152,17 @@ class Search:
         self.baseline_sums = self.loop.start_sums
         self.baseline = self._objective_or_error()
         self.wins = 0
-        #: Results taken over from earlier runs.
+        #: Results taken over from earlier runs, not evaluated here.
         self.known = 0
-        #: Better than the incumbent, and breaking a guardrail; by guardrail.
+        #: Candidates better than the incumbent that broke a guardrail; the same by guardrail.
         self.blocked = 0
         self.broken: Counter[str] = Counter()
-        #: Evaluated, and exactly the baseline's objective; and without a value.
+        #: Candidates with exactly the baseline's objective; and candidates without a value.
         self.tied = self.null = 0
         self._resumed_from = 0
 
     def _objective_or_error(self) -> float:
-        """Return the baseline's objective; a null one can't guide a search."""
+        """Return the baseline's objective; raise if it has no value to compare with."""
         lacking = self.judge.lacking(self.accounts.checked.outcomes) or self.loop.guard.lacking()
         source, name, value = self.accounts.table.source, self.judge.name, self.loop.start_value
         if lacking:
@@ -175,7 +181,7 @@ class Search:
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """What a check of table and start brings out, or brought out as the run began."""
+        """Findings of the check of table and start: recorded ones of a resumed run, else new."""
         if self.plan.findings is not None:
             return self.plan.findings
         frame = self.evaluator.frame_of(self.baseline_sums)
@@ -184,7 +190,7 @@ class Search:
 
     @cached_property
     def _measured_start(self) -> Measured:
-        """All metrics of the start: its findings and its row in the journal ask for them."""
+        """All metrics of the start, for its findings and for its row in the journal."""
         return self.measure(self.baseline_sums)
 
     def measure(self, sums: NDArray[np.int64]) -> Measured:
@@ -199,14 +205,21 @@ class Search:
         start: dict[str, Any] | None = None,
         done: list[dict[str, Any]] | None = None,
     ) -> RunResult:
-        """Do the experiments, then write how it ended.
+        """Do the experiments, then write the end record.
 
-        `start` is the start record of a new run. It is written after the baseline, so that whoever
-        finds a run finds an experiment too. `done` has the experiments of a run that is resumed.
+        Parameters
+        ----------
+        writer
+            Writes the run's files.
+        start
+            The start record of a new run; None for a run that is resumed or replayed. It is written
+            after the baseline, so that every run in a journal has an experiment.
+        done
+            The rows of the experiments that a resumed run has done; None for a new run.
         """
         self._began = began = time.perf_counter()
         plan, memory = self.plan, self.plan.memory
-        # Author and note of a person's change stand in its row; of a search, in the start record.
+        # A person's change has author and note in its row; a search has them in its start record.
         author, note = (None, None) if plan.kind == "search" else (plan.author, plan.note)
         shared = {
             "run_id": writer.run_id,
@@ -264,7 +277,7 @@ class Search:
             self._announce(said)
 
     def _restore(self, climb: Climb, done: list[dict[str, Any]]) -> None:
-        """Bring a search to where the journal leaves it."""
+        """Restore the state of a search from the experiments that it has done."""
         for row in done:
             if row["outcome"] != "baseline":
                 weights = tuple(dict(row["weights"])[name] for name in self.names)
@@ -274,7 +287,7 @@ class Search:
         self.loop.resume(climb)
 
     def _count(self, outcome: str, value: float | None, breaches: Sequence[str]) -> None:
-        """Count what was kept, and why the others were not."""
+        """Count an experiment by its outcome, and by why it was not kept."""
         self.wins += outcome == "win"
         self.known += outcome == "known"
         if outcome == "blocked":
@@ -297,8 +310,8 @@ class Search:
 
     def _finish(self, climb: Climb, writer: RunWriter, state: str, seconds: float) -> RunResult:
         best = experiment_id(climb.incumbent)
-        # Each look makes the holdout less unseen: a person's change that was not kept isn't
-        # measured there.
+        # Each look at the holdout makes later proof harder, so a person's change that was not kept
+        # isn't measured there.
         looks = self.plan.kind == "search" or climb.incumbent > 0
         found = self._spec_of(climb.weights)
         fitted, checked = self._calibration(found, looks=looks)
@@ -325,7 +338,7 @@ class Search:
             "holdout_baseline_metrics": _json(looked.get("baseline_metrics")),
             "holdout_best_metrics": _json(looked.get("metrics")),
             "equal_sizes": _json(sized),
-            # Always written: files that have the same columns are read at once.
+            # Always written: files with the same columns are read together.
             "customers": _json(customers or None),
             "by_date": _json(dated),
         }
@@ -371,7 +384,7 @@ class Search:
         return replace(result, sentences=tuple(said))
 
     def _clipped(self) -> list[Finding]:
-        """Say that the best clips many accounts, where the start didn't."""
+        """Return a finding if the best clips many accounts and the start didn't."""
         frame = self.loop.evaluator.frame_of
         sums = frame(self.loop.start_sums), frame(self.loop.best_sums)
         start, best = (clipping(self.spec, own, "best") for own in sums)
@@ -383,7 +396,7 @@ class Search:
         sized: dict[str, Any],
         customers: tuple[dict[str, Any], ...],
     ) -> Seen:
-        """Take start and best on the accounts held out; searched, where those weren't looked at."""
+        """Return start and best on the accounts held out; on those searched without a look."""
         if holdout is not None:
             accounts, ends = holdout["accounts"], [holdout["baseline_metrics"], holdout["metrics"]]
         else:
@@ -402,15 +415,16 @@ class Search:
         )
 
     def _customers(self, best: tuple[int, ...]) -> tuple[dict[str, Any], ...]:
-        """Measure start and best on old customers and on new ones of a later table."""
+        """Measure start and best on old and on new customers of a later table."""
         as_of = self.plan.holdout_as_of or self.plan.as_of
         asked = (self.spec, self.judge, self.start, best)
         return tuple(x.as_json() for x in customers_apart(self.accounts, *asked, as_of=as_of))
 
     def _by_date(self, best: tuple[int, ...], *, looks: bool) -> dict[str, Any] | None:
-        """Measure start and best on each date; None where the table has one.
+        """Measure start and best on each date; None for a table of one date.
 
-        Signs are held on the accounts that count: those held out, where these were looked at.
+        Whether signs of weights hold is tested on the accounts held out, if these are looked at,
+        else on those searched.
         """
         search, holdout = self.accounts.search, self.accounts.holdout
         if not search.dates:
@@ -430,7 +444,7 @@ class Search:
     def _calibration(
         self, best: ScoringSpec, *, looks: bool
     ) -> tuple[Calibration | None, dict[str, Any] | None]:
-        """Fit the best's probabilities on the accounts searched, and check them on the others."""
+        """Fit the best's probabilities on the accounts searched; check them on those held out."""
         accounts = self.accounts
         scores = self.evaluator.scores([term.weight for term in best.terms])
         fitted = calibrated(accounts.search, best, datetime.now(UTC).date(), scores)
@@ -441,7 +455,7 @@ class Search:
         return fitted, None if found is None else found.as_json()
 
     def _resized(self, measured: dict[str, Any]) -> str | None:
-        """Say what is left of the gain where the objective's tier keeps its size."""
+        """Word what is left of the gain if the objective's tier keeps its size; else None."""
         if not (self.wins and self.judge.metric.by_tier):
             return None
         name = tier_sum("accounts", self.judge.name.partition(".")[2])
@@ -450,7 +464,7 @@ class Search:
         return at_its_size(self.judge.name, before, after, measured)
 
     def _spec_of(self, weights: tuple[int, ...]) -> ScoringSpec:
-        """Return the best's spec, its tiers where they were when it was measured."""
+        """Return the best's spec, with the tier edges that it was measured at."""
         by_name = dict(zip(self.names, weights, strict=True))
         spec = specs.reweighed(self.spec, by_name)
         if not spec.has_rule:
@@ -460,9 +474,9 @@ class Search:
         return spec.with_edges([lows[name][0] for name in names])
 
     def _on_holdout(self, best: ScoringSpec) -> dict[str, Any] | None:
-        """Measure start and best where the search never looked, each by its own edges.
+        """Measure start and best on the accounts held out, each by its own tier edges.
 
-        The objective is compared at the start's tier sizes.
+        An objective of one tier is compared at the start's tier sizes.
         """
         holdout = self.accounts.holdout
         if holdout is None:
@@ -486,7 +500,7 @@ class Search:
         }
 
     def _at_equal_sizes(self, best: tuple[int, ...], *, looks: bool) -> dict[str, Any]:
-        """Measure start and best by tier at the start's sizes, as searched and as held out."""
+        """Measure start and best by tier at the start's sizes, on both parts of the accounts."""
         accounts, asked = self.accounts, (self.spec, best, self.accounts.checked.outcomes)
         parts = {"searched": at_equal_sizes(accounts.search, *asked, self.evaluator)}
         if looks and accounts.holdout is not None:
@@ -503,7 +517,7 @@ def _order_of_time(accounts: Accounts, spec: ScoringSpec) -> str:
 
 
 def start_record(search: Search) -> dict[str, Any]:
-    """Return what was asked, as the `start` record has it."""
+    """Return the start record of a search: what was asked for, over which table."""
     spec, accounts, plan = search.spec, search.accounts, search.plan
     checked = accounts.checked
     lineage = spec.lineage
@@ -560,22 +574,22 @@ def start_record(search: Search) -> dict[str, Any]:
 
 
 def new_run_id() -> str:
-    """Return a fresh run id: sortable by time, unique by chance, beginning with a letter."""
+    """Return a new run id: a letter, the time in UTC, and random digits."""
     return f"r{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
-#: Experiments whose metrics are computed in one query: as many as make a part. A query costs three
-#: milliseconds however few they are.
+#: Experiments whose metrics are computed in one query, and written as one part. A query takes at
+#: least three milliseconds.
 _MEASURED_AT_ONCE = 4096
-#: Or after so many seconds, so that a slow run reaches the journal too.
+#: Experiments are written after so many seconds at the latest, for slow runs.
 _MEASURED_AFTER = 1.0
 
 
 class Ledger:
-    """Steps that a run has judged and not yet journaled; they are measured in one query.
+    """Steps that were decided but not yet journaled, until their metrics are computed together.
 
-    A decision needs the objective alone; `measure` gives all metrics of many rows of sums at once.
-    `shared` is what `experiment_rows` takes that is the same in all rows of the run.
+    Keeping or reverting a step needs only the objective. `measure` computes all metrics of K rows
+    of sums; `shared` are the arguments of `experiment_rows` that are the same for the whole run.
     """
 
     def __init__(
@@ -598,9 +612,10 @@ class Ledger:
         self._writer.flush()
 
     def add(self, steps: Sequence[Step], sums: NDArray[np.int64], took: int) -> None:
-        """Take in judged steps in order; `sums`, shape (K, L, S), are of those evaluated.
+        """Add decided steps, in order.
 
-        `took` is how many microseconds each of these took.
+        `sums`, int64 (K, L, S), are of those steps that were evaluated, `took` is the time in
+        microseconds of each evaluation.
         """
         if not self._steps:
             self._since = time.perf_counter()
@@ -613,7 +628,7 @@ class Ledger:
             self.write()
 
     def write(self) -> None:
-        """Measure what waits in one query, and hand it to the journal."""
+        """Compute the metrics of all waiting steps in one query, and write them."""
         if not self._steps:
             return
         steps, self._steps = self._steps, []
@@ -636,12 +651,12 @@ class Ledger:
 
 
 def _now() -> int:
-    """Return the microseconds since 1970."""
+    """Return the time in microseconds since 1970."""
     return time.time_ns() // 1000
 
 
 def _places(steps: Sequence[Step]) -> tuple[list[int | None], list[str]]:
-    """Say for each step which measured row is its own, and why it has none."""
+    """Return for each step the index of its measured row, or None, and the reason for None."""
     places: list[int | None] = []
     evaluated = 0
     for step in steps:

@@ -1,7 +1,8 @@
-"""Scores as they were given, kept by date apart from the journal: Parquet files, or a table.
+"""Scores kept by date, outside of the journal, and measured once the outcomes are known.
 
-They are customers' data, so the journal, which may be published, has none of them. Held against
-what became of a date's accounts, they are put on record there once, as a measurement.
+Scores are customers' data, so they aren't in the journal, which may be published. They are kept in
+a folder of Parquet files, or in a Delta or DuckDB table. When the outcomes of a date are known, its
+kept scores are compared with them once, and the journal gets the result: a measurement.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ __all__ = [
     "score_store",
 ]
 
-#: What a spec was on a date: the one a team worked with, the one before it, one on trial.
+#: Role of a spec on a date: the live one, the one that was live before it, one on trial.
 ROLES = ("live", "predecessor", "shadow")
 _DAY = re.compile(r"features_asof=(\d{4}-\d{2}-\d{2})")
 _FILE = re.compile(rf"({'|'.join(ROLES)})-(c[0-9a-f]+)\.parquet")
@@ -74,18 +75,18 @@ _SPEC = "gtmar_spec"
 
 @dataclass(frozen=True)
 class KeptScores:
-    """The scores of one date by one spec."""
+    """The kept scores of one date by one spec."""
 
     day: date
     role: str
     #: The spec that gave them.
     spec: ScoringSpec
-    #: The day on which they were kept; None where there is no account.
+    #: The day on which the scores were kept; None if there are none.
     scored_on: date | None
     read: Callable[[], pl.DataFrame]
 
     def frame(self) -> pl.DataFrame:
-        """Return a row an account: its id as text, its score, and by what it was scored and when.
+        """Return the scores, a row for each account.
 
         Columns: `account`, `score` in points, `tier`, `probability` (null where the spec has none),
         `model`, `spec_id`, `scored_on` (the day, UTC).
@@ -94,7 +95,7 @@ class KeptScores:
 
     @classmethod
     def of_file(cls, day: date, role: str, path: Path) -> KeptScores:
-        """Return what a file of the folder keeps."""
+        """Read what a file of the folder keeps; its rows are read when they are asked for."""
         text = pl.read_parquet_metadata(path)[_SPEC]
         lazy = pl.scan_parquet(path, hive_partitioning=False)
         days = lazy.select("scored_on").head(1).collect()["scored_on"]
@@ -105,12 +106,12 @@ class KeptScores:
 def score_store(
     location: str | Path, journal: Path, inputs: Sequence[str | Path] = ()
 ) -> ScoreStore | TableStore:
-    """Return where scores are kept: a folder, or a Delta or DuckDB table.
+    """Return the store at a location: a folder, ``delta:FOLDER`` or ``duckdb:///FILE?table=NAME``.
 
     Raises
     ------
     UsageError
-        If a table is one of the inputs or of something else.
+        If a table there is one of the inputs, or holds anything but kept scores.
     """
     if not is_target(str(location)):
         return ScoreStore(location)
@@ -121,7 +122,7 @@ def score_store(
 
 @contextmanager
 def _locked(lock: Path, name: str) -> Iterator[None]:
-    """Hold a lock; `UsageError` where another process does."""
+    """Hold a lock for the context; raise `UsageError` if another process holds it."""
     with open_lock(lock) as file:
         if not lock_alone(file):
             raise UsageError(
@@ -133,10 +134,10 @@ def _locked(lock: Path, name: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class TableStore:
-    """Kept scores in a Delta or DuckDB table, by the rules of the folder.
+    """Kept scores in a Delta or DuckDB table, with the methods of `ScoreStore`.
 
-    A date's scores by a spec come in by one commit. Whoever measures holds a lock in the journal,
-    where a table may be on another machine.
+    A date's scores by a spec are added in one commit. The table may be on another machine, so the
+    lock is a file in the journal.
     """
 
     table: ScoreTable
@@ -144,7 +145,7 @@ class TableStore:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the store, so that nobody else writes to it; `UsageError` where another does."""
+        """Lock the store for the context; raise `UsageError` if another process holds it."""
         with _locked(self.journal / ".watch.lock", without_credentials(self.table.location)):
             yield
 
@@ -163,7 +164,7 @@ class TableStore:
         return sorted(found, key=_in_order)
 
     def keep(self, day: date, role: str, spec: ScoringSpec, scores: pl.DataFrame) -> bool:
-        """Keep a date's scores by a spec, once; say whether they are new."""
+        """Keep a date's scores by a spec; return False, changing nothing, if they are there."""
         shared = {
             "features_asof": day,
             "role": role,
@@ -184,10 +185,9 @@ def _in_order(kept: KeptScores) -> tuple[date, int, str]:
 
 
 class ScoreStore:
-    """A folder of kept scores, ``features_asof=DATE/ROLE-SPEC.parquet``; DuckDB reads it as it is.
+    """A folder of kept scores: ``features_asof=DATE/ROLE-SPEC.parquet``, as DuckDB can read it.
 
-    A file is written whole or not at all, and never changed. While one process writes, others wait
-    a moment and then say so.
+    A file is written whole or not at all, and never changed.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -195,7 +195,7 @@ class ScoreStore:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the store, so that nobody else writes to it; `UsageError` where another does."""
+        """Lock the store for the context; raise `UsageError` if another process holds it."""
         make_folder(self.folder, exist_ok=True)
         with _locked(self.folder / ".lock", str(self.folder)):
             yield
@@ -218,9 +218,9 @@ class ScoreStore:
         return found
 
     def keep(self, day: date, role: str, spec: ScoringSpec, scores: pl.DataFrame) -> bool:
-        """Keep a date's scores by a spec, once; say whether they are new.
+        """Keep a date's scores by a spec; return False, changing nothing, if they are there.
 
-        What is there already stays as it is, under whatever role it was kept.
+        The role under which they were kept doesn't matter.
         """
         name = specs.score_id(spec)
         folder = self.folder / f"features_asof={day.isoformat()}"
@@ -247,7 +247,7 @@ class ScoreStore:
         return len(days)
 
 
-# ---- what became of the accounts -----------------------------------------------------------------
+# ---- kept scores and outcomes --------------------------------------------------------------------
 
 _LEVEL = 0.95
 _KEY, _PROBABILITY = "\x00key", "\x00probability"
@@ -255,7 +255,7 @@ _KEY, _PROBABILITY = "\x00key", "\x00probability"
 
 @dataclass(frozen=True)
 class Live(PlainData):
-    """A spec that is or was live, and what was said of it."""
+    """A spec that is or was live: since when, by whom, and what was expected of it."""
 
     spec: ScoringSpec
     since: datetime
@@ -272,14 +272,14 @@ class Live(PlainData):
 
 @dataclass(frozen=True)
 class Measurement(PlainData):
-    """What became of the accounts that a live spec had scored on a date."""
+    """A live spec's kept scores of one date, compared with the outcomes."""
 
     day: date
-    #: Last day of their outcomes; None where neither spec nor table says.
+    #: Last day of the outcomes; None if neither spec nor table has it.
     outcome_end: date | None
     score_id: str
     accounts: int
-    #: Accounts of the table that had no score on the date, and scored ones that aren't in it.
+    #: Accounts of the table without a kept score, and kept scores whose account isn't in the table.
     unscored: int
     absent: int
     objective: str
@@ -294,20 +294,21 @@ class Measurement(PlainData):
     #: `holds`, `worse` or `unknown`, and why, in a sentence.
     verdict: str
     sentence: str
-    #: Whether the promise was kept; None without one that can be checked, or beyond what is known.
+    #: Whether the promise was kept; None without a promise that can be checked, or if the
+    #: difference may be chance.
     promise_kept: bool | None
-    #: What was promised, as it was written.
+    #: The expectation as it was written.
     expect: str | None
-    #: Share that leaves by the score's probabilities, and that left; None without probabilities.
+    #: Mean probability of leaving by the score, and the share that left; None if it has none.
     probability: tuple[float, float] | None
-    #: The day on which the scores were kept, and whether that was before the outcomes were over.
+    #: The day on which the scores were kept, and whether the outcomes were not over by then.
     scored_on: date | None
     in_time: bool
     event_id: str | None = None
 
     @classmethod
     def of_record(cls, event_id: str, details: str) -> Measurement:
-        """Read a measurement off its event."""
+        """Return a measurement from its event."""
         said = json.loads(details)
         for key in ("day", "outcome_end", "scored_on"):
             said[key] = None if said[key] is None else date.fromisoformat(said[key])
@@ -326,7 +327,19 @@ def measure(
     journal: Path,
     options: TableOptions,
 ) -> Measurement:
-    """Hold a date's kept scores against its outcomes, and put that on record."""
+    """Compare a date's kept scores with its outcomes, and write the measurement to the journal.
+
+    Parameters
+    ----------
+    table, day
+        The date's table, now with outcomes, and the date.
+    group
+        The date's kept scores, the live spec's first.
+    history
+        All specs that were live, in order.
+    journal, options
+        The journal's folder, and how the table is read.
+    """
     live = group[0]
     spec = live.spec
     judge = Judge.of(spec)
@@ -393,8 +406,8 @@ def measure(
             **shared,
         )
     details = {k: v for k, v in found.as_json().items() if k != "event_id"}
-    # The event comes last: a process that was killed before it measures the date again, and a
-    # comparison that is on record twice counts as one look.
+    # The event comes last. If the process is killed before, the date is measured again, and its
+    # comparisons, which are recorded twice then, still count as one look each.
     event = write_event(
         journal,
         EventKind.MEASUREMENT,
@@ -408,9 +421,9 @@ def measure(
 def _search_saw_outcomes(
     accounts: Accounts, spec: ScoringSpec, journal: Path, day: date, options: TableOptions
 ) -> bool:
-    """Whether the search that a spec comes from saw what became of a date's accounts.
+    """Return whether the search that a spec comes from saw the outcomes of this date.
 
-    The same accounts on an earlier date, whose outcomes were over by then, are no such search.
+    It did not if it searched earlier dates, whose outcomes were over before this one.
     """
     if spec.lineage is not None:
         try:
@@ -428,7 +441,7 @@ def _search_saw_outcomes(
 
 @dataclass(frozen=True)
 class _KeptOutcomes:
-    """A date's table with its kept scores."""
+    """A date's table joined with its kept scores."""
 
     accounts: Accounts
     #: A spec for each kept score, whose only feature is that score.
@@ -441,7 +454,7 @@ class _KeptOutcomes:
 def _load_kept(
     table: AccountTable, group: Sequence[KeptScores], options: TableOptions
 ) -> _KeptOutcomes:
-    """Join a date's outcomes with the scores that were kept, by id; those with both count."""
+    """Join a date's table with its kept scores by id; only accounts with both are taken."""
     spec = group[0].spec
     table = read_for(table, spec)
     identifier = needed_id(spec, table, "kept scores can't be found")
@@ -472,7 +485,7 @@ def _load_kept(
 
 
 def _of_column(spec: ScoringSpec, column: str) -> ScoringSpec:
-    """Return a spec whose score is a column that holds another one's, tiers as there."""
+    """Return a spec whose score is a column with kept scores; tiers are those of `spec`."""
     lows = [low / SCORE_UNITS for low in spec.tier_lows]
     highs = [spec.max_score + 1, *lows[:-1]]
     tiers = zip(spec.tier_names, lows, highs, strict=True)
@@ -491,7 +504,10 @@ def _of_column(spec: ScoringSpec, column: str) -> ScoringSpec:
 def _promised(
     promise: Guardrail | None, metrics: Mapping[str, Interval]
 ) -> tuple[bool | None, str | None]:
-    """Say whether a promise was kept: None where there is none to check, or chance may have it."""
+    """Return whether a promise was kept, and that in words.
+
+    None if there is none that can be checked, or if the difference may be chance.
+    """
     if promise is None:
         return None, None
     found = metrics.get(promise.metric)
@@ -530,7 +546,7 @@ def _verdict(
     kept, told = _promised(promise, alone.after)
     own = alone.after.get(judge.name)
     on = f"on the accounts of {day}"
-    # A promise is told of whatever else is: a broken one most of all.
+    # What became of the promise is said beside any verdict.
     also = "" if told is None else f"; {told}"
     if own is None or own.value is None:
         why = "there is no such metric" if own is None else str(own.reason)
@@ -572,7 +588,7 @@ def _verdict(
 
 
 def measurements(journal: Path, model: str) -> list[Measurement]:
-    """Return what the journal has measured of a model's live scores."""
+    """Return the measurements of a model's live scores that the journal has, in order."""
     query = (
         "select event_id, details from events where kind = 'measurement' "
         "and model = getvariable('model') order by event_id"

@@ -1,8 +1,8 @@
-"""Who leaves: when an account counts as gone, what its score said before, how likely it is to.
+"""Leaving: when an account counts as gone, scores before that, shares gone after some days.
 
-How many of those still here are gone after 30, 60, 90 and 180 days is told by tier and score band,
-from the tables of several dates: each account on each date counts with the tier that it had then,
-and is followed to later dates. The probability of leaving is fitted anew on one table.
+The share of accounts that are gone after 30, 60, 90 and 180 days, by tier and by band of scores, is
+estimated from tables of several dates: each account counts on each date with the tier it had then,
+and is followed to the later dates. `calibrate` fits probabilities of leaving anew on one table.
 """
 
 from __future__ import annotations
@@ -61,12 +61,13 @@ __all__ = [
     "time_to_leaving",
 ]
 
-#: What was seen of accounts, and the days on which those of each date are seen again.
+#: What is known of accounts by day, and for each date the later days on which its accounts are
+#: seen again: what `presence` returns.
 Presence = tuple[pl.DataFrame, "dict[date, list[date]]"]
 
 
 def presence(spec: ScoringSpec, tables: Mapping[date, AccountTable]) -> Presence:
-    """Say of accounts on which days they were there, and on which they weren't.
+    """Return on which days accounts were there, and on which they weren't.
 
     Returns
     -------
@@ -76,7 +77,8 @@ def presence(spec: ScoringSpec, tables: Mapping[date, AccountTable]) -> Presence
         not there on a later date whose table lacks it. On the day after a window's end it is
         there if it stayed, and not if it left, or if the table of that very day lacks it.
     dict
-        By each date whose table has an id, ascending: the later days that say so of its accounts.
+        For each date whose table has ids, ascending: the later days on which it is known of its
+        accounts whether they were there.
     """
     listed, windows = [], []
     ends: dict[date, date | None] = {}
@@ -130,11 +132,11 @@ def presence(spec: ScoringSpec, tables: Mapping[date, AccountTable]) -> Presence
 
 
 def gone_after(seen: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """Add to accounts on days when they were found gone after, and until when they were there.
+    """Add to rows of `account` and `day` when the account was gone after that day.
 
-    `seen` is what `presence` gives; `rows` has `account` and `day`. Added are `gone`, the first
-    later day on which the account wasn't there, null where none is known; and `known`, the last
-    day before that on which it was.
+    `seen` is from `presence`. Two columns are added: `gone`, the first later day on which the
+    account wasn't there, null if none is known; and `known`, the last day before that on which it
+    was.
     """
     away = seen.filter(~pl.col("there")).select("account", gone=pl.col("day")).sort("gone")
     present = seen.filter("there").select("account", known=pl.col("day")).sort("known")
@@ -155,16 +157,16 @@ def gone_after(seen: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     return found.with_columns(known=pl.max_horizontal("known", "day")).drop("_after", "_until")
 
 
-# ---- what the score said before ------------------------------------------------------------------
+# ---- scores before leaving -----------------------------------------------------------------------
 
-#: Days before an account is gone on which people ask what its score was.
+#: How many days before an account is gone its score is looked up.
 BEFORE = (30, 60, 90)
 
 
 def before_leaving(
     lives: Sequence[KeptScores], tables: Mapping[date, AccountTable]
 ) -> pl.DataFrame:
-    """Say what the score said of those who left, some days before they were gone.
+    """Return the scores of accounts that left, some days before they were gone.
 
     Returns
     -------
@@ -210,17 +212,17 @@ def before_leaving(
 
 
 def _gone(spec: ScoringSpec, tables: Mapping[date, AccountTable]) -> pl.DataFrame:
-    """Return `account` and the day by which it was `gone`, of those who left last."""
+    """Return `account` and `gone` of the accounts that left, by when they were last there."""
     seen, _ = presence(spec, tables)
     last = seen.filter("listed").group_by("account").agg(pl.col("day").max())
     return gone_after(seen, last).select("account", "gone").drop_nulls()
 
 
-# ---- how many are gone after some days -----------------------------------------------------------
+# ---- share gone after some days ------------------------------------------------------------------
 
-#: Days after a score on which people ask who is gone.
+#: Days after a score for which the share of accounts gone is estimated.
 HORIZONS = (30, 60, 90, 180)
-#: How far from the days asked a date may lie, as a share of them: months have 28 to 31 days.
+#: How far a date may be from a horizon, as a share of it: months have 28 to 31 days.
 _NEAR = 0.1
 _LEVEL = 0.95
 _FIFTHS = 5
@@ -228,31 +230,32 @@ _FIFTHS = 5
 
 @dataclass(frozen=True)
 class Leaving(PlainData):
-    """How many of a tier, or of a band of scores, are gone after some days."""
+    """The share of a tier, or of a band of scores, that is gone after some days."""
 
-    #: `tier` or `score`, and which.
+    #: `tier` or `score`.
     by: str
+    #: The tier's name, or the band of scores.
     band: str
     days: int
-    #: The fewest and most days after which accounts were looked for; None without a value.
+    #: The fewest and most days between a date and the later one; None without a value.
     looked: tuple[int, int] | None
-    #: Rows followed from a date on, and the accounts that they are of.
+    #: Rows that were followed from a date on, and the distinct accounts among them.
     rows: int
     accounts: int
-    #: The share that is gone, in [0, 1]; null with its reason where the dates can't tell.
+    #: The share that is gone, in [0, 1]; without a value, but with a reason, if dates don't tell.
     gone: Interval
 
 
 @dataclass(frozen=True)
 class TimeToLeaving(PlainData):
-    """How many are gone after some days, by tier and by fifths of the score."""
+    """Shares of accounts that are gone after some days, by tier and by fifths of the score."""
 
     bands: tuple[Leaving, ...]
-    #: The dates that accounts were followed from, first and last.
+    #: The first and the last date from which accounts were followed.
     dates: tuple[date, date]
 
     def of(self, by: str) -> dict[str, dict[int, Leaving]]:
-        """Return what is known by `tier` or `score`: by band, then by days."""
+        """Return the shares by `tier` or by `score`: by band, then by days."""
         found: dict[str, dict[int, Leaving]] = {}
         for each in self.bands:
             if each.by == by:
@@ -261,7 +264,7 @@ class TimeToLeaving(PlainData):
 
     @property
     def unknown(self) -> dict[int, str]:
-        """By days: why nobody can tell who is gone by then."""
+        """Why no share is known after so many days, by days."""
         return {
             each.days: each.gone.reason
             for each in self.bands
@@ -269,7 +272,7 @@ class TimeToLeaving(PlainData):
         }
 
     def with_columns(self, scored: pl.DataFrame) -> pl.DataFrame:
-        """Add to scored accounts the share of their tier that is gone: `leaves_30` and so on."""
+        """Add columns `leaves_30`, ... to scored accounts: the share of their tier that is gone."""
         tiers = self.of("tier")
         columns = {
             f"leaves_{days}": pl.col("tier").replace_strict(
@@ -285,10 +288,10 @@ class TimeToLeaving(PlainData):
 def time_to_leaving(
     data: Tabular, spec: ScoringSpec, *, set_aside: float | None = None
 ) -> TimeToLeaving:
-    """Say of each tier of a spec, and each fifth of its scores, how many are gone after some days.
+    """Return the shares of a spec's tiers, and of fifths of its scores, gone after some days.
 
-    `data` are account tables of several dates, as ``gtmar snapshot`` writes them, of which the
-    newest needs no outcomes; all are scored by the spec.
+    `data` are account tables of several dates, as ``gtmar snapshot`` writes them; the newest needs
+    no outcomes. All are scored by the spec.
 
     Raises
     ------
@@ -310,10 +313,10 @@ def time_to_leaving(
 def follow_scored(
     scored: pl.DataFrame, spec: ScoringSpec, tables: Mapping[date, AccountTable]
 ) -> TimeToLeaving:
-    """Follow scored accounts, `account`, `day`, `score` and `tier`, through the tables of dates.
+    """Return the shares of scored accounts that are gone after some days, see `time_to_leaving`.
 
-    See `time_to_leaving`; `scored` has one row at least. A row whose date has no table is followed
-    to the later ones.
+    `scored` has columns `account`, `day`, `score`, `tier`, and at least one row. Rows of a date
+    that has no table are followed to the later tables.
     """
     seen, later = presence(spec, tables)
     for day in scored["day"].unique():
@@ -342,7 +345,7 @@ def follow_scored(
 
 
 def _fifths(scores: np.ndarray[Any, np.dtype[np.float64]]) -> list[tuple[str, Any]]:
-    """Return bands of scores from the lowest up, about a fifth of the rows each, none empty."""
+    """Return bands of about a fifth of the rows each, the lowest scores first, with row masks."""
     ordered = np.sort(scores)
     # The lowest score of each band; many accounts of one score stay together.
     at = np.arange(_FIFTHS) * len(ordered) // _FIFTHS
@@ -359,10 +362,16 @@ def _fifths(scores: np.ndarray[Any, np.dtype[np.float64]]) -> list[tuple[str, An
 def _looks(
     rows: pl.DataFrame, later: Mapping[date, Sequence[date]], days: int
 ) -> tuple[np.ndarray[Any, np.dtype[np.int8]], tuple[int, int] | None, str | None]:
-    """Say what was known of rows at the looks up to some days after; the days of the last look.
+    """Return what is known of each row at the looks up to a horizon.
 
-    The looks before are those of `HORIZONS` that every date has which reaches the last. A date that
-    doesn't reach it is followed as far as its looks are those.
+    The looks are the horizons before `days` that every date has which is followed up to `days`, and
+    `days` itself. A date that isn't followed so long has only the first of them.
+
+    Returns
+    -------
+    tuple
+        int8 (rows, looks): `THERE`, `GONE` or `UNKNOWN`; the fewest and most days of the last look;
+        and None. Or, if no date is followed so long, all unknown, None, and the reason.
     """
     nearest = {day: {h: _nearest(day, later[day], h) for h in HORIZONS} for day in later}
     dates = rows["day"].unique().sort().to_list()
@@ -383,7 +392,7 @@ def _looks(
             at = np.datetime64(look)
             found = np.where(known[here] >= at, THERE, UNKNOWN)
             looks[here, number] = np.where(gone[here] <= at, GONE, found)
-    # Not known to be there, and found gone at a later look: it was found then.
+    # Gone at a later look, and unknown at this one: counted as there until found gone.
     for number in range(len(steps) - 2, -1, -1):
         late = (looks[:, number] == UNKNOWN) & (looks[:, number + 1] == GONE)
         looks[late, number] = THERE
@@ -392,14 +401,14 @@ def _looks(
 
 
 def _nearest(day: date, later: Sequence[date], days: int) -> date | None:
-    """Return the day of a look that is nearest to so many days after; None where none is near."""
+    """Return the later day that is nearest to so many days after; None if none is near enough."""
     off = {each: abs((each - day).days - days) for each in later}
     near = [each for each in later if off[each] <= days * _NEAR]
     return min(near, key=lambda each: off[each], default=None)
 
 
 def _why(dates: Sequence[date], later: Mapping[date, Sequence[date]], days: int) -> str:
-    """Say why no date has a look after so many days."""
+    """Word why no date is followed for so many days."""
     longest = max(((later[day][-1] - day).days for day in dates if later[day]), default=0)
     if not longest:
         return "no later date says who is gone"
@@ -408,7 +417,7 @@ def _why(dates: Sequence[date], later: Mapping[date, Sequence[date]], days: int)
     return f"no date lies about {days} days after another: between dates nothing can be told"
 
 
-# ---- the share that is gone, where not everybody could be followed so long -----------------------
+# ---- the estimate, with censoring ----------------------------------------------------------------
 
 #: What is known of a row at a look.
 THERE, GONE, UNKNOWN = 0, 1, -1
@@ -425,22 +434,22 @@ def share_gone(
         Shape (N, G): what was known of each row at each of G looks in the order of time: `THERE`,
         `GONE`, or `UNKNOWN`, from which on the row is censored.
     whose
-        Shape (N,): the account that a row is of. Accounts are independent, their rows aren't.
+        Shape (N,): the number of each row's account. Accounts are independent, their rows aren't.
     level
         Of the interval, in (0, 1).
 
     Returns
     -------
     Interval
-        In [0, 1]; `accounts` are those known of at the first look. Without a value where nobody is
-        at risk at a look.
+        In [0, 1]; `accounts` are those that are known at the first look. Without a value if no row
+        is at risk at some look.
 
     Notes
     -----
     Discrete Kaplan-Meier: one minus the product over looks of the share of those at risk who were
-    not found gone. The standard error is Greenwood's, made of what each account's rows pull
-    together (Lin & Wei 1989), and the interval is Wilson's on as many independent accounts as have
-    that error (Korn & Graubard 1998), so that its ends stay in [0, 1] with no leaver at all too.
+    not found gone. The standard error is Greenwood's, with the rows of an account added up (Lin &
+    Wei 1989). The interval is Wilson's for the number of independent accounts that would have that
+    error (Korn & Graubard 1998), so that its ends are in [0, 1] even if nobody left.
     """
     staying, stays = np.ones(len(looks), dtype=bool), 1.0
     pulls, followed = np.zeros(len(looks)), (looks[:, 0] != UNKNOWN)
@@ -470,21 +479,21 @@ def share_gone(
     return from_proportion(share * accounts, accounts, level=level, effective=size)
 
 
-# ---- the probability of leaving, fitted anew -----------------------------------------------------
+# ---- calibration ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Calibrated(PlainData):
-    """A spec with the table of probabilities that was fitted, and how it did where it was not."""
+    """A spec with newly fitted probabilities, and their check on the accounts held out."""
 
     _left_out = ("spec", "counted")
 
     spec: ScoringSpec = field(repr=False)
     calibration: Calibration
     source: str
-    #: On the accounts that the spec's split holds out; None where it holds out none.
+    #: How well they do on the accounts that the spec's split holds out; None if it holds out none.
     held_out: Reliability | None
-    #: What the table's counts are of: `accounts`, or `rows` where an account has several.
+    #: What is counted: `accounts`, or `rows` of a table of several dates.
     counted: str = "accounts"
 
     def as_json(self) -> dict[str, Any]:
@@ -495,7 +504,7 @@ class Calibrated(PlainData):
 def calibrate(
     data: Tabular, spec: ScoringSpec | str | Path, **table_options: Unpack[TableOptions]
 ) -> Calibrated:
-    """Fit how many of the accounts with such a score leave, on the accounts that may be searched.
+    """Fit probabilities of leaving by score, on the accounts that a search may see.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is live: a spec that somebody promoted, or a change made elsewhere and recorded."""
+"""Going live: promote a spec of the journal, or record a change that was made elsewhere."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["WentLive", "promote", "record"]
 
 @dataclass(frozen=True)
 class WentLive(PlainData):
-    """A spec that is live now, or was, and what it took the place of."""
+    """The record that a spec went live, and what it replaced."""
 
     event_id: str
     model: str
@@ -41,20 +41,20 @@ class WentLive(PlainData):
     note: str
     expect: str | None
     spec_id: str
-    #: Weight before and after, where they differ; None where nothing was live before, or other
-    #: features, encoders or names of tiers were.
+    #: Weights that differ, before and after; None if nothing was live before, or the specs differ
+    #: in features, encoders or names of tiers.
     changes: dict[str, tuple[int, int]] | None
-    #: Since when the spec was live that it took the place of; None where there was none.
+    #: Since when the replaced spec was live; None if there was none.
     replaced_since: datetime | None
-    #: Lower edges in points before and after, by tier, where they differ; None as of `changes`.
+    #: Lower tier edges that differ, in points, before and after; None if `changes` is.
     tiers: dict[str, tuple[float, float]] | None
-    #: ``RUN/EXP`` that it comes from or was measured as.
+    #: ``RUN/EXP`` that the spec comes from, or was measured as.
     experiment: str | None
     measured: RunResult | None = None
-    #: The last decision on that experiment, and when it was made; None where there is none.
+    #: The last decision on that experiment, and when it was made; None if there is none.
     verdict: str | None = None
     decided_at: datetime | None = None
-    #: Worth knowing: entries of the journal that are dated after this machine's clock.
+    #: A sentence if entries of the journal are dated after this machine's clock.
     notes: tuple[str, ...] = ()
 
 
@@ -110,10 +110,10 @@ def record(
     journal: str | Path = "journal",
     **table_options: Unpack[TableOptions],
 ) -> WentLive:
-    """Put a change on record that somebody made elsewhere; measure it where a table is given.
+    """Record a change that somebody made elsewhere; measure it if a table is given.
 
-    It is measured against the spec that was live before it, where the two differ in weights alone;
-    else by itself.
+    It is compared with the spec that was live before, if the two differ only in weights; else it is
+    measured by itself.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def record(
 
 
 def _with_weights(spec: ScoringSpec, weights: dict[str, int]) -> ScoringSpec:
-    """Return the spec with weights of another; bounds and order give way."""
+    """Return the spec with other weights; bounds are widened, and orders dropped, to allow them."""
     data = spec.model_dump(mode="json", by_alias=True)
     for term in spec.terms:
         feature, weight = data["features"][term.feature], weights[term.name]
@@ -193,18 +193,18 @@ def _go_live(
     experiment: str | None = None,
     measured: RunResult | None = None,
 ) -> WentLive:
-    """Write the event, unless the same is live already."""
-    # What goes live says which scores are in which tier; this refuses a rule without edges.
+    """Write the event that a spec goes live; raise if the same scores are live already."""
+    # Raises for a tier rule without edges: a live spec says which score is in which tier.
     _ = spec.tier_lows
     if not note.strip():
         raise UsageError("a change that goes live needs a reason", hint="--note WHY")
     events = _went_live(journal, spec.model)
-    # A promotion follows whatever is on record, though another clock dated it later.
+    # A promotion replaces the last spec on record, even one that another clock dated later.
     before = _last(events, at=since if kind is EventKind.RECORD else None)
     _refuse_the_same(spec, before)
     now = datetime.now(UTC)
     note_on_clock = clock_note(dated_ahead(journal, now), now)
-    # What went live by clocks ahead of this one, and is followed by what is recorded now.
+    # Events of clocks that are ahead of this one: the new event counts as later than these.
     later = [event["event_id"] for event in events if event["since"] > now]
     promise = None if expect is None else expected(expect, spec.tier_names)
     details: dict[str, Any] = {"recorded_after": later} if later else {}
@@ -245,7 +245,7 @@ def _go_live(
 def _changes(
     old: ScoringSpec, new: ScoringSpec
 ) -> tuple[dict[str, tuple[int, int]] | None, dict[str, tuple[float, float]] | None]:
-    """Return weights and lower edges that differ; None where more than these does."""
+    """Return the weights and the lower edges that differ; None and None if more differs."""
     if form_id(old, tiers=False) != form_id(new, tiers=False) or {*old.tiers} != {*new.tiers}:
         return None, None
     weights = {n: (old.weights[n], w) for n, w in new.weights.items() if w != old.weights[n]}
@@ -255,7 +255,7 @@ def _changes(
 
 
 def _went_live(journal: Path, model: str) -> list[dict[str, Any]]:
-    """Return event_id, spec and since of all that went live, in the order of the journal."""
+    """Return `event_id`, `spec` and `since` of all specs that went live, in the journal's order."""
     query = (
         "select event_id, spec, since from went_live where model = getvariable('model') "
         "order by position"
@@ -267,9 +267,9 @@ def _went_live(journal: Path, model: str) -> list[dict[str, Any]]:
 def _last(
     events: list[dict[str, Any]], *, at: datetime | None
 ) -> tuple[ScoringSpec, datetime] | None:
-    """Return the spec that was live at a moment, and since when; None where none was.
+    """Return the spec that was live at a moment, and since when; None if none was.
 
-    Without a moment it is the one recorded last, however it is dated.
+    Without a moment, the one that was recorded last, whatever its date.
     """
     live = [event for event in events if at is None or event["since"] <= at]
     if not live:
@@ -281,7 +281,7 @@ def _last(
 
 
 def _refuse_the_same(spec: ScoringSpec, before: tuple[ScoringSpec, datetime] | None) -> None:
-    """Refuse what is live already, but for what only a clock that was ahead says is live."""
+    """Raise if the same scores are live already; one dated in the future doesn't count."""
     if before is None or before[1] > datetime.now(UTC):
         return
     if specs.score_id(before[0]) == specs.score_id(spec):
@@ -293,7 +293,10 @@ def _refuse_the_same(spec: ScoringSpec, before: tuple[ScoringSpec, datetime] | N
 
 
 def _moment(text: str) -> datetime:
-    """Read an ISO date or date and time as a moment; without a zone it is this machine's."""
+    """Parse an ISO date, or date and time, in this machine's zone if none is stated.
+
+    Raises `UsageError` for any other text, or a moment in the future.
+    """
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as err:

@@ -1,6 +1,6 @@
-"""A recorded run gone on with, or done again: replay, null search and stability.
+"""Recorded runs continued or repeated: resume, replay, null search and stability.
 
-Null search and stability write one event, and no run: what they find is about a run.
+Null search and stability write one event about a run, and no run of their own.
 """
 
 from __future__ import annotations
@@ -70,10 +70,16 @@ def resume(
     engine: Engine | None = None,
     watch: Callable[[Progress], None] | None = None,
 ) -> RunResult:
-    """Go on with a run that was cut off, to the digest that the uninterrupted run would have.
+    """Continue a run that was cut off, to the digest that the uninterrupted run would have.
 
-    It is opened as by `open_run`, which says what may differ; `engine` says where to compute and
-    with how much memory, and may be another than before; `watch` is called after every batch.
+    Parameters
+    ----------
+    run_id, journal, data, holdout_file
+        As for `open_run`.
+    engine
+        Where to compute, and with how much memory; may differ from before.
+    watch
+        Called with a `Progress` after every batch.
 
     Raises
     ------
@@ -108,7 +114,7 @@ def _refuse_imported(start: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Replay(PlainData):
-    """What doing a run again gave."""
+    """The comparison of a run with its repetition."""
 
     run_id: str
     #: Experiments compared.
@@ -116,7 +122,7 @@ class Replay(PlainData):
     identical: bool
     digest: str
     recorded_digest: str | None
-    #: The first experiment and column that differ, then and now; None where nothing does.
+    #: The first experiment and column that differ, with both values; None if nothing does.
     difference: dict[str, Any] | None
     #: Whether the evaluator's code has changed since, its version being the same.
     evaluator_code_changed: bool
@@ -129,7 +135,7 @@ def replay(
     data: Tabular | None = None,
     holdout_file: Tabular | None = None,
 ) -> Replay:
-    """Do a run again and say whether every value is the same; nothing is written to the journal.
+    """Repeat a run and compare every value with the journal's, which isn't written to.
 
     Parameters and errors are those of `open_run`.
     """
@@ -173,10 +179,10 @@ def replay(
 
 @dataclass(frozen=True)
 class NullSearch(PlainData, NullAnswers):
-    """A run beside what the same search finds where there is nothing to find."""
+    """A run compared with the same search on shuffled outcomes, where there is nothing to find."""
 
     run_id: str
-    #: Accounts that the run held out: they can say more.
+    #: Accounts that the run held out, on which a decision would be stronger proof.
     held_out: int
     seed: int
     event_id: str
@@ -184,7 +190,7 @@ class NullSearch(PlainData, NullAnswers):
 
 @dataclass(frozen=True)
 class FoundStability(PlainData):
-    """What a run's search makes of other accounts of the same kind, weight by weight."""
+    """How each weight varies when a run's search is repeated on halves of its accounts."""
 
     run_id: str
     objective: str
@@ -193,38 +199,39 @@ class FoundStability(PlainData):
     experiments: int
     seed: int
     event_id: str
-    #: Of each weight, date by date, whether its sign holds, as `signs_by_date` gives it; None where
-    #: the table has one date.
+    #: For each weight, whether its sign holds on each date, see `signs_by_date`; None for a table
+    #: of one date.
     signs: dict[str, list[bool | None]] | None = None
 
 
 class SearchesOptions(TypedDict, total=False):
-    """What searches are done again, how often, and for whom."""
+    """Options of null search and stability."""
 
     #: The journal's folder.
     journal: str | Path
     #: The account table, where it has moved since.
     data: Tabular | None
-    #: How many, 1 or more, a null search's for each question; 50 where it is left out.
+    #: Number of searches, 1 or more; a null search does so many for each of its two questions.
+    #: Default 50.
     searches: int
-    #: Keys what is drawn, in [0, 2^63); 0 where it is left out.
+    #: Seed of the random draws, in [0, 2^63). Default 0.
     seed: int
     author: str | None
-    #: Processes that search side by side, which changes no answer: 1 where it is left out; None
-    #: for one a core, where there is enough to do.
+    #: Processes that search side by side, which changes no answer; None for one for each core, if
+    #: there is enough work. Default 1, on a cluster None.
     workers: int | None
-    #: Where they search: this machine where it is left out, or a Ray cluster, on which `workers`
-    #: None is one a core of it.
+    #: Where to search: on this machine, the default, or on a Ray cluster.
     engine: Engine
-    #: Told how many of how many searches are done.
+    #: Called with the number of searches that are done, and the number of all.
     watch: Callable[[int, int], None] | None
 
 
 def null_search(run_id: str, **options: Unpack[SearchesOptions]) -> NullSearch:
-    """Ask whether a run's score knows anything, and whether it is better than its start.
+    """Test whether a run's score predicts anything, and whether it is better than its start.
 
-    The same search is done over outcomes shuffled among all accounts, its best value against the
-    run's; and over outcomes shuffled among accounts of like score at the start, gain against gain.
+    For the first question, the same search is done on outcomes shuffled among all accounts, and the
+    best values are compared with the run's. For the second, outcomes are shuffled among accounts of
+    similar score at the start, and the gains are compared.
 
     Raises
     ------
@@ -268,7 +275,10 @@ def null_search(run_id: str, **options: Unpack[SearchesOptions]) -> NullSearch:
 
 
 def _pays_for_all(spec: ScoringSpec) -> bool:
-    """Whether all that a spec knows of outcomes is fitted anew: its encoders, and no weight."""
+    """Return whether refitting encoders removes all that a spec knows of the outcomes.
+
+    It does if all its encoders were fitted, and its weights were not.
+    """
     fitted = fitted_features(spec)
     bins = any(isinstance(feature.encode, Bins) for feature in spec.features.values())
     weights = {spec.features[name].weight for name in fitted}
@@ -277,13 +287,13 @@ def _pays_for_all(spec: ScoringSpec) -> bool:
 
 
 def _knows_these(session: Session) -> bool:
-    """Whether a run's start may have been made from the outcomes searched."""
+    """Return whether a run's start may have been made from the outcomes searched."""
     outcomes = session.start["outcomes_fingerprint"]
     return knows_outcomes(session.spec, session.files.journal, outcomes)
 
 
 def knows_outcomes(spec: ScoringSpec, journal: Path, outcomes: str) -> bool:
-    """Whether a spec may have been made from outcomes of a fingerprint: by init, or by a run."""
+    """Return whether `init` or a run may have made a spec from the outcomes of a fingerprint."""
     lineage = spec.lineage
     if lineage is None:
         return spec.model == FIRST_SPEC or bool(spec.fitted)
@@ -294,7 +304,7 @@ def knows_outcomes(spec: ScoringSpec, journal: Path, outcomes: str) -> bool:
 
 
 def stability(run_id: str, **options: Unpack[SearchesOptions]) -> FoundStability:
-    """Do a run's search over halves of its accounts, and compare the weights.
+    """Repeat a run's search on random halves of its accounts, and compare the weights.
 
     Errors are those of `null_search`.
     """
@@ -319,11 +329,11 @@ def stability(run_id: str, **options: Unpack[SearchesOptions]) -> FoundStability
 
 
 def repeated_search(session: Session) -> RepeatedSearch:
-    """Return a run's search to do over other matrices.
+    """Return a run's search, to be repeated on other matrices.
 
-    It begins cold; a start that was fitted to outcomes is fitted anew to each matrix's. A run that
-    took over results of earlier ones has as many experiments more: its best is the best of all of
-    them.
+    It has no memory. A start that was fitted to outcomes is fitted to each matrix anew. The results
+    that the run took over from earlier runs count as experiments, since its best is the best of
+    them, too.
     """
     spec, plan, judge = session.spec, session.plan, session.judge
     known = len(plan.memory.known) if plan.memory else 0
@@ -342,9 +352,10 @@ def repeated_search(session: Session) -> RepeatedSearch:
 def _search_and_accounts(
     session: Session, options: SearchesOptions
 ) -> tuple[RepeatedSearch, AccountMatrix]:
-    """Return a run's search, and its accounts with what it takes to fit encoders to them anew.
+    """Return a run's search and its accounts.
 
-    That is done where encoders were fitted, and may have been fitted to these accounts.
+    If the spec's encoders may have been fitted to these accounts, the search refits them to the
+    accounts it is repeated on, and the accounts have the columns needed for that.
     """
     search, spec = repeated_search(session), session.spec
     names = fitted_features(spec)
@@ -365,7 +376,7 @@ def _put_on_record(
 
 
 def _opened_run(run_id: str, options: SearchesOptions) -> tuple[Session, dict[str, Any]]:
-    """Open the run that is searched again, and say how; refuse numbers out of their range first."""
+    """Open the run to repeat; return it and the arguments of its searches, after checking them."""
     refuse_unknown_options(options, SearchesOptions)
     searches, seed = options.get("searches", 50), options.get("seed", 0)
     engine = options.get("engine", Engine())

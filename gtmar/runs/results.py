@@ -1,4 +1,4 @@
-"""The progress of a run, what checks find against it, and its result."""
+"""A run's progress, the findings of checks before it, and its result."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands, for whoever watches."""
+    """The state of a running search, as callbacks get it."""
 
     run_id: str
     experiments: int
@@ -52,15 +52,15 @@ class Progress:
     baseline: float | None
     best: float | None
     seconds: float
-    #: Seconds after which the run stops whatever is done by then; None without such a limit.
+    #: Seconds after which the run stops; None without such a limit.
     budget: float | None = None
-    #: The best's weights so far; a batch ends with a win, so that no best is left out.
+    #: The best weights so far. A batch ends with a win, so a callback sees every best.
     weights: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class RunResult(PlainData):
-    """What a run found. `metrics` are of the search part; `holdout` is None without one."""
+    """The result of a run. `metrics` are of the search part; `holdout` is None without one."""
 
     _left_out = ("higher_is_better", "spec", "sentences", "tied", "null", "resumed_from")
     _beside = ("experiments_per_second",)
@@ -85,12 +85,12 @@ class RunResult(PlainData):
     spec: ScoringSpec = field(repr=False)
     notes: tuple[str, ...] = ()
 
-    #: What a check of table and start brought out.
+    #: Findings of the check of table and start.
     findings: tuple[Finding, ...] = ()
-    #: Better than the incumbent but breaking a guardrail: all, and by guardrail.
+    #: Candidates better than the incumbent that broke a guardrail: all, and by guardrail.
     blocked: int = 0
     broken: dict[str, int] = field(default_factory=dict)
-    #: Evaluated with exactly the baseline's value, and without any.
+    #: Candidates with exactly the baseline's value, and without a value.
     tied: int = 0
     null: int = 0
     #: `observed` or `binary` revenue retention; None without MRR.
@@ -100,19 +100,20 @@ class RunResult(PlainData):
     known: int = 0
     #: Experiments that were in the journal already when a run was resumed.
     resumed_from: int = 0
-    #: What is left of a gain in one tier's metric where the tier keeps its size, in a sentence;
-    #: None where it has its size, or the objective is none of a tier.
+    #: If the objective is of one tier whose size changed, a sentence that says what is left of the
+    #: gain at the tier's old size; else None.
     resized: str | None = None
-    #: The probabilities beside what became of the holdout, as `Reliability` has it; None where the
-    #: spec has none, or nothing was held out.
+    #: The probabilities compared with the outcomes of the holdout, as `Reliability.as_json`; None
+    #: if the spec has none, or nothing was held out.
     reliability: dict[str, Any] | None = None
-    #: Old customers and new ones of a later table apart, as `Customers.as_json` has them.
+    #: Old and new customers of a later table, each group by itself, as `Customers.as_json`.
     customers: tuple[dict[str, Any], ...] = ()
-    #: That nothing shows a later table to be later; None where a window does, or there is none.
+    #: A sentence if no window shows the holdout's own table to be later; None if one does, or there
+    #: is no such table.
     time_order: str | None = None
-    #: Start and best date by date, as the run's end has it; None where the table has one date.
+    #: Start and best on each date, as in the end record; None for a table of one date.
     by_date: dict[str, Any] | None = None
-    #: What a lead needs to know of it, what matters most first.
+    #: Sentences for a lead, the most important first.
     sentences: tuple[str, ...] = ()
 
     @property
@@ -127,7 +128,7 @@ class RunResult(PlainData):
 
     @property
     def held(self) -> bool | None:
-        """Whether the gain is there on the holdout too; None where that isn't known."""
+        """Whether there is a gain on the holdout, too; None if that isn't known."""
         holdout = self.holdout
         if holdout is None or None in (holdout["baseline_value"], holdout["best_value"]):
             return None
@@ -135,12 +136,12 @@ class RunResult(PlainData):
 
     @property
     def dates_held(self) -> list[str]:
-        """Say what it is on, and on how many dates its gain holds; nothing of a table of one."""
+        """Sentences on the dates, and on how many the gain holds; none for a table of one date."""
         return held_by_date(self.by_date, improved=self.improved) if self.by_date else []
 
     @property
     def row(self) -> dict[str, Any]:
-        """What `journal.sentences` words a verdict from."""
+        """The values that functions of `journal.sentences` need to word a verdict."""
         holdout = self.holdout or {}
         return {
             "objective": self.metric,
@@ -162,7 +163,7 @@ class RunResult(PlainData):
         }
 
 
-#: Accounts that are searched for leaks before a run: enough to show an area of 0.85, and quick.
+#: Accounts that are searched for leaks before a run: enough to notice an AUC of 0.85, and quick.
 _SAMPLED = 20_000
 _COPIED = " under another id"
 #: Leaks that say nothing against a result: columns that add nothing.
@@ -172,7 +173,7 @@ _GRADES = ("warning", "note")
 
 @dataclass(frozen=True)
 class Finding(PlainData):
-    """One thing worth knowing, as a sentence."""
+    """One finding about a table or a start, as a sentence."""
 
     #: `leak`, `copies`, `limit` (a guardrail or bounds), `order`, or `note`.
     kind: str
@@ -184,7 +185,7 @@ class Finding(PlainData):
 
     @property
     def short(self) -> str:
-        """What a first line says of a leak or of copies; nothing of others."""
+        """A short form for the first lines of a report, of leaks and copies; empty for others."""
         if self.kind == "leak":
             sure = "seems" if self.grade == "error" else "may seem"
             return f'column "{self.column}" {sure} to know the outcome'
@@ -194,10 +195,20 @@ class Finding(PlainData):
 def findings_of(
     accounts: Accounts, spec: ScoringSpec, judge: Judge, sums: pl.DataFrame, auc: float | None
 ) -> tuple[Finding, ...]:
-    """Look for all that a verdict on a run of this spec has to say, the worst first.
+    """Return all findings about a run's table and start, the worst first.
 
-    `sums` are the start's over the accounts searched, `auc` its `auc_roc_retain` there. Cost: a
-    pass over the columns that the spec reads, and what `find_leaks` costs.
+    Parameters
+    ----------
+    accounts, spec, judge
+        The table, the start, and the objective.
+    sums
+        The start's sums over the accounts searched.
+    auc
+        The start's `auc_roc_retain` there.
+
+    Notes
+    -----
+    Cost: a pass over the columns that the spec reads, and that of `find_leaks`.
     """
     checked = accounts.checked
     findings = [
@@ -211,18 +222,18 @@ def findings_of(
 
 
 def recorded_findings(findings: Iterable[Finding]) -> str:
-    """Return findings as a start record's parameters keep them."""
+    """Return findings as JSON, for a start record's parameters."""
     return json.dumps([finding.as_json() for finding in findings], ensure_ascii=False)
 
 
 def findings_in(parameters: dict[str, Any]) -> tuple[Finding, ...] | None:
-    """Read findings off a start record's parameters; None for a run from before they were kept."""
+    """Return the findings in a start record's parameters; None for a record that has none yet."""
     text = parameters.get("findings")
     return None if text is None else tuple(Finding(**each) for each in json.loads(text))
 
 
 def warnings_of(findings: Iterable[Finding]) -> list[str]:
-    """Return what a verdict says in its first lines: a sentence for each error and warning."""
+    """Return the sentences of errors and warnings, which a report shows first."""
     return [
         f"{'Leak: ' if each.kind == 'leak' else ''}{each.text}"
         for each in findings
@@ -233,7 +244,7 @@ def warnings_of(findings: Iterable[Finding]) -> list[str]:
 def leaks_of(
     accounts: Accounts, spec: ScoringSpec, *, most: int = MOST_SAMPLED
 ) -> tuple[Leak, ...]:
-    """Look for leakage in the columns that a spec reads, on so many of the accounts searched."""
+    """Look for leakage in the columns that a spec reads, on at most `most` accounts searched."""
     columns = spec.columns
     table, checked, copies = accounts.table, accounts.checked, accounts.copies
     ids, split = checked.id_column, spec.split
@@ -246,7 +257,7 @@ def leaks_of(
 def leak_findings(
     accounts: Accounts, spec: ScoringSpec, *, most: int = MOST_SAMPLED
 ) -> list[Finding]:
-    """Say which columns seem to know the outcome, parameters as for `leaks_of`."""
+    """Return a finding for each column that seems to leak the outcome; see `leaks_of`."""
     return [
         Finding(
             "leak",
@@ -259,7 +270,7 @@ def leak_findings(
 
 
 def copies_finding(accounts: Accounts) -> list[Finding]:
-    """Say how many accounts repeat others, in the table or in the holdout's own."""
+    """Return findings about accounts that are copies of others, in the table and the holdout's."""
     findings = []
     for loaded in (accounts, accounts.later):
         if loaded is None or loaded.copies is None:
@@ -277,7 +288,7 @@ def copies_finding(accounts: Accounts) -> list[Finding]:
 
 
 def order_findings(auc: float | None, spec: ScoringSpec) -> list[Finding]:
-    """Say that a score puts accounts in the wrong order, and what may be the reason."""
+    """Return a finding if the start ranks accounts the wrong way round, with its likely cause."""
     if auc is None or auc >= 0.5:
         return []
     word, other = ("good", "health") if spec.orientation == "risk" else ("bad", "risk")
@@ -291,7 +302,7 @@ def order_findings(auc: float | None, spec: ScoringSpec) -> list[Finding]:
 def limit_findings(
     judge: Judge, spec: ScoringSpec, matrix: AccountMatrix, sums: pl.DataFrame
 ) -> list[Finding]:
-    """Say which guardrails the start itself breaks, which have no value, and what can't move."""
+    """Return findings about guardrails that the start breaks or lacks, clipping, fixed weights."""
     start = [term.weight for term in spec.terms]
     # The start can't gain anything over itself.
     comparisons = tuple(g for g in judge.comparisons if g.metric != "gain")
@@ -314,7 +325,10 @@ def limit_findings(
 
 
 def clipping(spec: ScoringSpec, sums: pl.DataFrame, whose: str = "start") -> list[Finding]:
-    """Say that many accounts score alike since scores, the start's or the best's, are clipped."""
+    """Return findings if many accounts have the same score because it is clipped.
+
+    `whose` is ``start`` or ``best``, and `sums` are those of its score.
+    """
     accounts = sums["scored"][0]
     ends = (
         ("clipped_low", "fewer points than 0", "raise base or weights"),

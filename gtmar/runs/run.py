@@ -1,4 +1,4 @@
-"""A seeded search, started warm from the journal, and one change that a person proposes."""
+"""The use cases `run`, a seeded search that learns from earlier runs, and `try_weights`."""
 
 from __future__ import annotations
 
@@ -78,25 +78,24 @@ def run(
 ) -> RunResult:
     """Search for better weights, keep or revert, journal every experiment.
 
-    Parameters and errors are those of `gtmar.run`, but for these.
+    Parameters and errors are those of `gtmar.run`, except for these.
 
     Parameters
     ----------
     limits
         When to stop.
     batch
-        Candidates evaluated ahead of their turn. Changes no result; None adapts.
+        Candidates evaluated ahead of their turn, which changes no result; None adapts the number.
     proposer, start
-        One of `plan.PROPOSERS`; one of `plan.STARTS`. With `logistic`, weights of a logistic
-        regression of retention over the accounts searched are the first experiments.
+        One of `plan.PROPOSERS`, and one of `plan.STARTS`. With the start `logistic`, the first
+        experiments have weights of a logistic regression of retention on the accounts searched.
     engine
         Where to compute, and with how much memory. Changes no result; None for this process.
     announce
-        Called with a sentence where cells were read as unknown or are none of the spec's
-        categories, the journal knows this table, accounts stand in both, or machine code has to be
-        compiled first.
+        Called with sentences: about cells read as unknown or in none of the spec's categories,
+        earlier runs over this table, accounts in both tables, machine code to be compiled.
     table_options
-        See `HoldoutOptions`: here a day is an ISO date.
+        See `HoldoutOptions`; dates are ISO texts.
 
     Raises
     ------
@@ -161,7 +160,11 @@ def run(
 def spec_as_asked(
     spec: ScoringSpec | str | Path, table_options: HoldoutOptions, holdout: float | None = None
 ) -> ScoringSpec:
-    """Return a spec, or that of a file, which reads dates and holds accounts out as asked."""
+    """Return a spec with the date format and the holdout that were asked for.
+
+    `holdout` is the share of accounts to hold out; None for the spec's own. With a holdout in a
+    table of its own, nothing of the first table is held out.
+    """
     spec = specs.reading_dates(spec, table_options.get("date_format"))
     if table_options.get("holdout_file") is not None:
         return without_holdout(spec, share=holdout)
@@ -172,11 +175,11 @@ def spec_as_asked(
 
 
 def _keep_quiet(_sentence: str) -> None:
-    """Ignore a sentence."""
+    """Ignore a sentence: the default of `announce`."""
 
 
 def run_and_journal(search: Search, journal: str | Path) -> RunResult:
-    """Run a search and put it on record, from its start record on."""
+    """Run a search and journal it under a new run id."""
     with RunWriter(Path(journal), new_run_id()) as writer:
         return search.run(writer, start=start_record(search))
 
@@ -184,7 +187,7 @@ def run_and_journal(search: Search, journal: str | Path) -> RunResult:
 def refuse_out_of_range(
     limits: Limits, *, seed: int, holdout: float | None, batch: int | None = None
 ) -> None:
-    """Refuse arguments out of their range, all in one message."""
+    """Raise one `UsageError` for all arguments that are out of range."""
     n, patience, seconds = limits.experiments, limits.patience, limits.seconds
     ranges = (
         (0 <= seed < 2**63, "seed must be in [0, 2^63)", seed),
@@ -211,16 +214,17 @@ def try_weights(
     kind: str = "human",
     **table_options: Unpack[HoldoutOptions],
 ) -> RunResult:
-    """Measure one change of weights against the spec that it starts from.
+    """Measure one change of weights against the spec that it starts from, and journal it.
 
-    Parameters and errors are those of `gtmar.try_weights`; `announce` hears what was set aside, and
-    who stands in both tables; `kind` is `human`, or `record` for a change made elsewhere.
+    Parameters and errors are those of `gtmar.try_weights`. `announce` is called with sentences
+    about rows set aside and accounts in both tables; `kind` is `human`, or `record` for a change
+    made elsewhere.
 
     Returns
     -------
     RunResult
-        Of a run with one experiment, or none where a recorded spec changes nothing. `wins` says
-        whether the objective rose and no guardrail broke.
+        Of a run with one experiment, or with none if a recorded spec changes nothing. `wins` is 1
+        if the objective got better and no guardrail broke, else 0.
     """
     spec_file = spec if isinstance(spec, str | Path) else None
     spec = spec_as_asked(spec, table_options)
@@ -242,9 +246,10 @@ def try_weights(
 def changed_weights(
     spec: ScoringSpec, weights: Mapping[str, int], *, kind: str = "human"
 ) -> tuple[int, ...]:
-    """Return a spec's F weights after a change; `kind` is as for `try_weights`, and so are errors.
+    """Return a spec's F weights after a change.
 
-    A person's change that changes nothing is a `UsageError`.
+    `kind` and errors are as for `try_weights`; if it is `human`, a change of nothing is a
+    `UsageError`.
     """
     after = tuple(term.weight for term in specs.reweighed(spec, weights).terms)
     if kind == "human" and after == tuple(term.weight for term in spec.terms):
@@ -267,7 +272,8 @@ def measure_change(
 ) -> RunResult:
     """Measure and journal a change of a spec's weights, on accounts that are loaded.
 
-    `after` are the F weights, from `changed_weights`; `asked` says who asks, why, and as of when.
+    `after` are the F weights, from `changed_weights`. `asked` is a plan with author, note and
+    dates; the change itself and the limits are added to it.
     """
     changes = after != tuple(term.weight for term in spec.terms)
     plan = replace(
@@ -278,7 +284,7 @@ def measure_change(
     return run_and_journal(Search(accounts, spec, judge, plan), journal)
 
 
-#: Vectors that a memory holds at most, the best ones.
+#: Most vectors that a memory has, the best ones.
 _MOST_KNOWN = 20_000
 #: Columns of experiments that `known_vectors.sql` reads.
 _COLUMNS = ("run_id", "experiment_id", "number", "value_after", "outcome", "weights")
@@ -287,11 +293,11 @@ _COLUMNS = ("run_id", "experiment_id", "number", "value_after", "outcome", "weig
 def recall_memory(
     journal: Path, accounts: Accounts, spec: ScoringSpec, judge: Judge
 ) -> Memory | None:
-    """Gather what finished runs over this very table, objective and scale have evaluated.
+    """Collect the results of finished runs over the same table, objective and form of the spec.
 
-    The same outcomes fingerprint means the same accounts searched, so that nothing of the holdout
-    comes in; the same features fingerprint and form mean that equal weights give equal scores. None
-    where no finished run is of use.
+    Equal fingerprints of outcomes mean that the same accounts were searched, so that nothing of the
+    holdout leaks in. Equal fingerprints of features, and equal forms, mean that equal weights give
+    equal scores. None if there is no such run.
     """
     with journal_if_there(journal) as opened:
         if opened is None:
@@ -343,7 +349,7 @@ def recall_memory(
 
 
 def _form_of(text: str) -> str | None:
-    """Return the form of a spec from the journal; None where this version can't read it."""
+    """Return the form of a spec in the journal; None if this version can't read it."""
     try:
         return form_id(specs.parse(text))
     except SpecError:
@@ -351,7 +357,7 @@ def _form_of(text: str) -> str | None:
 
 
 def memory_sentence(memory: Memory, objective: str) -> str:
-    """Say what a memory holds, before a run begins with it."""
+    """Word how many runs and vectors a memory has, and what will be tried first."""
     runs = len(memory.runs)
     sentence = (
         f"The journal knows this table: {runs:,} finished run{'' if runs == 1 else 's'}, "

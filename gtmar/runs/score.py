@@ -1,4 +1,4 @@
-"""Scoring a table: every account's score, tier and points, the column of points adding up."""
+"""Scoring a table: every account's score, tier, and the points that add up to the score."""
 
 from __future__ import annotations
 
@@ -51,28 +51,27 @@ __all__ = [
 ]
 
 _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
-#: Columns of the computation, under names that no table has.
+#: Columns used in between; no table has such names.
 _RAW, _ROUNDED, _VALUE, _KEY = "\x00raw", "\x00rounded", "\x00value", "\x00key"
 _FLAG = "\x00flag."
-#: Columns that say by what a row was scored, and when.
+#: Columns with the spec and the day that a row was scored by.
 _STAMP = ("spec_id", "scored_on")
 _NEARLY = 1e-9
-#: How the columns begin that say what moved a score.
+#: Beginnings of columns that can explain why a score moved.
 _MOVING = ("points.", "group.", "redistributed", "veto")
-#: Before the name of a column of the table that comes along with the score.
+#: Prefix of columns that are copied from the table.
 CARRIED = "\x00carried."
 
 
 @dataclass(frozen=True)
 class ScoredTable:
-    """The scores of an account table, and what is worth knowing of the table."""
+    """The scores of an account table, and notes about the table."""
 
     #: As `score` returns it.
     frame: pl.DataFrame
     #: Rows that were left out since they break the data contract.
     set_aside: SetAside
-    #: Such as how many values are unknown, or that most of a column's values are none of the spec's
-    #: categories.
+    #: Sentences, such as how many values are unknown, or in none of the spec's categories.
     notes: tuple[str, ...]
 
 
@@ -110,7 +109,7 @@ def score_table(
     data, spec, as_of, set_aside
         As for `run`, without outcomes.
     carry
-        Columns of the table that come along, under their names with `CARRIED` before them.
+        Columns of the table that are copied, with the prefix `CARRIED`.
 
     Returns
     -------
@@ -157,7 +156,10 @@ def scored(
     as_of: str | None = None,
     carry: Sequence[str] = (),
 ) -> pl.DataFrame:
-    """Score a table that is known to fit a spec; parameters as for `score_table`."""
+    """Score a table that is known to fit a spec; parameters are those of `score_table`.
+
+    `identifier` is the column of account ids; None for none.
+    """
     combination = Combination.of(spec)
     lines = [] if combination is None else list(combination.lines)
     identity = [pl.col(identifier)] if identifier else []
@@ -200,7 +202,7 @@ def scored(
 
 
 def _combination_lines(spec: ScoringSpec, combination: Combination) -> dict[str, pl.Expr]:
-    """Return what groups, redistribution and vetoes add to the points, in 1/10,000ths, by line."""
+    """Return the points that groups, redistribution and vetoes add, in 1/10,000ths, by line."""
     terms = spec.terms
     sums = [
         pl.sum_horizontal(f"points.{terms[number].name}" for number in each.terms)
@@ -211,7 +213,7 @@ def _combination_lines(spec: ScoringSpec, combination: Combination) -> dict[str,
 
 
 def with_spec_stamp(scored: pl.DataFrame, spec: ScoringSpec) -> pl.DataFrame:
-    """Say in every row of a table that is kept by what it was scored, and on which day (UTC)."""
+    """Add columns with the spec's id, and the day in UTC, to every row."""
     stamp = zip(_STAMP, (specs.spec_id(spec), datetime.now(UTC).date()), strict=True)
     return scored.with_columns(pl.lit(value).alias(name) for name, value in stamp)
 
@@ -225,7 +227,7 @@ def _tier(spec: ScoringSpec) -> pl.Expr:
 
 
 def _probability(spec: ScoringSpec) -> list[pl.Expr]:
-    """Return the probability of leaving at a score value; none where the spec has none."""
+    """Return the probability of leaving as a column; empty if the spec has none."""
     calibration = specs.calibration_of(spec)
     if calibration is None:
         return []
@@ -275,32 +277,33 @@ def changed_since(
     least: float = 0.0,
     tier_only: bool = False,
 ) -> pl.DataFrame:
-    """Return the accounts whose score or tier moved, as a CRM sync wants them.
+    """Return the accounts whose score or tier changed since earlier scores, for a CRM sync.
 
     Parameters
     ----------
     old, new
-        What `score` gave before, anything that `scan` takes, and what it gives now, the account's
-        id in its first column.
+        The earlier scores, as `score` wrote them, in anything that `scan` takes; and the new ones,
+        with the account's id in the first column.
     spec
         The spec of the new scores.
     least
-        Points by which a score must have moved, where the tier is the same; 0 for any move.
+        Least change of the score, in points, if the tier is the same; 0 for any change.
     tier_only
-        Whether accounts are left out whose tier is the same.
+        Whether to return only accounts whose tier changed.
 
     Returns
     -------
     DataFrame
-        In the order of `new`, a row an account that is new or moved: the id, `score`, `tier`,
-        `previous_score`, `previous_tier`, `reason` (the two or three weights whose points moved it
-        most, or ``new account``), `spec_id`, `scored_on`. Accounts that are no longer there aren't
-        in it.
+        A row for each account that is new or changed, in the order of `new`: the id, `score`,
+        `tier`, `previous_score`, `previous_tier`, `reason` (up to three weights whose points
+        changed most, or ``new account``), `spec_id`, `scored_on`. Accounts that are only in the
+        earlier scores are left out.
 
     Raises
     ------
     UsageError
-        If either table has no id, or the old one no score and tier, or an id twice.
+        If either table has no id, or the earlier one has no score or tier, has an id twice, or
+        shares no id with the new one.
     """
     key = new.columns[0]
     table = scan(old)
@@ -339,7 +342,7 @@ def changed_since(
     differs = pl.col("tier").ne_missing(pl.col("previous_tier"))
     if not tier_only:
         by = (pl.col("score") - pl.col("previous_score")).abs().fill_null(math.inf)
-        # A difference of two doubles may lie a little below what was meant.
+        # The difference of two doubles may be a little smaller than that of the exact scores.
         differs |= (by > 0) & (by >= least - _NEARLY)
     moved = both.filter(differs)
     reasons = [_reason(row, points) for row in moved.iter_rows(named=True)]
@@ -355,7 +358,7 @@ def changed_since(
 
 
 def _reason(row: dict[str, Any], points: list[str]) -> str:
-    """Name the weights whose points moved an account most, with how far."""
+    """Word which weights' points changed an account's score most, and by how much."""
     if row["previous_score"] is None:
         return "new account"
     moves = {name: row[name] - (row[f"{_RAW}{name}"] or 0.0) for name in points}
@@ -365,10 +368,10 @@ def _reason(row: dict[str, Any], points: list[str]) -> str:
 
 
 def write_rows_aside(sides: list[SetAside], path: str | Path | None) -> list[str]:
-    """Write rows that were set aside, each with its reasons; say what they are.
+    """Write rows that were set aside, each with its reasons; return sentences about them.
 
-    A file that is there is kept: the same rows aren't written again, others get a name that is
-    free. `UsageError` where they can't be written.
+    An existing file is never replaced: if it has the same rows, nothing is written; else the rows
+    go to a file with a number in its name. Raises `UsageError` if they can't be written.
     """
     sides = [side for side in sides if side.rows]
     sentences = [side.sentence for side in sides]
@@ -397,23 +400,23 @@ _WRITERS = {
 
 
 class NewTable:
-    """A file or a table that is to be, refused before any work where it could not be written.
+    """A table to be written; made before any work, since it checks that it can be written.
 
     Parameters
     ----------
     path
         A file, or a table: ``delta:FOLDER`` or ``duckdb:///file.db?table=NAME``.
     inputs
-        Files, folders and globs that the rows come from, which are never written to.
+        Files, folders and globs that the rows come from; they are never written to.
     force
-        Whether a file or table that is there is replaced. A Delta table keeps its old versions.
+        Whether an existing file or table is replaced. A Delta table keeps its old versions.
     spreadsheet_safe
-        Whether, in CSV, an apostrophe goes before texts that a spreadsheet would run.
+        Whether texts in CSV that a spreadsheet would run as a formula get an apostrophe in front.
 
     Raises
     ------
     UsageError
-        If the ending is none of a table's, or it is an input or there already.
+        If the file's ending is unknown, or the path is an input or exists already.
     """
 
     def __init__(
@@ -443,9 +446,9 @@ class NewTable:
         self._file = Output(local, self._inputs, force=force)
 
     def write(self, frame: pl.DataFrame) -> str | Path:
-        """Write rows, whole or not at all, and return where: Parquet, CSV, Arrow IPC, or a table.
+        """Write all rows or none, and return the path or location.
 
-        `UsageError` where they can't be written.
+        Raises `UsageError` if they can't be written.
         """
         if self._target is not None:
             replace(frame, self._target, self._inputs, force=self._force)

@@ -1,4 +1,4 @@
-"""Which accounts a search of the journal saw: they prove nothing of the weights that it chose."""
+"""Which accounts a search of the journal saw: these can't prove the weights that it chose."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ __all__ = ["SearchedBefore", "refuse_searched", "searched_before", "searched_not
 def refuse_searched(
     journal: Path, accounts: Accounts, spec: ScoringSpec, *from_specs: ScoringSpec
 ) -> tuple[str, ...]:
-    """Refuse accounts held out that a search saw which chose weights of a spec.
+    """Raise if a search that chose weights of a spec saw accounts that are held out.
 
-    That is each search in a spec's lineage, back to the first; `spec` is the one that the accounts
-    were loaded by. Who was searched in an earlier
-    window that a declared one follows may be held out; see `load_with_holdout`.
+    Those searches are the ones in the lineage of each spec in `from_specs`, back to the first.
+    `spec` is the one that the accounts were loaded by. Accounts may have been searched in an
+    earlier window, if a declared window shows that; see `load_with_holdout`.
 
     Returns
     -------
     tuple of str
-        A sentence for each search of which it isn't known.
+        A sentence for each search whose accounts can't be compared.
 
     Raises
     ------
     UsageError
-        If a search saw some; how many, and which search.
+        If a search saw some of them; it says how many, and which search.
     """
     unknown = []
     for run_id in dict.fromkeys(run for spec in from_specs for run in _searches(journal, spec)):
@@ -68,7 +68,7 @@ def refuse_searched(
 
 
 def _searches(journal: Path, spec: ScoringSpec) -> Iterator[str]:
-    """Give the searches of the journal that a spec comes from, the latest first."""
+    """Yield the ids of the searches in a spec's lineage, the latest first."""
     run_id = None if spec.lineage is None else spec.lineage.run
     known: set[str] = set()
     while run_id is not None and run_id not in known:
@@ -83,7 +83,7 @@ def _searches(journal: Path, spec: ScoringSpec) -> Iterator[str]:
 
 
 def _seen_by(start: dict[str, Any], accounts: Accounts, spec: ScoringSpec) -> int | None:
-    """Count held-out accounts that a run searched, as they are; None where that isn't known."""
+    """Count the held-out accounts that a run searched; None if that isn't known."""
     later, identifier = accounts.later, accounts.checked.id_column
     prints = start["outcomes_fingerprint"]
     if later is None and prints == accounts.outcomes_fingerprint:
@@ -101,7 +101,7 @@ def _seen_by(start: dict[str, Any], accounts: Accounts, spec: ScoringSpec) -> in
         if window is not None and not overlap(window, table, held):
             return 0
         if window is None:
-            # As for the table that is searched here: other values may be another window.
+            # Without a window only rows with the same values are surely the same accounts.
             columns = [
                 n for n in identifying_columns(later, spec) if table.schema.get(n) == held.schema[n]
             ]
@@ -113,7 +113,7 @@ def _seen_by(start: dict[str, Any], accounts: Accounts, spec: ScoringSpec) -> in
 def _table_of(
     start: dict[str, Any], identifier: str | None, spec: ScoringSpec
 ) -> AccountTable | None:
-    """Open the table of a run's start record by a spec; None where no id of it can be compared."""
+    """Open the table of a run's start record; None if it is gone, or has no ids to compare."""
     if identifier is None or not Path(start["source"]).exists():
         return None
     try:
@@ -129,7 +129,7 @@ def _split_of(start: dict[str, Any]) -> Split:
 
 
 def _keys(table: AccountTable, identifier: str, columns: Sequence[str] = ()) -> pl.DataFrame:
-    """Read the ids of a table in their canonical form, and other columns."""
+    """Return the canonical ids of a table, and other columns."""
     key = key_expression(identifier, table.schema).alias(f"{OWN}id")
     return collect(table, table.frame.select(key, *columns))
 
@@ -147,7 +147,7 @@ class SearchedBefore:
 
     @property
     def note(self) -> str | None:
-        """Say that the score looks better here than it is; None where no account was searched."""
+        """A sentence that the score looks better here than it is; None if none was searched."""
         if not self.searched:
             return None
         return (
@@ -159,10 +159,11 @@ class SearchedBefore:
 def searched_before(
     accounts: Accounts, spec: ScoringSpec, journal: Path, as_of: str | None
 ) -> SearchedBefore | None:
-    """Say how many of these accounts a run of the journal searched for the spec's weights.
+    """Return how many of these accounts a run of the journal searched for the spec's weights.
 
-    None where no run is on record, by the spec's lineage or by the table, or its table isn't there
-    to compare ids with. A run chose no weights of the spec that it started from.
+    The run is found by the spec's lineage, else by the table and the model's name; a run that began
+    with this very spec did not choose its weights. None if no such run is known, or its table is
+    gone.
     """
 
     def fingerprint(split: Split) -> str:
@@ -209,10 +210,9 @@ def searched_before(
 def searched_note(
     data: Tabular, given: Sequence[ScoringSpec], journal: str | Path, as_of: str | None = None
 ) -> str | None:
-    """Say that a run searched accounts of a table for the weights of one of some specs.
+    """Return a sentence if a run searched accounts of a table for the weights of one of the specs.
 
-    None where none is known to have, and for a table without outcomes that keep the contract:
-    nothing is measured on it.
+    None if no such run is known, or the table has no outcomes that keep the data contract.
     """
     for spec in given:
         try:

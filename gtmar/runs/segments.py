@@ -1,4 +1,4 @@
-"""Segments of a table: its accounts, value by value of a column, under a run's start and best."""
+"""Segments: how a run's start and best do on the accounts with each value of a column."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ __all__ = [
     "with_segments",
 ]
 
-#: Columns that are looked at though nobody asked: what they may hold beside numbers, values of one
-#: at most, and how many columns.
+#: Segment columns that are looked at unasked: their types beside numbers, the most values of one,
+#: and the most columns.
 _KINDS = (pl.String, pl.Boolean, pl.Categorical, pl.Enum)
 _FEW_VALUES, _MOST_COLUMNS = 12, 20
 #: Retention by segment: short name, and the metric behind it.
@@ -67,17 +67,17 @@ class SegmentLine:
 
     #: ``COLUMN=VALUE``.
     name: str
-    #: Below `SMALLEST_SEGMENT` of them nothing else is known.
+    #: With fewer than `SMALLEST_SEGMENT` accounts, nothing else has a value.
     accounts: int
-    #: The objective, and best minus start, accounts paired.
+    #: The objective of start and best, and best minus start, accounts paired.
     start: Interval
     best: Interval
     change: Interval
-    #: Of the change, see `reading_of`.
+    #: What the interval of the change says, see `reading_of`.
     reading: str
-    #: By short name: of all accounts, whatever their tier, which no score changes.
+    #: `RETENTION` by short name, over all tiers: no score changes it.
     retention: dict[str, Interval]
-    #: By short name: of the accounts in the best tier, by either score.
+    #: `RETENTION` by short name, of the accounts that start or best put in the best tier.
     at_start: dict[str, Interval]
     at_best: dict[str, Interval]
 
@@ -90,14 +90,14 @@ class SegmentPart:
     part: str
     level: float
     lines: tuple[SegmentLine, ...]
-    #: The objective of the best segment less that of the worst; None of fewer than two.
+    #: The objective of the best segment minus that of the worst; None with fewer than two segments.
     gap_start: float | None
     gap_best: float | None
 
 
 @dataclass(frozen=True)
 class BySegment(PlainData):
-    """What a run's best does to each segment."""
+    """A run's start and best, segment by segment."""
 
     run_id: str
     experiment: str
@@ -118,15 +118,17 @@ def by_segment(
     data: Tabular | None = None,
     columns: Sequence[str] = (),
 ) -> BySegment:
-    """Say what a run's best does to each segment, on the accounts searched and those held out.
+    """Measure a run's start and best on each segment, of the accounts searched and held out.
 
-    It compares what the run itself compared as it ended, so it is no further look at the holdout,
-    and nothing is written to the journal. Run, journal and table are given as for `open_run`.
+    The run compared the two on the holdout when it ended, so this counts as no further look, and
+    nothing is written to the journal.
 
     Parameters
     ----------
+    run_id, journal, data
+        As for `open_run`.
     columns
-        Columns whose every value is a segment; none for the spec's `segments`.
+        Columns of which each value is a segment; empty for the spec's `segments`.
 
     Raises
     ------
@@ -174,8 +176,8 @@ def segment_part(
 ) -> SegmentPart:
     """Measure each segment of a matrix under two weight vectors of F each.
 
-    `part` says in words which accounts these are; `level` is that of the intervals. Cost: some
-    tenths of a second a segment of a thousand accounts, for the intervals.
+    `part` is `SegmentPart.part`, `level` that of the intervals. Cost: some tenths of a second for a
+    segment of a thousand accounts, mostly for the intervals.
     """
     old, new = segment_objectives(matrix, spec, judge, before, after)
     lines = [
@@ -193,7 +195,10 @@ def segment_objectives(
     before: Sequence[int],
     after: Sequence[int],
 ) -> list[dict[str, float | None]]:
-    """Return the objective of each segment before and after; of a tier at equal sizes."""
+    """Return the objective of each segment under two weight vectors.
+
+    An objective of one tier is measured at the first vector's tier sizes.
+    """
     if not judge.metric.by_tier:
         guard = Guard(matrix, spec, judge, before)
         return [guard.segment_values(weights) for weights in (before, after)]
@@ -247,10 +252,10 @@ def _line(
 def with_segments(
     accounts: Accounts, spec: ScoringSpec, columns: Sequence[str], *, as_of: str | None
 ) -> Accounts:
-    """Return a table with these segment columns: as it is, or loaded again where it lacks one.
+    """Return the accounts with these segment columns; the table is loaded again if one is missing.
 
-    An unknown value is a segment, too. `UsageError` where a column isn't there, `ViolationsError`
-    where it has too many values.
+    Accounts without a value are a segment, too. Raises `UsageError` if the table lacks a column,
+    `ViolationsError` if a column has too many values.
     """
     table = accounts.table
     absent = [name for name in columns if name not in table.columns]
@@ -265,7 +270,7 @@ def with_segments(
         options: dict[str, Any] = {"as_of": as_of, "drop_unlabelled": accounts.checked.dropped > 0}
         again = load_accounts(table, other, **options)
         if again.outcomes_fingerprint != accounts.outcomes_fingerprint:
-            # Of a run from before copies were drawn together: another split.
+            # An older run, which did not put copies of an account into the same part.
             again = load_accounts(table, other, copies_together=False, **options)
         return again
     holdout = None if accounts.holdout is None else only_segments(accounts.holdout, columns)
@@ -279,9 +284,9 @@ def only_segments(matrix: AccountMatrix, columns: Sequence[str]) -> AccountMatri
 
 
 def columns_of_few_values(accounts: Accounts, spec: ScoringSpec) -> list[str]:
-    """Return a table's columns of few values that are neither id nor outcome nor date.
+    """Return the first columns of few values that are no id, outcome or date, in table order.
 
-    Features may be among them. They are the first of them, in the table's order.
+    Columns that features read may be among them.
     """
     table, checked = accounts.table, accounts.checked
     dated = spec.window.model_dump().values() if spec.window else ()
@@ -300,7 +305,7 @@ def columns_of_few_values(accounts: Accounts, spec: ScoringSpec) -> list[str]:
 def large_segment_panels(
     matrix: AccountMatrix, spec: ScoringSpec, before: Sequence[int], after: Sequence[int]
 ) -> dict[str, Panel]:
-    """Score, by two weight vectors, each segment of over `LARGE_SEGMENT` of accounts or MRR."""
+    """Return panels of the segments with more than `LARGE_SEGMENT` of all accounts or MRR."""
     start = matrix.start
     total = 0 if start is None else int(start.sum())
 
@@ -320,9 +325,9 @@ def large_segment_panels(
 def segment_panels(
     matrix: AccountMatrix, spec: ScoringSpec, before: Sequence[int], after: Sequence[int]
 ) -> dict[str, Panel | None]:
-    """Score each segment's accounts by two weight vectors of F each, by ``COLUMN=VALUE``.
+    """Return a panel of each segment's accounts under two weight vectors, by ``COLUMN=VALUE``.
 
-    None stands where none of the matrix's accounts is in the segment.
+    None for a segment that has none of the matrix's accounts.
     """
     return {
         name: panel_of(matrix.take(rows), spec, before, after) if len(rows) else None
@@ -331,7 +336,7 @@ def segment_panels(
 
 
 def segment_rows(matrix: AccountMatrix) -> list[tuple[str, NDArray[np.intp]]]:
-    """Return each segment, as ``COLUMN=VALUE``, with the positions of its accounts."""
+    """Return each segment, as ``COLUMN=VALUE``, with the row numbers of its accounts."""
     return [
         (column.name(index), column.rows(index))
         for column in matrix.segments

@@ -1,8 +1,8 @@
-"""Two scores of the same accounts side by side: by tier, date by date, old and new customers apart.
+"""Two scores of the same accounts compared: by tier, on each date, on old and on new customers.
 
-Tiers have the sizes that the first score's have, so that like is compared with like. What a score
-does for the customers that it was searched on, half a year later, and what it does for new ones are
-two questions; one number over both answers neither.
+Both scores are cut into tiers of the first score's sizes, so that tiers can be compared. How a
+score does half a year later on the customers that it was searched on, and how it does on new
+customers, are two questions: one number for both would answer neither.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ __all__ = [
 
 
 def best_and_worst(spec: ScoringSpec) -> tuple[str, str]:
-    """Return the tiers of the accounts that a score thinks best and worst of."""
+    """Return the names of a spec's best and worst tier; for a risk score, the best is the last."""
     first, last = spec.tier_names[0], spec.tier_names[-1]
     return (last, first) if spec.orientation == "risk" else (first, last)
 
@@ -69,7 +69,7 @@ def measured_at_sizes(
     sizes: Sequence[int],
     outcomes: OutcomeColumns,
 ) -> dict[str, float | None]:
-    """Return all metrics but counts, tiers having given sizes; by-tier ones as ``key.tier``."""
+    """Return all metrics but counts, at given tier sizes; by-tier ones as ``key.tier``."""
     return measure_exact(sums_at_sizes(matrix, spec, weights, sizes), spec.tier_names, outcomes)
 
 
@@ -82,15 +82,15 @@ def at_equal_sizes(
 ) -> dict[str, Any]:
     """Measure a spec and other weights by tier, at the sizes that the spec's tiers have.
 
-    `evaluator` scores the accounts; None has it done here.
+    `evaluator` scores the accounts; None makes one here.
 
     Returns
     -------
     dict
-        `tiers` from the highest scores down, `sizes` of them, `start` and `best`: the by-tier
-        metrics as ``key.tier``, and HHI, null without their columns; how many accounts of each tier
-        have a label, `labelled_start` and `labelled_best`; and its MRR of the start that is gone,
-        `churned_mrr_start` and `churned_mrr_best`, null without MRR.
+        `tiers`, from the highest scores down, and their `sizes`. `start` and `best`: by-tier
+        metrics as ``key.tier``, and HHI, null if the table lacks a column. `labelled_start` and
+        `labelled_best`: accounts with a label in each tier. `churned_mrr_start` and
+        `churned_mrr_best`: start MRR of each tier's accounts that left, null without MRR.
     """
     return side_by_side(
         (matrix, spec, [t.weight for t in spec.terms]), (matrix, spec, best), outcomes, evaluator
@@ -100,10 +100,10 @@ def at_equal_sizes(
 def side_by_side(
     one: _Scored, two: _Scored, outcomes: OutcomeColumns, evaluator: Evaluator | None = None
 ) -> dict[str, Any]:
-    """Measure two scores of the same accounts by tier, at the sizes that the first one's have.
+    """Measure two scores of the same accounts by tier, at the first one's tier sizes.
 
-    Each score is a matrix, a spec and weights; the tiers are called as the first one's. Returns
-    what `at_equal_sizes` does.
+    Each score is a matrix, a spec and weights. Returns what `at_equal_sizes` does, with the tier
+    names of the first score.
     """
     spec = one[1]
     sizes, tiers = tier_sizes(*one, evaluator), spec.tier_names
@@ -120,7 +120,10 @@ def one_side(
     tiers: Sequence[str],
     outcomes: OutcomeColumns,
 ) -> dict[str, Any]:
-    """Return the part of `side_by_side` that is of one score, by its sums at the sizes."""
+    """Return one score's part of `side_by_side`: `name` is ``start`` or ``best``.
+
+    `known` are the score's sums at the given tier sizes.
+    """
     has_mrr = outcomes.missing_reason(all_metrics()["grr_by_tier"].needs) is None
     values = measure_exact(known, tiers, outcomes)
     labelled = (known[tier_sum("labelled", tier)][0] for tier in tiers)
@@ -139,7 +142,7 @@ def both_objectives(
     before: Sequence[int],
     after: Sequence[int],
 ) -> tuple[float | None, float | None]:
-    """Return the objective of two weight vectors; of a tier at the sizes of the first one's."""
+    """Return the objective of two weight vectors; one of a tier at the first one's tier sizes."""
     if not judge.metric.by_tier:
         one, two = judge.values(LocalEvaluator(matrix, spec).frame([before, after]))
         return one, two
@@ -162,7 +165,7 @@ def _parts(matrix: AccountMatrix) -> list[AccountMatrix]:
 
 
 def date_parts(matrix: AccountMatrix) -> list[tuple[date, AccountMatrix]]:
-    """Return each date of a table of several that has rows, and these; nothing of one date."""
+    """Return each date that has rows, with these; empty for a table of one date."""
     parts = _parts(matrix) if matrix.dates else []
     return [(day, part) for day, part in zip(matrix.dates, parts, strict=True) if part.accounts]
 
@@ -179,11 +182,11 @@ def by_date(
     Returns
     -------
     dict or None
-        None of a table of one date. `accounts` and `rows` in all; and a list each, an entry a date:
-        `dates`, `rows_by_date`, the objective `before` and `after`, null where it has none, whether
-        it `gained`, null where that isn't known, and all metrics of the whole score of either,
-        `metrics_before` and `metrics_after`. The objective of a tier is taken at the first vector's
-        sizes.
+        None for a table of one date. Else the numbers of `accounts` and `rows`, and lists with an
+        entry for each date: `dates`, `rows_by_date`, the objective `before` and `after`, null
+        without a value, whether it `gained`, null if that isn't known, and all metrics over all
+        tiers, `metrics_before` and `metrics_after`. An objective of one tier is measured at the
+        first vector's tier sizes.
     """
     if not matrix.dates:
         return None
@@ -215,11 +218,10 @@ def by_date(
 def signs_by_date(
     matrix: AccountMatrix, spec: ScoringSpec, judge: Judge, weights: Sequence[int]
 ) -> dict[str, list[bool | None]]:
-    """Say of each weight other than 0, date by date, whether its sign holds there.
+    """Return for each weight other than 0 whether its sign holds on each date.
 
-    It does where the objective is better with the weight than with 0 in its place, all other
-    weights as they are; null where the objective has no value. Cost: two evaluations of a date's
-    rows a weight.
+    It holds if the objective is better with the weight than with 0 in its place, all else equal;
+    null if the objective has no value. Cost: two evaluations of all rows for each weight.
     """
     parts = _parts(matrix)
     found: dict[str, list[bool | None]] = {}
@@ -237,36 +239,36 @@ def signs_by_date(
     return found
 
 
-# ---- old customers and new ones of a later table -------------------------------------------------
+# ---- old and new customers of a later table ------------------------------------------------------
 
 _OLD, _NEW = "old", "new"
 
 
 @dataclass(frozen=True)
 class Customers(PlainData):
-    """One of the two groups under incumbent and candidate."""
+    """Incumbent and candidate on old or on new customers."""
 
     _beside = ("reading", "sentence")
 
-    #: `old`, who stood in the table searched as well, or `new`.
+    #: `old`: accounts that are in the table searched, too; or `new`.
     group: str
     accounts: int
     objective: str
     higher_is_better: bool
-    #: The objective of the incumbent, of the candidate, and the latter less the former, accounts
-    #: paired; without a value below `SMALLEST_SEGMENT` accounts.
+    #: The objective of incumbent and candidate, and the difference, accounts paired; without a
+    #: value if there are fewer than `SMALLEST_SEGMENT` accounts.
     before: Interval
     after: Interval
     gain: Interval
 
     @property
     def reading(self) -> str:
-        """Say what the gain is: `better`, `worse`, `no proven change` or `unknown`."""
+        """What the gain's interval says: `better`, `worse`, `no proven change` or `unknown`."""
         return reading_of(self.gain, "higher" if self.higher_is_better else "lower")
 
     @property
     def sentence(self) -> str:
-        """Say it in words."""
+        """The comparison in a sentence."""
         some = f"{self.group.capitalize()} customers ({self.accounts:,})"
         before, after, gain = self.before.value, self.after.value, self.gain
         if self.reading == "unknown" or before is None or after is None:
@@ -287,7 +289,7 @@ def customers_apart(
     as_of: str | None,
     level: float = 0.95,
 ) -> tuple[Customers, ...]:
-    """Measure two weight vectors of F each on old customers and on new ones.
+    """Measure two weight vectors of F each on old and on new customers of a later table.
 
     Parameters
     ----------
@@ -301,12 +303,12 @@ def customers_apart(
     Returns
     -------
     tuple of Customers
-        Old and new; nothing where the holdout is no table of its own, or no id stands in both.
+        Old and new; empty if the holdout is no table of its own, or no id is in both tables.
 
     Notes
     -----
-    Tiers of a by-tier objective have the incumbent's sizes in each group. Cost: the later table is
-    loaded once more, and an interval for each group.
+    An objective of one tier is measured at the incumbent's tier sizes in each group. Cost: the
+    later table is loaded again, and an interval is computed for each group.
     """
     later = accounts.later
     again = None if later is None else ids_in_both(accounts, later)
@@ -317,7 +319,7 @@ def customers_apart(
     group = pl.when(key.is_in(again.implode())).then(pl.lit(_OLD)).otherwise(pl.lit(_NEW))
     frame = table.frame.with_columns(group.alias(column))
     loaded = load_accounts(
-        # As it was read: to read its text once more would lose the column.
+        # Reading the source again would lose the new column, so what was read is kept.
         replace(table, frame=frame, schema=frame.collect_schema(), texts=None, requery=None),
         spec.model_copy(update={"segments": (column,)}),
         as_of=as_of,

@@ -76,7 +76,7 @@ class Simplified(PlainData):
 
     @property
     def sentence(self) -> str:
-        """Say what fewer features come to."""
+        """How well fewer features do, in a sentence."""
         first = self.curve.sizes[0]
         if first.auc is None:
             return "Too few accounts stayed or left to say which features matter."
@@ -113,7 +113,7 @@ def simplify(
     watch: Callable[[Progress], None] | None = None,
     **table_options: Unpack[HoldoutOptions],
 ) -> Simplified:
-    """Find how many features do, search their weights anew, and journal that search.
+    """Find how many features suffice, search their weights anew, and journal that search.
 
     Parameters
     ----------
@@ -184,9 +184,9 @@ def simplify(
 def _curve(
     matrix: AccountMatrix, spec: ScoringSpec, refit: EncoderRefit | None
 ) -> tuple[Parsimony, int]:
-    """Draw the curve over the accounts searched whose outcome is known."""
+    """Return the curve over the accounts searched with an outcome, and their number."""
     labelled = matrix.rows(Movement.LOST_NONPAYING, Movement.KEPT_NONPAYING)
-    # Folds go by what rows hold, not by where they lie; like rows are spread over all of them.
+    # Folds depend on the content of rows, not on their order; equal rows are spread over all folds.
     ordered = in_order_of_content(matrix.part(labelled.start, labelled.stop))
     apart = every_so_many(ordered.accounts, len(spec.features))
     rows = ordered.take(np.arange(0, ordered.accounts, apart))
@@ -211,9 +211,9 @@ def _curve(
 
 
 def _reduced(spec: ScoringSpec, kept: tuple[str, ...], matrix: AccountMatrix) -> ScoringSpec:
-    """Return the spec with these features alone, its tiers of the sizes that they had.
+    """Return the spec with only these features, and tiers of the sizes that they had.
 
-    Where edges stand still, the old ones would cut a score of fewer points at other sizes.
+    Fixed edges are moved: the old ones would give a score with fewer points other tier sizes.
     """
     groups = {
         name: group.model_copy(update={"features": left})

@@ -1,7 +1,4 @@
-"""Edges of a spec's tiers set by hand, and a grid of the tiers of two scores.
-
-Edges are set by shares, capacity, lift, or the sizes of another spec.
-"""
+"""Tier edges set on a table, by shares, capacity, lift or another spec; and grids of two scores."""
 
 from __future__ import annotations
 
@@ -50,20 +47,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Grid", "TierLine", "Tiers", "grid", "refuse_unlike", "tiers_of"]
 
-#: Shares are compared in millionths.
+#: Decimals of shares.
 _DIGITS = 6
 
 
 @dataclass(frozen=True)
 class TierLine(PlainData):
-    """One tier over a table: its edges in points, its accounts, and what became of them."""
+    """One tier on a table: its edges in points, its accounts, and their retention."""
 
     tier: str
     low: float
     high: float
     accounts: int
     share: float
-    #: None without a labelled account.
+    #: None without an account that has a label.
     logo_retention: Interval | None
     nrr: float | None
     grr: float | None
@@ -73,7 +70,7 @@ class TierLine(PlainData):
 
 @dataclass(frozen=True)
 class Tiers(PlainData):
-    """A spec's tiers over a table, and what setting their edges anew did."""
+    """A spec's tiers on a table, and how setting their edges changed them."""
 
     _left_out = ("spec", "lines")
 
@@ -81,13 +78,13 @@ class Tiers(PlainData):
     source: str
     accounts: int
     lines: tuple[TierLine, ...]
-    #: Lower edges in points before, by tier; None where the spec had none.
+    #: Lower edges before, in points by tier; None if the spec had none.
     before: dict[str, float] | None
-    #: Accounts whose tier differs from before; None where the spec had no edges.
+    #: Accounts whose tier changed; None if the spec had no edges.
     moved: int | None
-    #: Where the change is on record; None where nothing was put on record.
+    #: ``RUN/EXP`` that records the change; None if it wasn't recorded.
     experiment: str | None = None
-    #: The date taken of a table of several: the newest whose outcomes are over; None of one date.
+    #: The date taken from a table of several, the newest with outcomes; None for one date.
     newest: date | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -112,13 +109,13 @@ def tiers_of(
 ) -> Tiers:
     """Set the edges of a spec's tiers on all accounts of a table, and measure each tier.
 
-    Parameters are those of `gtmar.tiers`. Of several dates the newest is taken whose outcomes are
-    over: a capacity is that of one day.
+    Parameters are those of `gtmar.tiers`. From a table of several dates, the newest date with
+    outcomes is taken, since a capacity is that of one day.
 
     Returns
     -------
     Tiers
-        With the spec that has the new edges, its lineage in it where it was put on record.
+        Its spec has the new edges and, if the change was recorded, a lineage.
 
     Raises
     ------
@@ -172,7 +169,7 @@ def tiers_of(
 def _newest_known(
     table: AccountTable, spec: ScoringSpec, options: TableOptions
 ) -> tuple[AccountTable, date | None]:
-    """Return the newest date of which outcomes are known, and which that is; of one date, all."""
+    """Return the rows of the newest date with outcomes, and the date; all rows if there is one."""
     if table.several is None:
         return table, None
     options = TableOptions(**{**options, "set_aside_to": None})
@@ -184,7 +181,7 @@ def _newest_known(
 
 
 def _shares_of(like: ScoringSpec, table: Any, options: TableOptions) -> dict[str, float]:
-    """Return the shares of a table's accounts that another spec's tiers have; they add up to 1."""
+    """Return the share of a table's accounts in each tier of another spec; they add up to 1."""
     accounts, _ = load(table, without_holdout(like), **options)
     edged = like if like.has_edges else with_edges(like, accounts.search)
     sizes = tier_sizes(accounts.search, edged, [term.weight for term in edged.terms])
@@ -194,10 +191,10 @@ def _shares_of(like: ScoringSpec, table: Any, options: TableOptions) -> dict[str
 
 
 def _with_rule(spec: ScoringSpec, rule: str, sizes: Mapping[str, float]) -> ScoringSpec:
-    """Return a spec whose tiers have a rule and no edges yet."""
+    """Return a spec whose tiers have a rule, and no edges yet."""
     names = list(sizes)
     if rule != "share":
-        # One tier has no number and takes the rest: where the spec has it, else the lowest.
+        # The tier without a number takes the rest: the spec's, else a new lowest one.
         own = spec.tier_names
         strangers = [name for name in names if name not in own]
         if 0 < len(strangers) < len(names):
@@ -217,17 +214,17 @@ def _with_rule(spec: ScoringSpec, rule: str, sizes: Mapping[str, float]) -> Scor
 
 
 def _hint(rule: str, spec: ScoringSpec) -> str:
-    """Return an option that fits a spec's tiers."""
+    """Return an example of an option that fits a spec's tiers, for an error's hint."""
     if rule == "accounts":
         return f"--accounts {','.join(f'{name}=200' for name in spec.tier_names[:-1])}"
     return "--shares 10,25,40,25"
 
 
 def _moved(matrix: AccountMatrix, one: ScoringSpec, two: ScoringSpec) -> int:
-    """Count the accounts whose tier differs by name."""
+    """Count the accounts whose tier has another name."""
     names = []
     for spec in (one, two):
-        # Where a veto leads follows from the tiers, so a score may differ, too.
+        # A veto caps scores at a tier's edge, so scores may differ, too.
         scores = LocalEvaluator(matrix, spec, threads=1).scores([t.weight for t in spec.terms])
         names.append(np.array(spec.tier_names)[TierEdges.of(spec).tiers_of(scores)])
     return int((names[0] != names[1]).sum())
@@ -261,12 +258,12 @@ def _lines(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[TierLine, ...]:
     return tuple(lines)
 
 
-# ---- the tiers of two scores crossed -------------------------------------------------------------
+# ---- grid of two scores --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Grid(PlainData):
-    """Accounts by the tiers of two scores."""
+    """Accounts by their tiers under two scores."""
 
     _left_out = ("rows",)
 
@@ -274,15 +271,16 @@ class Grid(PlainData):
     #: Names of the two scores.
     models: tuple[str, str]
     accounts: int
-    #: A row a cell, the best tiers first: the tier by each score, `cell` (both, as A1), `accounts`,
-    #: `share` of all, `logo_retention`, `nrr` and `mrr`, null without their columns.
+    #: A row for each pair of tiers, the best first: the tier by each score, `cell` (both names
+    #: joined, as A1), `accounts`, `share` of all; `logo_retention`, `nrr` and `mrr` if the table
+    #: has their columns.
     cells: pl.DataFrame
-    #: An account each: the id where there is one, ``<model>_score`` and ``<model>_tier`` for both
-    #: scores, `cell`.
+    #: A row for each account: the id if there is one, ``<model>_score`` and ``<model>_tier`` for
+    #: both scores, `cell`.
     rows: pl.DataFrame = field(repr=False)
-    #: Why there are no outcomes; None where there are.
+    #: Why there are no outcomes; None if there are.
     unmeasured: str | None = None
-    #: The date taken of a table of several, its newest; None of a table of one date.
+    #: The newest date, if it was taken from a table of several; else None.
     newest: date | None = None
 
     def _repr_html_(self) -> str:
@@ -290,13 +288,7 @@ class Grid(PlainData):
 
 
 def refuse_unlike(one: ScoringSpec, two: ScoringSpec) -> None:
-    """Refuse two specs that make no grid.
-
-    Raises
-    ------
-    UsageError
-        If their models have one name, or they name different ids.
-    """
+    """Raise `UsageError` for two specs with the same model name, or different ids."""
     if one.model == two.model:
         raise UsageError(
             f'both specs are called "{one.model}", so their columns would be, too',
@@ -310,19 +302,19 @@ def refuse_unlike(one: ScoringSpec, two: ScoringSpec) -> None:
 
 
 def grid(data: Tabular, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None = None) -> Grid:
-    """Score a table by two specs, and count what became of the accounts in each pair of tiers.
+    """Score a table by two specs, and measure the accounts in each pair of tiers.
 
     Parameters
     ----------
     data, as_of
         As for `score`.
     one, two
-        Scores of the grid's rows and columns. The first one's outcomes count.
+        The scores of the grid's rows and columns. Outcomes are read as the first one says.
 
     Raises
     ------
     UsageError
-        If the specs make no grid, see `refuse_unlike`.
+        If the specs can't make a grid, see `refuse_unlike`.
     ViolationsError
         If the table doesn't fit one of them.
     """
@@ -361,7 +353,7 @@ def grid(data: Tabular, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
 
 
 def _cell_measures(outcomes: pl.DataFrame) -> dict[str, pl.Expr]:
-    """Return what is measured of each cell, as far as there are columns for it."""
+    """Return the measures of a cell that the table has columns for, by name."""
     known = {name for name in outcomes.columns if outcomes[name].count()}
     measures = {}
     if "retained" in known:
@@ -376,7 +368,7 @@ def _cell_measures(outcomes: pl.DataFrame) -> dict[str, pl.Expr]:
 def _known_outcomes(
     table: AccountTable, spec: ScoringSpec, as_of: str | None
 ) -> tuple[pl.DataFrame | None, str | None]:
-    """Return each account's retention and money, in the table's order; or why there is neither."""
+    """Return each account's outcomes, in the table's order; or None, and why there are none."""
     table = prepared(table, spec)
     try:
         checked = check_contract(table, spec, as_of=as_of)

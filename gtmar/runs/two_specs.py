@@ -1,4 +1,4 @@
-"""Two specs: what differs between them, and the change from one to the other put on record."""
+"""Two specs: how they differ, and the change from one to the other as a journaled experiment."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Difference", "Side", "difference", "on_record", "tried_between"]
 
-#: What must agree for two experiments' metrics to mean the same.
+#: Columns of runs that must be equal for two experiments' metrics to compare, and their names.
 _SHARED = {
     "outcomes_fingerprint": "tables",
     "tiers_id": "tiers",
@@ -49,18 +49,18 @@ _SHARED = {
 
 @dataclass(frozen=True)
 class Side:
-    """One of two specs."""
+    """One of two specs that are compared."""
 
-    #: As it was named.
+    #: Its file, its experiment or its model, as it was given.
     name: str
     spec: ScoringSpec
-    #: The experiment that measured it; None for a file without lineage or edited since.
+    #: The experiment that measured it; None if none did, as for a file that was edited.
     experiment: Reference | None
 
 
 @dataclass(frozen=True)
 class Difference(PlainData):
-    """What differs between two specs."""
+    """The difference between two specs."""
 
     _left_out = ("one", "two", "weights")
 
@@ -70,7 +70,7 @@ class Difference(PlainData):
     weights: tuple[tuple[str, int | None, int | None], ...]
     #: Parts of the spec other than weights that differ.
     parts: tuple[str, ...]
-    #: Metrics that differ: metric, one, two, change, reading; None where they don't compare.
+    #: Metrics that differ: metric, one, two, change, reading; None if they don't compare.
     metrics: pl.DataFrame | None
     #: Why metrics don't compare.
     unmeasured: str | None
@@ -78,17 +78,17 @@ class Difference(PlainData):
     moves: pl.DataFrame | None
     #: Accounts that change tier: id or row, both scores, both tiers; those that move most first.
     moved: pl.DataFrame | None
-    #: Both by tier at the first one's sizes, as `side_by_side` gives it; None without a table that
-    #: has outcomes.
+    #: By-tier metrics of both at the first one's tier sizes, see `side_by_side`; None without a
+    #: table that has outcomes.
     equal_sizes: dict[str, Any] | None
-    #: The date taken of a table of several, its newest; None of a table of one date.
+    #: The newest date, if it was taken from a table of several; else None.
     newest: date | None = None
-    #: Which run searched accounts of the table for either's weights; None where none is known to.
+    #: A sentence if a run searched accounts of the table for the weights of one of the two.
     searched: str | None = None
 
     @property
     def earned_by(self) -> dict[str, str]:
-        """What earns the points of each weight that differs; by either side where they differ."""
+        """What earns the points of each weight that differs, on both sides if they differ in it."""
         one, two = self.one.spec.earned_by, self.two.spec.earned_by
         either = {name: (one.get(name), two.get(name)) for name, *_ in self.weights}
         return {
@@ -138,11 +138,10 @@ def difference(
     data: Tabular | None = None,
     as_of: str | None = None,
 ) -> Difference:
-    """Say what differs between two specs.
+    """Compare two specs, and with a table the scores that they give.
 
-    Parameters are those of `gtmar.diff`. Of accounts that stand on several dates the newest of
-    these is taken. `RunNotFoundError` or `SpecError` where one of the two isn't there or can't be
-    read.
+    Parameters are those of `gtmar.diff`. From a table of several dates the newest one is taken.
+    Raises `RunNotFoundError` or `SpecError` if one of the two doesn't exist, or can't be read.
     """
     metrics = None
     files = not any(isinstance(each, str) and not is_spec_file(each) for each in (one, two))
@@ -197,7 +196,7 @@ def difference(
 def _at_equal_sizes(
     table: AccountTable, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
 ) -> dict[str, Any] | None:
-    """Measure both specs at the first one's tier sizes; None where the table has no outcomes."""
+    """Measure both specs at the first one's tier sizes; None if the table has no outcomes."""
     if one.orientation != two.orientation:
         return None
     try:
@@ -212,7 +211,7 @@ def _at_equal_sizes(
 
 
 def _side(given: ScoringSpec | str | Path, journal: Journal | None) -> Side:
-    """Read a spec by its name; one that is no experiment's name is measured if it is unchanged."""
+    """Return a side by its spec, file or experiment, with the experiment that measured it."""
     if journal is not None and isinstance(given, str) and not is_spec_file(given):
         return Side(given, checkout(journal, given), resolve(journal, given))
     spec = given if isinstance(given, specs.ScoringSpec) else specs.load(given)
@@ -221,7 +220,7 @@ def _side(given: ScoringSpec | str | Path, journal: Journal | None) -> Side:
 
 
 def _incomparable(journal: Journal, one: Side, two: Side) -> str | None:
-    """Say why the metrics of two sides don't compare; None where they do."""
+    """Word why the metrics of two sides don't compare; None if they do."""
     unknown = [side.name for side in (one, two) if side.experiment is None]
     if unknown:
         return f"{' and '.join(unknown)} was not measured in this journal as it is"
@@ -237,7 +236,7 @@ def _incomparable(journal: Journal, one: Side, two: Side) -> str | None:
 
 
 def _unweighted(spec: ScoringSpec) -> dict[str, Any]:
-    """Return a spec's canonical parts, features one by one, without weights."""
+    """Return the parts of a spec in canonical form, each feature a part, without weights."""
     parts = specs.canonical(spec)
     for name, feature in parts.pop("features").items():
         bins = feature["encode"]["bins"] if feature["encode"]["kind"] == "bins" else {}
@@ -250,7 +249,7 @@ def _unweighted(spec: ScoringSpec) -> dict[str, Any]:
 def _moves(
     table: AccountTable, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Score a table by both specs and say who changes tier."""
+    """Return how many accounts change from tier to tier, and these accounts."""
     if one.id != two.id:
         raise UsageError(
             f'the specs name different id columns: "{one.id}" and "{two.id}"',
@@ -263,7 +262,7 @@ def _moves(
     return moves.sort(tiers.replace_strict(order, return_dtype=pl.Int64)), changed
 
 
-# ---- the change from one to the other ------------------------------------------------------------
+# ---- the change from one to the other, journaled -------------------------------------------------
 
 
 def tried_between(
@@ -278,15 +277,22 @@ def tried_between(
     announce: Callable[[str], None] | None = None,
     **table_options: Unpack[HoldoutOptions],
 ) -> tuple[str, ScoringSpec]:
-    """Put the change from one spec to another on record; return ``RUN`` and the spec after it.
+    """Journal the change from one spec to another; return the run's id and the spec after it.
 
-    Where the journal has this very change over these very tables, that run is named, and nothing is
-    written: to look once more at the same is no other look.
+    If the journal has the same change over the same tables, that run's id is returned, and nothing
+    is written: the same comparison again counts as no further look at the holdout.
+
+    Parameters
+    ----------
+    candidate, against
+        The specs after and before the change.
+    data, note, journal, author, metric, announce, table_options
+        As for `try_weights`.
 
     Raises
     ------
     UsageError
-        If the specs don't compare, no account is held out, or a search saw accounts that are.
+        If the specs can't be joined, no account is held out, or a search saw accounts that are.
     """
     refuse_unknown_options(table_options, HoldoutOptions)
     start, changed = joined(against, candidate)
@@ -324,7 +330,7 @@ def on_record(
     changed: ScoringSpec,
     objective: str,
 ) -> str | None:
-    """Return the run that tried this change over these tables; None where there is none."""
+    """Return the id of the run that tried this change over these tables; None if there is none."""
     query = (
         "select runs.run_id, parameters, experiments.weights from runs "
         "join experiments on experiments.run_id = runs.run_id and experiments.number = 1 "

@@ -1,7 +1,8 @@
-"""Walking forward through time: search what was known by each date, judge on the next.
+"""Walk-forward validation: search what was known by each date, and judge on the next one.
 
-A random split flatters: it judges on accounts of the very window that was searched. Here each step
-searches the dates whose outcomes were over, and judges on the next date, which began after.
+A random holdout flatters a score, because its accounts are of the window that was searched. Here
+each step searches the dates whose outcomes were over, and judges on the next date, which began
+after that.
 """
 
 from __future__ import annotations
@@ -61,35 +62,35 @@ if TYPE_CHECKING:
 
 __all__ = ["OTHERS", "WalkStep", "Walked", "walk"]
 
-#: What re-tuning is held against: the weights as given, never touched; those of the first step,
-#: never touched again; a logistic regression fitted to the same dates; the score of a column.
+#: What re-tuning is compared with: the weights as given; those of the first step, kept; a logistic
+#: regression fitted to the same dates; the score in a column.
 OTHERS = ("alone", "once", "logistic", "column")
 _RETUNED = "retuned"
-#: Groups of accounts that are left out in turn for the intervals.
+#: Groups of accounts that are left out in turn, for the intervals.
 _GROUPS = 40
 _LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class WalkStep:
-    """One step: what was searched, and what came of it on the next date."""
+    """One step: the dates searched, and the scores on the next date."""
 
-    #: The date judged on, and the first and last of those searched.
+    #: The date judged on, and the first and the last date searched.
     day: date
     known: tuple[date, date]
     run_id: str
     accounts: int
-    #: The objective on that date, of `retuned` and of each of `OTHERS`; null where it has none.
+    #: The objective on that date, of `retuned` and of each of `OTHERS`; null without a value.
     values: dict[str, float | None]
-    #: Share of those who left that stood in the worst tier, all cut at the sizes of the given
-    #: weights' tiers; null where nobody left.
+    #: Share of the accounts that left which were in the worst tier, at the tier sizes of the given
+    #: weights; null if none left.
     caught: dict[str, float | None]
     weights: dict[str, int]
 
 
 @dataclass(frozen=True)
 class Walked(PlainData):
-    """What walking forward found."""
+    """The result of a walk-forward validation."""
 
     _beside = ("verdict", "sentence")
 
@@ -100,19 +101,19 @@ class Walked(PlainData):
     higher_is_better: bool
     steps: tuple[WalkStep, ...]
     accounts: int
-    #: Mean over the dates of the objective after re-tuning minus that of each of `OTHERS`.
+    #: The objective after re-tuning minus that of each of `OTHERS`, mean over the dates.
     gains: dict[str, Interval]
-    #: Share of all who left that stood in the worst tier, over all dates.
+    #: Share of all accounts that left which were in the worst tier, over all dates.
     caught: dict[str, float | None]
-    #: Dates that can't be judged, each with why.
+    #: Dates that can't be judged, each with the reason.
     left_out: tuple[tuple[date, str], ...]
     event_id: str | None = None
-    #: Steps that were found done in the journal.
+    #: Steps whose run was in the journal already.
     reused: int = 0
 
     @property
     def verdict(self) -> str:
-        """`pays`, `costs` or `alone`: whether re-tuning beats weights left alone beyond chance."""
+        """Whether re-tuning beats the given weights beyond chance: `pays`, `costs` or `alone`."""
         gain = self._better("alone")
         if gain.above_zero:
             return "pays"
@@ -123,14 +124,14 @@ class Walked(PlainData):
         return gain if self.higher_is_better else gain.negated()
 
     def wins(self, other: str) -> int:
-        """On how many dates re-tuning was better than another of `OTHERS`."""
+        """Return on how many dates re-tuning was better than one of `OTHERS`."""
         sign = 1 if self.higher_is_better else -1
         pairs = ((step.values[_RETUNED], step.values.get(other)) for step in self.steps)
         return sum(a is not None and b is not None and sign * (a - b) > 0 for a, b in pairs)
 
     @property
     def sentence(self) -> str:
-        """What a lead wants to know first."""
+        """The result in a sentence, for a lead."""
         dates = f"{self.wins('alone')} of {len(self.steps)} dates"
         gain = self.gains["alone"]
         measured = (
@@ -159,7 +160,7 @@ class Walked(PlainData):
 
     @property
     def _tuned_once(self) -> str:
-        """Say where the first tuning does it all; on one date the two are the same weights."""
+        """A sentence if tuning once, on the first date, does as well; empty else."""
         gain = self._better("once") if "once" in self.gains else None
         if gain is None or gain.low is None or gain.above_zero or len(self.steps) == 1:
             return ""
@@ -202,29 +203,29 @@ def walk(
     watch: Callable[[Progress], None] | None = None,
     **table_options: Unpack[TableOptions],
 ) -> Walked:
-    """Search what was known by each date, judge on the next, and say whether re-tuning pays.
+    """Search what was known by each date, judge on the next, and measure whether re-tuning pays.
 
-    Parameters and errors are those of `gtmar.walk`, where `limits` are of each step's search.
+    Parameters and errors are those of `gtmar.walk`; `limits` are those of each step's search.
 
     Returns
     -------
     Walked
-        Also written to the journal as an event, once: the same walk again reads its steps there,
-        and one that was cut off goes on.
+        Also written to the journal, once, as an event. Steps that an earlier walk has done are read
+        from the journal, so that a walk that was cut off continues.
 
     Notes
     -----
-    Each step starts from the weights that the step before came to, so that its run's parent is that
-    of the step. Intervals are of the mean gain over dates. Accounts, not rows, are independent: in
-    each of 40 groups of accounts all rows are left out in turn (Kott 2001, the delete-a-group
-    jackknife). Cost: a run a step, and 40 evaluations of each score on each date.
+    Each step starts from the weights of the step before. Intervals are of the mean gain over dates.
+    Accounts are independent, their rows aren't; so 40 groups of accounts are left out in turn, with
+    all their rows: the delete-a-group jackknife (Kott 2001). Cost: a run for each step, and 40
+    evaluations of each score on each date.
     """
     refuse_unknown_options(table_options, TableOptions)
     given = specs.reading_dates(spec, table_options.get("date_format"))
     given = without_holdout(given)
     judge = Judge.of(given, metric)
     limits = limits or Limits()
-    # Once, so that what a database says in between changes nothing.
+    # Read once: a database may change in between.
     every = scan(data)
     tables = tables_by_date(data, every)
     judged, left_out = _steps(tables, given)
@@ -289,7 +290,7 @@ def walk(
 def _steps(
     tables: Mapping[date, AccountTable], spec: ScoringSpec
 ) -> tuple[list[tuple[date, list[date]]], list[tuple[date, str]]]:
-    """Return each date that judges with the dates known by then, and those that can't, with why."""
+    """Return the dates to judge on with the dates known by then, and other dates with a reason."""
     ends = {day: outcome_end(table, spec) for day, table in tables.items()}
     there = {day: outcomes_known(table, spec) for day, table in tables.items()}
     judged, left_out = [], []
@@ -306,7 +307,7 @@ def _steps(
 
 
 def _features_until(table: AccountTable, spec: ScoringSpec, day: date) -> date:
-    """Return the last day that a date's features are of."""
+    """Return the last day of a date's features."""
     column = "features_until" if spec.window is None else spec.window.features_asof
     stated = stated_date(column)
     if stated is not None or column not in table.columns:
@@ -317,7 +318,7 @@ def _features_until(table: AccountTable, spec: ScoringSpec, day: date) -> date:
 
 
 def _at(table: AccountTable, first: date, last: date) -> AccountTable:
-    """Return the rows of some dates of a table."""
+    """Return the rows of a range of a table's dates."""
     days = f"{first}" if first == last else f"{first}..{last}"
     column = "" if table.dates is None else f"{table.dates.column}="
     return scan(replace(table, dates=None), at=column + days)
@@ -331,7 +332,7 @@ def _vector(spec: ScoringSpec) -> tuple[int, ...]:
 
 
 def _logistic(matrix: AccountMatrix, spec: ScoringSpec, judge: Judge) -> tuple[int, ...] | None:
-    """Return a logistic regression's weights, brought to the spec's scale; None without labels."""
+    """Return the weights of a logistic regression, on the spec's scale; None without labels."""
     try:
         given = given_at_start("logistic", matrix, spec)
     except UsageError:
@@ -350,7 +351,7 @@ def _logistic(matrix: AccountMatrix, spec: ScoringSpec, judge: Judge) -> tuple[i
 def _recorded_step(
     journal: Path, note: str, accounts: Accounts, incumbent: ScoringSpec
 ) -> str | None:
-    """Return a step's run where an earlier walk has done it, on the same table; None else."""
+    """Return the run of a step that an earlier walk did on the same table; None if none did."""
     with journal_if_there(journal) as opened:
         if opened is None:
             return None
@@ -378,7 +379,7 @@ def _walk_id(
     seed: int,
     column: str | None,
 ) -> str:
-    """Return what tells this walk from others: what is judged, by what, and how it is searched."""
+    """Return an id of the walk: a hash of its tables, spec, objective, limits, seed and column."""
     said = (
         accounts.outcomes_fingerprint,
         accounts.features_fingerprint,
@@ -392,7 +393,7 @@ def _walk_id(
 
 
 def _put_on_record(journal: Path, walked: Walked, spec: ScoringSpec) -> str:
-    """Write the walk as an event, once; return the event's id."""
+    """Write the walk as an event, unless the journal has it; return the event's id."""
     with Journal(journal) as opened:
         there = opened.query(
             "select event_id from events where kind = 'walk' "
@@ -417,7 +418,7 @@ def _put_on_record(journal: Path, walked: Walked, spec: ScoringSpec) -> str:
 
 @dataclass(frozen=True)
 class _JudgedDates:
-    """The accounts of all dates that judge, with the team's own score where there is one."""
+    """The accounts of all dates to judge on, with the team's own score if there is one."""
 
     accounts: Accounts
     spec: ScoringSpec
@@ -434,7 +435,7 @@ class _JudgedDates:
         column: str | None,
         options: TableOptions,
     ) -> _JudgedDates:
-        """Read the dates, all accounts of them."""
+        """Load all accounts of the dates."""
         table = _at(every, days[0], days[-1])
         own = None if column is None else spec_of_column(table, column, spec, None, None, [])
         features = spec.features if own is None else {**spec.features, **own.features}
@@ -507,7 +508,7 @@ def _ratio(parts: Sequence[tuple[float, float]]) -> float | None:
 
 
 def _mean_gain(values: Sequence[Mapping[str, float | None]], other: str) -> float | None:
-    """Return the mean over dates of re-tuning minus another; None where a date has no value."""
+    """Return the mean over dates of re-tuning minus another; None if a date has no value."""
     gains = []
     for each in values:
         new, old = each[_RETUNED], each[other]
@@ -519,7 +520,10 @@ def _mean_gain(values: Sequence[Mapping[str, float | None]], other: str) -> floa
 
 @dataclass(frozen=True)
 class _DateScores:
-    """The scores of one date: each a spec, whose columns the matrix has, and weights."""
+    """The scores that are compared on one date: by name a spec and weights.
+
+    `matrix` has the columns of all specs.
+    """
 
     judge: Judge
     matrix: AccountMatrix
@@ -534,7 +538,7 @@ class _DateScores:
         judge: Judge,
         vectors: Mapping[str, Any],
     ) -> _DateScores:
-        """Collect the scores of a date, all with the tiers of the spec."""
+        """Return the scores of a date; all but the column's are by `spec`, with its tiers."""
         spec = with_edges(spec, only_columns(matrix, spec))
         scores = {name: (spec, vector) for name, vector in vectors.items() if vector is not None}
         if column is not None:
@@ -542,7 +546,7 @@ class _DateScores:
         return cls(judge, matrix, scores)
 
     def without(self, group: int) -> _DateScores:
-        """Leave out one group of accounts, all rows of each."""
+        """Return the same scores without one group of accounts."""
         whose = self.matrix.account_of
         rows = np.arange(self.matrix.accounts) if whose is None else whose
         # Neighbouring ids may be alike: a multiplication spreads them over the groups.
@@ -551,7 +555,7 @@ class _DateScores:
         return replace(self, matrix=self.matrix.take(kept))
 
     def values(self) -> dict[str, float | None]:
-        """Return the objective of each score; of a tier at the sizes of the given weights'."""
+        """Return the objective of each score; one of a tier at the given weights' tier sizes."""
         found: dict[str, float | None] = {}
         if not self.judge.metric.by_tier:
             # Scores of one spec are evaluated together, in a fraction of the time.
@@ -574,7 +578,7 @@ class _DateScores:
         return sorted(self.scores.items(), key=lambda each: each[0] != "alone")
 
     def caught(self) -> dict[str, tuple[float, float]]:
-        """Return how many of those who left each score has in the worst tier, and how many left."""
+        """Return for each score how many accounts of its worst tier left, and how many in all."""
         first: Scored | None = None
         found = {}
         movement = self.matrix.codes // ACTIVATION_STATES

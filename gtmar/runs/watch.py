@@ -1,6 +1,6 @@
-"""Watching what is live: keep its scores by date, and hold them against what became of accounts.
+"""Monitoring the live score: keep its scores by date, and measure them once outcomes are known.
 
-Meant to be started by a timer. The next start goes on where one was killed: scores that are kept
+Meant to be started regularly by a timer. If it is killed, the next start continues: kept scores
 stay, and each date is measured once.
 """
 
@@ -46,42 +46,42 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_SHADOWS", "Watched", "live_history", "watch"]
 
-#: Candidates that may be watched beside what is live: each is one comparison more a date.
+#: Most specs that may be measured beside the live one: each adds a comparison to every date.
 MOST_SHADOWS = 3
 _LIVE = "live"
 
 
 @dataclass(frozen=True)
 class Watched(PlainData):
-    """What a look at the live score found."""
+    """The state of the live score after a watch."""
 
     _left_out = ("leaving",)
     _beside = ("verdict", "sentence", "drift")
 
     model: str
     live: Live
-    #: Scores that were kept now: day, role and accounts.
+    #: Scores that were kept now: day, role and number of accounts.
     kept: tuple[tuple[date, str, int], ...]
-    #: All that was measured of the model, dates ascending; those of this run have `new`.
+    #: All measurements of the model, dates ascending; `new` are the dates measured now.
     measurements: tuple[Measurement, ...]
     new: tuple[date, ...]
-    #: Kept dates that are not measured yet, each with why.
+    #: Dates with kept scores that can't be measured yet, each with the reason.
     waiting: tuple[tuple[date, str], ...]
-    #: Of those who left: a row for 30, 60 and 90 days before, see `before_leaving`.
+    #: Scores of accounts that left, 30, 60 and 90 days before, see `leaving.before_leaving`.
     before_leaving: pl.DataFrame
-    #: Each kept date with the stability of the score since the one before, by the same spec; None
-    #: where another spec was live then, and on the first.
+    #: Each kept date with the stability index of the score since the date before; None if another
+    #: spec was live then, and for the first date.
     drifts: tuple[tuple[date, float | None], ...]
-    #: By the tier and score that accounts had on each kept date.
+    #: Shares gone after some days, by the tiers and scores kept; None if none are kept.
     leaving: TimeToLeaving | None
-    #: All that was live of the model, in order; the last is what is live now.
+    #: All specs of the model that were live, in order; the last one is live now.
     history: tuple[Live, ...]
     forgotten: int
     notes: tuple[str, ...]
 
     @property
     def drift(self) -> float | None:
-        """Stability of the score between the last two dates that are kept; None with fewer."""
+        """Stability index of the score between the last two kept dates; None with fewer."""
         return self.drifts[-1][1] if self.drifts else None
 
     @property
@@ -92,12 +92,12 @@ class Watched(PlainData):
 
     @property
     def verdict(self) -> str:
-        """`holds`, `worse`, or `unknown` where there is nothing to tell by yet."""
+        """The verdict of the latest measurement: `holds`, `worse` or `unknown`."""
         return "unknown" if self.latest is None else self.latest.verdict
 
     @property
     def sentence(self) -> str:
-        """What a lead wants to know first."""
+        """The latest measurement in a sentence, for a lead."""
         if self.latest is None:
             return (
                 f"{self.model}, live since {self.live.since:%Y-%m-%d}, can't be judged yet: no "
@@ -138,15 +138,15 @@ def watch(
     today: date | None = None,
     **table_options: Unpack[TableOptions],
 ) -> Watched:
-    """Score the newest date by what is live, and measure the dates whose window is over.
+    """Score the newest date by the live spec, and measure the dates whose window is over.
 
-    Parameters are those of `gtmar.watch`; `scores` may be a Delta or DuckDB table, too.
+    Parameters are those of `gtmar.watch`; `scores` may also be a Delta or DuckDB table.
 
     Raises
     ------
     UsageError
-        If nothing is live, or several models are and none is named; more than three shadows, or one
-        of another model; or another process watches.
+        If nothing is live, or several models are and none is named; if there are more than three
+        shadows, or one is of another model; or if another process watches.
     AccountDataError
         If the tables have no dates or ids, or break the contract.
     """
@@ -210,9 +210,9 @@ def watch(
 
 
 def live_history(journal: Path, model: str | None) -> list[Live]:
-    """Return what was live of a model, up to what is; each but once in a row.
+    """Return all specs of a model that were live, in order; the last one is live now.
 
-    `UsageError` where nothing is, or several models are and None is given.
+    Raises `UsageError` if nothing is live, or `model` is None and several models are.
     """
     query = (
         "select model, spec, since, author, expect, details, run_id, experiment_id from went_live "
@@ -259,12 +259,16 @@ def _keep(
     notes: list[str],
     options: TableOptions,
 ) -> list[tuple[date, str, int]]:
-    """Score the newest date by what is live, what was before, and the shadows; keep what is new."""
+    """Keep the newest date's scores by the live spec, the one before it, and the shadows.
+
+    Returns day, role and number of accounts of those that weren't kept already. Sentences about
+    what can't be kept, or changed since it was kept, are added to `notes`.
+    """
     day = max(tables)
     live = history[-1].spec
     own = specs.score_id(live)
     before = [each.spec for each in history if specs.score_id(each.spec) != own]
-    # A shadow that went live since stays what it was on the date; so does the one it replaced.
+    # The role of scores that are kept already never changes, even if a shadow went live since.
     asked = [(_LIVE, live), *(("predecessor", spec) for spec in before[-1:])]
     asked += [("shadow", spec) for spec in shadows]
     kept = []
@@ -282,7 +286,7 @@ def _keep(
         except ViolationsError as err:
             if role == _LIVE:
                 raise
-            # Whoever was live before may have read other columns.
+            # The spec that was live before, or a shadow, may read other columns.
             first = err.violations[0]
             notes.append(f"The {role} can't be scored on {day}: {first.column}: {first.problem}.")
             continue
@@ -305,7 +309,7 @@ def _keep(
 
 
 def _scores(table: AccountTable, spec: ScoringSpec, options: TableOptions) -> pl.DataFrame:
-    """Score a table for the store: an account a row, in the order of their ids."""
+    """Return a table's scores as the store keeps them: a row for each account, sorted by id."""
     identifier = needed_id(spec, table, "scores can't be kept")
     as_of, aside = options.get("as_of"), options.get("set_aside")
     scored = score(table, spec, as_of=as_of, set_aside=aside)
@@ -321,7 +325,7 @@ def _scores(table: AccountTable, spec: ScoringSpec, options: TableOptions) -> pl
     ).sort("account")
 
 
-# ---- which dates are due ----------------------------------------------------------------------
+# ---- dates to measure -------------------------------------------------------------------------
 
 
 def _by_day(kept: Iterable[KeptScores], model: str) -> list[tuple[date, list[KeptScores]]]:
@@ -335,7 +339,7 @@ def _by_day(kept: Iterable[KeptScores], model: str) -> list[tuple[date, list[Kep
 def _unready(
     day: date, group: Sequence[KeptScores], tables: dict[date, AccountTable], over: date
 ) -> str | None:
-    """Say why a date can't be measured yet; None where it can."""
+    """Word why a date can't be measured yet; None if it can."""
     if day not in tables:
         return "its table is not among the data"
     table, spec = tables[day], group[0].spec
@@ -360,7 +364,7 @@ def _drifts(lives: Sequence[KeptScores]) -> tuple[tuple[date, float | None], ...
 def _leaving(
     lives: Sequence[KeptScores], spec: ScoringSpec, tables: dict[date, AccountTable]
 ) -> TimeToLeaving | None:
-    """Follow the accounts of all dates that were kept, by the tiers that they had then."""
+    """Return the shares of accounts gone after some days, by their kept tiers and scores."""
     frames = [
         each.frame().select("account", "score", "tier", day=pl.lit(each.day)) for each in lives
     ]

@@ -1,4 +1,4 @@
-"""What a change of weights does to the accounts searched: numbers at once, and then who moves."""
+"""The effect of a change of weights on the accounts searched: quick numbers, and details."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ __all__ = [
     "metric_changes",
 ]
 
-#: Accounts that are named at most.
+#: Most accounts that change tier which are named.
 MOST_NAMED = 20
 
 
@@ -71,11 +71,11 @@ class MetricChange(PlainData):
 
     #: ``auc_roc_retain``; by tier ``nrr_by_tier.A``.
     name: str
-    #: Its key without the tier, the question it answers, and the tier; None of the whole.
+    #: The metric's key, the question that it answers, and the tier; None for all tiers together.
     key: str
     answers: str
     tier: str | None
-    #: Whether it is one of the 13; else it stands beside one of them.
+    #: Whether it is one of the 13 main metrics.
     main: bool
     unit: str
     before: float | None
@@ -85,20 +85,20 @@ class MetricChange(PlainData):
     #: ``better``, ``worse``, ``same``, ``moved`` where neither way is better, ``unknown`` where a
     #: value is missing.
     reading: str
-    #: Why a value is missing; None where none is.
+    #: Why a value is missing; None if none is.
     reason: str | None
-    #: Of the change on accounts held out; None of those searched.
+    #: Interval of the change, on accounts held out; None on those searched.
     interval: Interval | None = None
 
 
 @dataclass(frozen=True)
 class TierChange(PlainData):
-    """One tier under two weight vectors, each by its own edges."""
+    """One tier under two weight vectors, each with its own edges."""
 
     tier: str
-    #: The rule that sets its edge: ``share 0.2``; None where the edges stand still.
+    #: The rule that sets its edge: ``share 0.2``; None if the edge is fixed.
     rule: str | None
-    #: Lower edge in points, and accounts.
+    #: Lower edge in points, and number of accounts.
     low_before: float
     low_after: float
     accounts_before: int
@@ -108,11 +108,11 @@ class TierChange(PlainData):
 
 @dataclass(frozen=True)
 class MeasuredWeights(PlainData):
-    """A weight vector beside the incumbent's on the accounts searched; nothing of the holdout."""
+    """A weight vector compared with the incumbent's on the accounts searched, never the holdout."""
 
     _beside = ("kept", "sentence", "got_worse")
 
-    #: All weights, and those that differ from the incumbent's: before and after.
+    #: All weights; and those that differ from the incumbent's, before and after.
     weights: dict[str, int]
     changes: dict[str, tuple[int, int]]
     accounts: int
@@ -121,23 +121,24 @@ class MeasuredWeights(PlainData):
     #: The objective of the incumbent and of these weights, as a journal has them.
     baseline_value: float
     value: float | None
-    #: What `try` would give: ``win``, ``lose``, ``blocked``; ``unchanged`` where nothing differs.
+    #: The outcome that `try` would have: ``win``, ``lose``, ``blocked``; or ``unchanged``.
     outcome: str
-    #: Guardrails that these weights break, whether the objective rose or not.
+    #: Guardrails that these weights break, whether the objective is better or not.
     breaches: tuple[str, ...]
-    #: Whether `try` would keep it, in a sentence; then what the score does, most important first.
+    #: Whether `try` would keep the weights, in a sentence; and sentences on what the score does,
+    #: the most important first.
     verdict: str
     sentences: tuple[str, ...]
     metrics: tuple[MetricChange, ...]
     tiers: tuple[TierChange, ...]
-    #: What to say beside revenue retention; None where end MRR is known.
+    #: A note on revenue retention if end MRR isn't known; else None.
     basis_note: str | None
-    #: Whether the table isn't what it was when it was read: what is shown is of what was read.
+    #: Whether the table's files changed since they were read. Values are of what was read.
     changed: bool = False
 
     @property
     def kept(self) -> bool:
-        """Whether `try` would keep it."""
+        """Whether `try` would keep the weights."""
         return self.outcome == Outcome.WIN
 
     @property
@@ -153,7 +154,7 @@ class MeasuredWeights(PlainData):
 
 @dataclass(frozen=True)
 class TierMove(PlainData):
-    """How many accounts are in one tier before and in one after; `mrr` is None without MRR."""
+    """Number and MRR of accounts by their tier before and after; `mrr` is None without MRR."""
 
     before: str
     after: str
@@ -176,7 +177,7 @@ class MovedAccount(PlainData):
 
 @dataclass(frozen=True)
 class SegmentChange(PlainData):
-    """The objective within one segment, ``COLUMN=VALUE``; its reading as of a metric."""
+    """The objective within one segment, ``COLUMN=VALUE``; `reading` as in `MetricChange`."""
 
     name: str
     accounts: int
@@ -189,27 +190,27 @@ class SegmentChange(PlainData):
 
 @dataclass(frozen=True)
 class MeasuredDetails(PlainData):
-    """The slower part: tiers at equal sizes, who moves, probabilities, segments."""
+    """The part that takes longer: equal tier sizes, moved accounts, probabilities, segments."""
 
     _beside = ("sentence",)
 
     weights: dict[str, int]
-    #: All that `MeasuredWeights.sentences` says, and what tiers hold at the incumbent's sizes.
+    #: Those of `MeasuredWeights`, with tiers compared at the incumbent's sizes.
     sentences: tuple[str, ...]
-    #: Sizes of the incumbent's tiers, and by-tier metrics with tiers of these sizes on both sides.
+    #: Sizes of the incumbent's tiers, and by-tier metrics at these sizes on both sides.
     sizes: dict[str, int]
     at_equal_sizes: tuple[MetricChange, ...]
-    #: Accounts by both tiers; all of them together are all accounts.
+    #: All accounts by tier before and after.
     moves: tuple[TierMove, ...]
-    #: How many change tier, of what share of accounts and of MRR (None without MRR).
+    #: How many accounts change tier, and their share of accounts and of MRR (None without MRR).
     moved: int
     moved_share: float
     moved_mrr_share: float | None
-    #: Those of them that pay most; without MRR, that move farthest.
+    #: Accounts that change tier: those that pay most; without MRR, those that move farthest.
     largest: tuple[MovedAccount, ...]
-    #: Probabilities fitted to either score on the accounts searched; None where the spec has none.
+    #: Probabilities fitted to either score on the accounts searched; None if the spec has none.
     calibration: tuple[Calibration, Calibration] | None = field(default=None, repr=False)
-    #: None where the spec names no segments.
+    #: None if the spec names no segments.
     segments: tuple[SegmentChange, ...] | None = None
 
     @property
@@ -227,18 +228,20 @@ def metric_changes(
     by_tier_alone: bool = False,
     intervals: Mapping[str, Interval] | None = None,
 ) -> tuple[MetricChange, ...]:
-    """Hold all metrics but those of the score's own distribution beside each other, the 13 first.
+    """Compare all metrics under two weight vectors, the 13 main ones first.
+
+    Metrics of the score's own distribution are left out.
 
     Parameters
     ----------
     before, after
-        Value by name, by-tier ones as ``key.tier``, as `measure_exact` gives them.
+        Values by name, by-tier ones as ``key.tier``, from `measure_exact`.
     tiers, outcomes
-        The spec's tier names, and what the table has, which says why a value is missing.
+        The spec's tier names; and the table's outcomes, which say why a value is missing.
     by_tier_alone
-        Whether metrics of the whole are left out.
+        Whether to return only by-tier metrics.
     intervals
-        Of changes, by name.
+        Intervals of changes, by name; None for none.
     """
     others = [k for k in all_metrics() if k not in (*MAIN_KEYS, *DISTRIBUTION_KEYS)]
     changes = []
@@ -274,7 +277,7 @@ def _difference(before: float | None, after: float | None) -> float | None:
 
 
 def _reading(before: float | None, after: float | None, direction: str) -> str:
-    """Say which way a value went; `direction` is ``higher``, ``lower`` or ``neither``."""
+    """Return `MetricChange.reading`; `direction` is ``higher``, ``lower`` or ``neither``."""
     if before is None or after is None:
         return "unknown"
     up, down = better(after, before), better(before, after)
@@ -287,7 +290,7 @@ def _reading(before: float | None, after: float | None, direction: str) -> str:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """F weights, the sums that they give by name, and the scores, shape (N,)."""
+    """F weights, their sums by name, and the scores of N accounts."""
 
     weights: Vector
     known: dict[str, list[int]]
@@ -295,17 +298,16 @@ class _Candidate:
 
 
 class Incumbent:
-    """A spec's weights on the accounts searched, and whatever is measured beside them.
+    """A spec's weights on the accounts searched, with which other weights are compared.
 
-    It may be asked by several threads at once; who computes sums serves one at a time. Nothing here
-    reads the holdout.
+    Several threads may call its methods; a lock protects the evaluator. The holdout is never read.
 
     Parameters
     ----------
     search
-        A search at its start, which nobody runs: evaluator, objective and guardrails are its own.
+        A search that isn't run: its evaluator, objective and guardrails are used.
     account_ids
-        By row of the table, as `load_accounts` keeps them; None where rows have no id.
+        Ids by row of the table, as `load_accounts` keeps them; None if there are none.
     """
 
     def __init__(self, search: Search, account_ids: pl.Series | None = None) -> None:
@@ -313,19 +315,19 @@ class Incumbent:
         self.matrix = search.accounts.search
         self._outcomes: OutcomeColumns = search.accounts.checked.outcomes
         self._search, self._ids, self._lock = search, account_ids, RLock()
-        # A search without an evaluator of its own has one of this process.
+        # The search was made without an evaluator, so it has a local one.
         self._evaluator: LocalEvaluator = search.evaluator  # type: ignore[assignment]
         self._sums = self._evaluator.frame_of(search.baseline_sums).columns
         self._before = self._evaluator.known_of(search.baseline_sums, self._sums)
         self.metrics = measure_exact(self._before, self.spec.tier_names, self._outcomes)
 
     def measure(self, weights: Vector, *, changed: bool = False) -> MeasuredWeights:
-        """Measure F weights: sentence, verdict, metrics and sizes of tiers.
+        """Measure F weights: verdict, sentences, metrics and sizes of tiers.
 
         Notes
         -----
-        Cost: what a candidate costs the engine, and about a millisecond; with guardrails by segment
-        half a millisecond a segment more.
+        Cost: an evaluation, and about a millisecond; with guardrails on segments, half a
+        millisecond more for each segment.
         """
         search, spec, judge = self._search, self.spec, self.judge
         with self._lock:
@@ -356,9 +358,9 @@ class Incumbent:
         )
 
     def edged(self, weights: Vector) -> ScoringSpec:
-        """Return the spec with F weights, its tiers where a rule would have them on these accounts.
+        """Return the spec with F weights, and the tier edges that its rule gives on these accounts.
 
-        It has the probabilities of the incumbent's scores only where these are the same.
+        The incumbent's probabilities are kept only if the scores are the same.
         """
         spec = specs.reweighed(self.spec, dict(zip(self._search.names, weights, strict=True)))
         if not spec.has_rule:
@@ -368,9 +370,10 @@ class Incumbent:
     def details(
         self, weights: Vector, *, stale: Callable[[], bool] | None = None
     ) -> MeasuredDetails | None:
-        """Measure the slower part of F weights.
+        """Measure the details of F weights.
 
-        None where `stale`, asked between its parts, says that nobody waits for it any more.
+        `stale` is called between the parts; if it returns True, nobody needs the details any more,
+        and None is returned.
 
         Notes
         -----
@@ -384,14 +387,14 @@ class Incumbent:
             parts |= part(candidate)
         return MeasuredDetails(dict(zip(self._search.names, weights, strict=True)), **parts)
 
-    # ---- what is measured at once ------------------------------------------------------------
+    # ---- quick numbers -----------------------------------------------------------------------
 
     def _known(self, weights: Vector) -> dict[str, list[int]]:
         with self._lock:
             return self._evaluator.known_of(self._evaluator.sums([weights]), self._sums)
 
     def _outcome(self, weights: Vector, value: float | None, broken: Sequence[str]) -> str:
-        """Say what a search of this one candidate would make of it, as `Climb.tell` does."""
+        """Return the outcome that a search of this one candidate would have, as `Climb.tell`."""
         if weights == self.start:
             return "unchanged"
         if not self.judge.gain(value, self._search.baseline):
@@ -432,7 +435,7 @@ class Incumbent:
         changed = outcome != "unchanged"
         said = seen.said(improved=changed)
         if not said:
-            # Of a table without labels there is the objective to tell of.
+            # A table without labels has only the objective.
             said = [self._verdict(outcome, value, ())]
         return (*said, *(worse(seen, self.judge.name) if changed else ()))
 
@@ -461,7 +464,7 @@ class Incumbent:
             )
         return tuple(lines)
 
-    # ---- what takes passes over the accounts -------------------------------------------------
+    # ---- details, which take passes over the accounts ----------------------------------------
 
     @cached_property
     def _start_scores(self) -> Scores:
@@ -513,7 +516,7 @@ class Incumbent:
         start = matrix.start
         cents = None
         if start is not None:
-            # Sums of whole cents, in integers.
+            # Exact: cents are integers.
             cents = [int(start[pairs == pair].sum()) if counts[pair] else 0 for pair in range(size)]
         moves = tuple(
             TierMove(
@@ -541,7 +544,7 @@ class Incumbent:
         scores: tuple[Scores, Scores],
         tiers: tuple[NDArray[np.intp], NDArray[np.intp]],
     ) -> tuple[MovedAccount, ...]:
-        """Name the rows that weigh most, of those that change tier; of equal ones by id."""
+        """Return the rows that pay most, or move farthest, among those that change tier."""
         start, names = self.matrix.start, self.spec.tier_names
         size = abs(scores[1][rows] - scores[0][rows]) if start is None else start[rows]
         if len(rows) > MOST_NAMED:
@@ -593,7 +596,7 @@ class Incumbent:
                 old = self._start_segments
                 new = guard.segment_values(candidate.weights, lows)
         lines = []
-        # Of concentration, neither way of which is better, it is more.
+        # For concentration, of which neither more nor less is better, more reads as better.
         direction = "lower" if judge.metric.sign < 0 else "higher"
         for column in matrix.segments:
             for index in range(len(column.values)):

@@ -1,6 +1,6 @@
-"""One table and one spec kept in memory: a person moves weights and sees at once what that does.
+"""A table and a spec kept in memory, to change weights by hand and see the effect at once.
 
-The page of `gtmar desk` and a notebook ask the same object; it measures as `try` does.
+The page of `gtmar desk` and notebooks use the same class. It measures as `gtmar try` does.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ __all__ = ["FrontPoint", "TradeFront", "WeightLine", "Workbench", "trade_front"]
 
 @dataclass(frozen=True)
 class FrontPoint(PlainData):
-    """One of the best compromises that a journal has of this table, with its weights."""
+    """One of the best compromises in the journal over this table, with its weights."""
 
     #: ``RUN/EXP``.
     experiment: str
@@ -75,7 +75,7 @@ class FrontPoint(PlainData):
     metric_value: float
     outcome: str
     weights: dict[str, int]
-    #: Why it can't be taken up here; None where it can.
+    #: Why its weights can't be taken over by the workbench's spec; None if they can.
     refusal: str | None
 
 
@@ -100,16 +100,16 @@ def trade_front(
     *,
     by: str | None = None,
 ) -> TradeFront | None:
-    """Find the best compromises of all runs over a table; None where there is no run of it.
+    """Return the best compromises of all runs over a table; None if there is no such run.
 
     Parameters
     ----------
     journal, outcomes_fingerprint
-        The journal, and what it knows the table by.
+        The journal, and the fingerprint of the table's ids, outcomes and split.
     spec, objective
-        Whose tiers, and which objective; a point of other features can't be taken up by the spec.
+        The spec, whose tiers the runs must have, and the objective's name.
     by
-        The other metric, as for `front`, whose errors there are.
+        The other metric, as for `journal.front.front`, whose errors are raised.
     """
     runs = journal.query(
         "select run_id from runs where outcomes_fingerprint = getvariable('outcomes') "
@@ -144,7 +144,7 @@ def trade_front(
 
 
 def _refusal(spec: ScoringSpec, row: Mapping[str, Any], weights: dict[str, int]) -> str | None:
-    """Say why a spec can't take the weights of an experiment; None where it can."""
+    """Word why a spec can't take the weights of an experiment over; None if it can."""
     try:
         if row["spec"] is None or form_id(specs.parse(row["spec"])) != form_id(spec):
             return "it has other features, encoders or tiers"
@@ -154,43 +154,43 @@ def _refusal(spec: ScoringSpec, row: Mapping[str, Any], weights: dict[str, int])
     return None
 
 
-#: Accounts from which on machine code is used once it is loaded; below, numpy is fast enough.
+#: From so many accounts on, machine code is used; below, numpy is fast enough.
 _COMPILED_FROM = 100_000
 #: Candidates that a person measures in an hour, about.
 _EXPECTED = 10_000
 
 
-#: Seconds for which it isn't asked again whether the table's files are what they were.
+#: Seconds between two checks whether the table's files have changed.
 _ASKED_AGAIN = 0.5
-#: Accounts whose row is kept for the next question.
+#: Most accounts whose row is cached.
 _MOST_KEPT = 50
 
 
 @dataclass(frozen=True)
 class WeightLine(PlainData):
-    """One weight of the incumbent, and how far it may be moved."""
+    """One weight of the incumbent, and its limits."""
 
     name: str
     feature: str
-    #: The group whose points are summed and cut together; None for none.
+    #: The feature's group, whose points are summed and capped together; None for none.
     group: str | None
     weight: int
     min: int
     max: int
-    #: What earns its points, ``lower open_tickets``; None where the column's own numbers do, or its
-    #: name says it.
+    #: What earns its points, ``lower open_tickets``; None if the column's own numbers do, or the
+    #: weight's name says it.
     earned_by: str | None
     description: str | None
-    #: Whether it has one value within its bounds.
+    #: Whether its bounds allow only one value.
     fixed: bool
-    #: Weights that it may not be below, or above, of points in order; None for none.
+    #: Names of the weights that it may not be below, or above, since points are in order.
     at_least: str | None = None
     at_most: str | None = None
     step: int = 1
 
 
 class Workbench:
-    """A table and a spec, loaded once: moves of weights are measured beside the spec's own.
+    """A table and a spec, loaded once; other weights are compared with the spec's own.
 
     Made by `open`. Its methods may be called by several threads.
     """
@@ -205,7 +205,7 @@ class Workbench:
         sources: tuple[Tabular | None, ...],
         stamps: dict[str, tuple[int, int]],
     ) -> None:
-        #: The incumbent, its tiers where a rule has them on the accounts searched.
+        #: The incumbent, with the tier edges that its rule gives on the accounts searched.
         self.spec = search.spec
         self.accounts, self.journal = accounts, journal
         self._search, self._judge, self._seed = search, search.judge, seed
@@ -288,7 +288,7 @@ class Workbench:
         )
 
     def measure(self, weights: Mapping[str, int]) -> MeasuredWeights:
-        """Measure weights on the accounts searched: what is known at once.
+        """Measure weights on the accounts searched: the quick numbers.
 
         Parameters
         ----------
@@ -305,19 +305,19 @@ class Workbench:
     def details(
         self, weights: Mapping[str, int], *, stale: Callable[[], bool] | None = None
     ) -> MeasuredDetails | None:
-        """Measure the slower part: tiers at equal sizes, who moves, probabilities, segments.
+        """Measure the slower details: equal tier sizes, moved accounts, probabilities, segments.
 
-        None where `stale`, which is asked between its parts, says that a newer question has come.
-        Parameters and errors are those of `measure`.
+        `stale` is called between the parts; if it returns True, None is returned. Otherwise
+        parameters and errors are those of `measure`.
         """
         return self._incumbent.details(self._vector(weights), stale=stale)
 
     def follow(self, weights: Mapping[str, int], changes: Mapping[str, int]) -> dict[str, int]:
-        """Return all weights after changes, others following so that what they hold together holds.
+        """Return all weights after changes, others being adjusted to keep the constraints.
 
-        As in a search: bins out of order follow, and a fixed total is kept at the others' expense.
-        `weights` are where one stands, `changes` what is moved from there, both by name. Where it
-        can't be done, nothing moves.
+        As in a search, bins out of order follow, and a fixed total is kept by changing others.
+        `weights` are those before, `changes` the new ones, both by name. If the constraints can't
+        be kept, nothing changes.
 
         Raises
         ------
@@ -332,14 +332,14 @@ class Workbench:
         return {term.name: kept.get(i, before[i]) for i, term in enumerate(terms)}
 
     def spec_with(self, weights: Mapping[str, int]) -> ScoringSpec:
-        """Return the incumbent with other weights, its tiers by their rule; errors of `measure`."""
+        """Return the incumbent with other weights, tier edges by its rule; errors of `measure`."""
         return self._incumbent.edged(self._vector(weights))
 
     def account(self, account: str, weights: Mapping[str, int]) -> Explanation:
-        """Take one account's score apart, by these weights and by the incumbent's.
+        """Explain one account's score, by these weights and by the incumbent's.
 
-        Its `other_points` are the incumbent's. Accounts held out are scored, too: their outcomes
-        aren't read. What each feature could add, `up`, is left out.
+        Its `other_points` are the incumbent's, and `up` is empty. Accounts held out can be
+        explained, too, since no outcome is read.
 
         Raises
         ------
@@ -369,7 +369,7 @@ class Workbench:
             )
 
     def front(self, by: str | None = None) -> TradeFront | None:
-        """Return the best compromises of all runs over this table; None where there is no run yet.
+        """Return the best compromises of all runs over this table; None if there is no run yet.
 
         Parameters
         ----------
@@ -388,13 +388,13 @@ class Workbench:
             return trade_front(opened, table, self.spec, objective, by=by)
 
     def looks(self, weights: Mapping[str, int]) -> Looks:
-        """Say how often the holdout was looked at so far; errors are those of `look`."""
+        """Return how often the holdout was looked at so far; errors are those of `look`."""
         return looks_so_far(*self._compared(weights), self.journal)
 
     def look(
         self, weights: Mapping[str, int], *, author: str | None = None, note: str | None = None
     ) -> HoldoutLook:
-        """Measure weights on the accounts held out: a look, which the journal counts.
+        """Measure weights on the accounts held out, a look that the journal counts.
 
         Raises
         ------
@@ -425,7 +425,7 @@ class Workbench:
         author: str | None = None,
         expect: str | None = None,
     ) -> RunResult:
-        """Put weights on record as `try` does, kept or not: what is kept is a look, as there.
+        """Journal weights as `gtmar try` does, kept or not; if kept, that is a look at the holdout.
 
         Parameters
         ----------
@@ -471,7 +471,7 @@ class Workbench:
         author: str | None = None,
         expect: str | None = None,
     ) -> WentLive:
-        """Put on record that an experiment goes live, as `gtmar promote` does.
+        """Record that an experiment goes live, as `gtmar promote` does.
 
         Parameters
         ----------
@@ -484,7 +484,7 @@ class Workbench:
 
         Notes
         -----
-        Bounds that were locked for a search are the incumbent's again.
+        Weights that were locked for a search get the incumbent's bounds back.
 
         Raises
         ------
@@ -514,7 +514,7 @@ class Workbench:
         on_progress: Callable[[Progress], None] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> RunResult:
-        """Search from these weights, some of them locked; a run like any other.
+        """Search from these weights on, some of them locked; a run like any other.
 
         Parameters
         ----------
@@ -540,7 +540,7 @@ class Workbench:
 
         Notes
         -----
-        Its end looks at the holdout, once, as every search does.
+        When it ends, it looks at the holdout once, as every search does.
         """
         spec = with_locked_weights(specs.reweighed(self.spec, self._named(weights)), locked)
         if all(term.fixed for term in spec.terms):
@@ -560,11 +560,11 @@ class Workbench:
             Search(self.accounts, spec, judge, plan, watch=on_progress, stop=stop), self.journal
         )
 
-    # ---- what these share --------------------------------------------------------------------
+    # ---- helpers -----------------------------------------------------------------------------
 
     @property
     def changed(self) -> bool:
-        """Whether the table's files aren't what they were; asked again after half a second.
+        """Whether the table's files changed since they were read; checked twice a second at most.
 
         Frames and addresses of other machines can't be checked.
         """
@@ -576,7 +576,7 @@ class Workbench:
         try:
             self._changed = file_stamps(*self._sources) != self._stamps
         except OSError:
-            # A file went while it was looked at.
+            # A file was deleted in between.
             self._changed = True
         self._asked_at = time.monotonic()
 
@@ -607,7 +607,7 @@ class Workbench:
         return self.accounts, self.spec, specs.reweighed(self.spec, weights), self._judge
 
     def _row_of(self, account: str) -> AccountTable:
-        """Return a table of one account's row: of several dates, the newest."""
+        """Return a table with one account's row, on its newest date."""
         self._refuse_changed()
         table, spec = self._account_table, self.spec
         row = row_of(table, spec, account)
