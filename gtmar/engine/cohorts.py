@@ -166,16 +166,34 @@ class Cohorts:
     code_count: int
     day_count: int
 
+    def cash_flows(
+        self, first: int = 0, last: int | None = None
+    ) -> tuple[tuple[slice, Int64s], ...]:
+        """Return for each of `CASH_FLOWS` the row range that it is of, and the cents of its rows.
+
+        Only of the rows [first, last), and row ranges count from `first`. There are no cents if the
+        table lacks a column for them.
+        """
+        last = len(self.codes) if last is None else last
+        runs = (self.gone, self.stays, self.contracted, self.expanded)
+        gone, stays, less, more = (_within(run, first, last) for run in runs)
+        none = np.zeros(0, dtype=np.int64)
+        start = none if self.start is None else self.start[first:last]
+        end = none if self.end is None else self.end[first:last]
+        changed = len(start) and len(end)
+        return (
+            (gone, start[gone]),
+            (stays, start[stays]),
+            (less, start[less] - end[less] if changed else none),
+            (more, end[more] - start[more] if changed else none),
+        )
+
     def block(self, first: int, last: int, *, copies: int = 1) -> RowBlock:
         """Return the rows [first, last), ready to be counted.
 
         Cents are repeated `copies` times, once for each candidate that is counted in the same call.
         Cost: a pass over the rows for each column of cents, which pays off over many candidates.
         """
-
-        def here(run: slice) -> slice:
-            start, stop = (min(max(end, first), last) - first for end in (run.start, run.stop))
-            return slice(start, stop)
 
         def inside(rows: Integers) -> NDArray[np.intp]:
             start, stop = np.searchsorted(rows, (first, last)).tolist()
@@ -184,13 +202,6 @@ class Cohorts:
         def cents(values: Int64s) -> tuple[Doubles, ...]:
             split = limbs(values, self.depth)
             return split if copies == 1 else tuple(np.tile(limb, copies) for limb in split)
-
-        def cash(run: slice, values: Int64s | None, less: Int64s | None = None) -> Cash:
-            rows = here(run)
-            if values is None or rows.start == rows.stop:
-                return rows, ()
-            own = values[first:last][rows]
-            return rows, cents(own if less is None else own - less[first:last][rows])
 
         ltv, valued, others = self.ltv, None, None
         if ltv is not None:
@@ -203,15 +214,13 @@ class Cohorts:
                 ltv[others] = 0
         at = slice(*np.searchsorted(self.dated, (first, last)).tolist())
         return RowBlock(
-            negatives=here(self.negatives),
-            positives=here(self.positives),
-            rest=here(self.rest),
-            paying=here(self.paying),
-            cash=(
-                cash(self.gone, self.start),
-                cash(self.stays, self.start),
-                cash(self.contracted, self.start, self.end),
-                cash(self.expanded, self.end, self.start),
+            negatives=_within(self.negatives, first, last),
+            positives=_within(self.positives, first, last),
+            rest=_within(self.rest, first, last),
+            paying=_within(self.paying, first, last),
+            cash=tuple(
+                (run, cents(values) if len(values) else ())
+                for run, values in self.cash_flows(first, last)
             ),
             codes=self.codes[first:last].astype(np.int32),
             revenue=self.start is not None,
@@ -224,6 +233,12 @@ class Cohorts:
             code_count=self.code_count,
             day_count=self.day_count,
         )
+
+
+def _within(run: slice, first: int, last: int) -> slice:
+    """Return the part of a row range that is in [first, last), counted from `first`."""
+    start, stop = (min(max(end, first), last) - first for end in (run.start, run.stop))
+    return slice(start, stop)
 
 
 @dataclass(frozen=True)

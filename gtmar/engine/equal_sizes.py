@@ -227,7 +227,7 @@ def scores_at_sizes(
     named = {name: cut.totals(accounts[:, i]) for i, name in enumerate(ACCOUNT_SUMS)}
     flows = {
         name: cut.totals(_cents(cut.rows[run], cents, values))
-        for name, (run, cents) in _flows(matrix).items()
+        for name, (run, cents) in zip(CASH_FLOWS, cohorts.cash_flows(), strict=True)
     }
     left = cut.totals(by_code @ CHURNED_INDICATOR)
     known_days = _days(cut, cohorts.dated, cohorts.days, matrix.days)
@@ -246,22 +246,6 @@ def scores_at_sizes(
         }
         known |= {tier_sum(name, tier): [value] for name, value in sums.items()}
     return known
-
-
-def _flows(matrix: AccountMatrix) -> dict[str, tuple[slice, Int64s]]:
-    """Return the row range of each of `CASH_FLOWS`, and the cents of its rows."""
-    cohorts = cohorts_of(matrix)
-    none = np.zeros(0, dtype=np.int64)
-    start = none if matrix.start is None else matrix.start
-    end = none if matrix.end is None else matrix.end
-    less, more = cohorts.contracted, cohorts.expanded
-    changed = len(start) and len(end)
-    return {
-        "gone": (cohorts.gone, start[cohorts.gone]),
-        "stays": (cohorts.stays, start[cohorts.stays]),
-        "contraction": (less, start[less] - end[less] if changed else none),
-        "expansion": (more, end[more] - start[more] if changed else none),
-    }
 
 
 def _cents(rows: NDArray[np.intp], cents: Int64s, scores: int) -> NDArray[np.object_]:

@@ -447,24 +447,11 @@ def _paying(cohorts: Cohorts) -> Int64s:
 
 def _cash(cohorts: Cohorts) -> list[tuple[int, Integers]]:
     """Return the first row and the cents of each cash flow and of LTV, all of one integer type."""
-    none = np.zeros(0, dtype=np.int64)
-    start = none if cohorts.start is None else cohorts.start
-    end = none if cohorts.end is None else cohorts.end
-    ltv = none
+    ltv = np.zeros(0, dtype=np.int64)
     if cohorts.ltv is not None:
         ltv = np.zeros_like(cohorts.ltv)
         ltv[cohorts.valued] = cohorts.ltv[cohorts.valued]
-
-    def change(run: slice, more: Int64s, less: Int64s) -> Int64s:
-        return more[run] - less[run] if len(end) else none
-
-    runs = [
-        (cohorts.gone.start, start[cohorts.gone]),
-        (cohorts.stays.start, start[cohorts.stays]),
-        (cohorts.contracted.start, change(cohorts.contracted, start, end)),
-        (cohorts.expanded.start, change(cohorts.expanded, end, start)),
-        (0, ltv),
-    ]
+    runs = [*((run.start, cents) for run, cents in cohorts.cash_flows()), (0, ltv)]
     most = max(int(np.abs(values).max(initial=0)) for _, values in runs)
     kind = np.int32 if most < 2**31 else np.int64
     return [(first, _plain(values, kind)) for first, values in runs]
