@@ -196,7 +196,7 @@ def test_the_other_use_cases_are_those_of_the_commands(made: gtmar.Run) -> None:
     for part in (*alone, alone[0] | alone[1] | {"like": made}):
         with pytest.raises(UsageError, match="a rule and its sizes go together"):
             gtmar.tiers(ACCOUNTS, "spec.yaml", **part)
-    with pytest.raises(AccountDataError, match="was over a frame"):
+    with pytest.raises(AccountDataError, match="searched a data frame"):
         gtmar.decide(made)
     decided = gtmar.decide(made, data=ACCOUNTS, min_gain=0.5, author="A")
     assert decided.stated.min_gain == 0.5

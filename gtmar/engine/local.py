@@ -20,6 +20,7 @@ from gtmar.engine.numba_cache import compiler_runs
 from gtmar.engine.numba_table import NumbaTable
 from gtmar.engine.numpy_kernel import (
     Counts,
+    SetSums,
     add_steps,
     bin_window,
     count,
@@ -27,7 +28,6 @@ from gtmar.engine.numpy_kernel import (
     raw_scores,
     score_bins,
 )
-from gtmar.engine.set_sums import SetSums
 from gtmar.engine.tally import TierEdges, sums_frame
 from gtmar.engine.threads import Workers, cores, keep_memory, pool
 from gtmar.spec.combination import Combination
@@ -344,8 +344,8 @@ class LocalEvaluator:
             return None
         if self._numba is not None:
             return (
-                f"Machine code, compiled beside this search, took over after {self._waited:,} "
-                "evaluations. It is kept: the next search begins with it."
+                f"Machine code, compiled in the background, took over after {self._waited:,} "
+                "evaluations. It is cached: the next search begins with it."
             )
         if not compiler_runs():
             return None

@@ -4,35 +4,48 @@ Batches of candidates go out; the shards' counts come back and are added up. Cou
 integers, so the result is what one process would count, whether a shard counts with machine code or
 with numpy. A lost actor is replaced: the driver sends its shard again, or has it read its own rows
 again.
+
+Shards may read their own rows of a source. While a table is loaded, the driver then sees ids and
+one column at a time; afterwards it holds outcomes and the holdout, but no features of the accounts
+searched. It keeps a hash of what each shard has read: one that replaces it must read the same.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 
+from gtmar.data.own_rows import OwnRows, gathered, part_of, rows_of, rows_read
 from gtmar.engine.local import COMPILED_GROUP, LocalEvaluator, ceiling_fifths
 from gtmar.engine.numpy_kernel import Counts
-from gtmar.errors import GtmarError, ResourceError
+from gtmar.errors import AccountDataError, GtmarError, ResourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from types import ModuleType
 
-    import polars as pl
     from numpy.typing import NDArray
 
     from gtmar.data.matrix import AccountMatrix
     from gtmar.data.own_rows import CodeOrder
+    from gtmar.data.scan import AccountTable
+    from gtmar.data.storage import Columns, Storage
     from gtmar.spec.model import ScoringSpec
 
     #: Calls a method of an actor, and returns the reference to its result.
     Ask = Callable[[Any], Any]
+    #: How a shard makes its arrays: a function that freezes them, and which rows are held out.
+    Frozen = tuple[Callable[..., list[AccountMatrix]], NDArray[np.int8]]
+    Days = list[NDArray[np.int64] | None]
 
-__all__ = ["ClusterEvaluator", "Readers", "Shard", "cores_of", "failed", "own_error", "placed"]
+__all__ = ["ClusterEvaluator", "ClusterRows", "placed"]
 
 #: See `Evaluator.batch_cost`: what sending a batch and getting its counts costs a thread.
 _BATCH_COST = 2_000_000
@@ -40,7 +53,7 @@ _BATCH_COST = 2_000_000
 _MOST_LOSSES = 5
 
 
-class Shard:
+class _Shard:
     """An actor's class: holds some rows, and counts candidates over them."""
 
     def __init__(self, part: AccountMatrix, spec: ScoringSpec, **options: Any) -> None:
@@ -95,35 +108,22 @@ def placed(machines: Sequence[int], shards: int | None, accounts: int) -> tuple[
     return count, max(1, threads), threads or 1 / -(-count // sum(cores))
 
 
-def cores_of(ray: ModuleType) -> list[int]:
+def _cores_of(ray: ModuleType) -> list[int]:
     """Return the cores of each machine of a cluster."""
     return [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
 
 
-def own_error(err: Any) -> Exception:
+def _own_error(err: Any) -> Exception:
     """Return the `GtmarError` that a worker raised, else Ray's error itself, which is a fault."""
     return err.cause if isinstance(err.cause, GtmarError) else err
 
 
-def failed(workers: int, reason: str) -> ResourceError:
+def _failed(workers: int, reason: str) -> ResourceError:
     """Return the error that says why a cluster of so many workers can't go on."""
     return ResourceError(
         f"cluster of {workers} workers: {' '.join(reason.split())}",
         hint="is there memory enough for a shard on each? gtmar resume goes on with the run",
     )
-
-
-class Readers(Protocol):
-    """Shards that have read their own rows; see `ClusterRows`."""
-
-    count: int
-    threads: int
-    outline: AccountMatrix
-    order: CodeOrder
-
-    def begun(self, shard: int, spec: ScoringSpec, **options: Any) -> Any:
-        """Return an actor that counts a shard; when called again, a replacement for it."""
-        ...
 
 
 class ClusterEvaluator:
@@ -157,7 +157,7 @@ class ClusterEvaluator:
         spec: ScoringSpec,
         *,
         shards: int | None,
-        rows: Readers | None = None,
+        rows: ClusterRows | None = None,
         by_rule: bool = False,
         compiled: bool | None = None,
     ) -> None:
@@ -171,10 +171,10 @@ class ClusterEvaluator:
             self._started_on = partial(rows.begun, spec=spec, **options)
             self._joined = rows.order.joined
         else:
-            count, self._threads, claimed = placed(cores_of(ray), shards, matrix.accounts)
+            count, self._threads, claimed = placed(_cores_of(ray), shards, matrix.accounts)
             ends = [matrix.accounts * shard // count for shard in range(count + 1)]
             parts = [matrix.part(*ends[shard : shard + 2]) for shard in range(count)]
-            start = partial(ray.remote(num_cpus=claimed)(Shard).remote, spec=spec, **options)
+            start = partial(ray.remote(num_cpus=claimed)(_Shard).remote, spec=spec, **options)
             self._started_on = lambda shard: start(parts[shard], threads=self._threads)
             outline, self._joined = matrix.part(0, 0), np.concatenate
         self._incumbent: tuple[int, ...] | None = None
@@ -285,13 +285,203 @@ class ClusterEvaluator:
                         self._ray.kill(actor)
                         self._actors[shard] = self._started(shard)
                 except rays.RayTaskError as err:
-                    raise own_error(err) from None
+                    raise _own_error(err) from None
                 except rays.RayError as err:
-                    raise failed(len(self._actors), str(err)) from err
+                    raise _failed(len(self._actors), str(err)) from err
             missing = [shard for shard in pending if shard not in answers]
             if not missing:
                 return [answers[shard] for shard in sorted(answers)]
             pending = {shard: (self._actors[shard], ask(self._actors[shard])) for shard in missing}
         listed = ", ".join(map(str, missing))
         lost_again = f"shard {listed} was lost {_MOST_LOSSES} times in a row: {reason}"
-        raise failed(len(self._actors), lost_again)
+        raise _failed(len(self._actors), lost_again)
+
+
+# ---- shards that read their own rows ---------------------------------------------------------
+
+#: Rows that one task checks against the contract: their ids take some 150 MB in its query.
+_COUNTED = 1_000_000
+
+
+def _fact(source: str, folder: str, query: pl.LazyFrame) -> dict[str, Any]:
+    """Run in a worker: return the one row of facts that a query of the contract gives."""
+    with suppress(OSError):
+        os.chdir(folder)
+    return rows_read(source, query).row(0, named=True)
+
+
+class _OwnShard(_Shard):
+    """A shard that reads its rows itself: it first gives columns of them, then counts."""
+
+    def __init__(self, source: str, query: pl.LazyFrame, folder: str) -> None:
+        # Relative paths count from the driver's folder, if this machine has it.
+        with suppress(OSError):
+            os.chdir(folder)
+        self._rows = OwnRows(source, query)
+        self._failure: GtmarError | None = None
+
+    def call(self, name: str, *arguments: Any, **named: Any) -> Any:
+        """Call a method of the shard's `OwnRows`."""
+        return getattr(self._rows, name)(*arguments, **named)
+
+    def read_again(self, source: str, frozen: Frozen, days: Days, known: str) -> None:
+        """Read the rows of a lost actor; an error is raised by the next call that counts."""
+        try:
+            if self._rows.freeze(*frozen) != known:
+                raise AccountDataError(
+                    f"{source}: its rows are not those that the run began with",
+                    hint="a source that somebody writes to is searched without --own-rows, or at a "
+                    "version that stays: --at-version",
+                )
+            self._rows.number_days(days)
+            self._rows.let_go()
+        except GtmarError as err:
+            self._failure = err
+
+    def begin(self, spec: ScoringSpec, **options: Any) -> None:
+        """Make the evaluator, once the rows are read."""
+        if self._failure is None:
+            self._counting = LocalEvaluator(self._rows.search, spec, **options, shard=True)
+
+    @property
+    def _evaluator(self) -> LocalEvaluator:  # type: ignore[override] # read alone, raises a failure
+        if self._failure is not None:
+            raise self._failure
+        return self._counting
+
+
+class _ShardColumns:
+    """The columns of all shards' rows, in order, fetched each time one is read."""
+
+    def __init__(self, rows: ClusterRows) -> None:
+        self._rows = rows
+
+    def __getitem__(self, name: str, /) -> pl.Series:
+        return _joined(self._rows.ask("column", name))
+
+    def pop(self, name: str, /) -> pl.Series:
+        return _joined(self._rows.ask("column", name, last=True))
+
+
+def _joined(parts: list[pl.Series]) -> pl.Series:
+    return pl.concat(parts)
+
+
+class ClusterRows:
+    """Has the shards of a Ray cluster read a table, see `RowShards`; they then count its accounts.
+
+    Parameters
+    ----------
+    ray
+        Ray, connected.
+    shards
+        As for `ClusterEvaluator`.
+    """
+
+    #: The number of shards, and the threads of each.
+    count: int
+    threads: int
+    #: A matrix without accounts that has the names and types of all columns.
+    outline: AccountMatrix
+    #: The order of all shards' rows in the whole matrix. Both are known once the table is frozen.
+    order: CodeOrder
+
+    def __init__(self, ray: ModuleType, shards: int | None) -> None:
+        self._ray, self._shards = ray, shards
+        self._actors: list[Any] = []
+
+    def close(self) -> None:
+        """End the actors that no evaluator has taken over."""
+        for actor in filter(None, self._actors):
+            self._ray.kill(actor)
+
+    def facts(
+        self,
+        table: AccountTable,
+        query: Callable[[pl.LazyFrame], pl.LazyFrame],
+        spec: ScoringSpec,
+    ) -> list[dict[str, Any]]:
+        """Run a query over parts of the rows, on all cores of the cluster; see `RowShards.facts`.
+
+        Raises `UsageError` for a table whose rows shards can't read by themselves.
+        """
+        self._rows = rows = rows_of(table, query, spec)
+        self.count = min(self._shards or 1, rows)
+        ends = [*range(0, rows, _COUNTED), rows]
+        task, where = self._ray.remote(num_cpus=1)(_fact), (table.source, str(Path.cwd()))
+        parts = [query(part_of(table, *pair)) for pair in pairwise(ends)]
+        return self._answers([task.remote(*where, part) for part in parts])
+
+    @contextmanager
+    def columns(
+        self, table: AccountTable, query: Callable[[pl.LazyFrame], pl.LazyFrame]
+    ) -> Iterator[Columns]:
+        """Have each shard read its rows; yield the columns of all; see `RowShards.columns`."""
+        rows = self._rows
+        self.count, self.threads, claimed = placed(_cores_of(self._ray), self._shards, rows)
+        ends = [rows * shard // self.count for shard in range(self.count + 1)]
+        actor, source = self._ray.remote(num_cpus=claimed)(_OwnShard), table.source
+        self._started = [
+            partial(actor.remote, source, query(part_of(table, *pair)), str(Path.cwd()))
+            for pair in pairwise(ends)
+        ]
+        self._source = source
+        self._actors = [start() for start in self._started]
+        yield _ShardColumns(self)
+
+    def ask(self, name: str, *arguments: Any, **named: Any) -> list[Any]:
+        """Call a method of every shard's `OwnRows`, and return the results by shard."""
+        return self._answers([a.call.remote(name, *arguments, **named) for a in self._actors])
+
+    def _answers(self, asked: list[Any]) -> list[Any]:
+        rays = self._ray.exceptions
+        try:
+            answers: list[Any] = self._ray.get(asked)
+        except rays.RayTaskError as err:
+            raise _own_error(err) from None
+        except rays.RayError as err:
+            raise _failed(self.count, str(err)) from err
+        return answers
+
+    def freeze(
+        self, how: Callable[..., list[AccountMatrix]], held_out: NDArray[np.int8], storage: Storage
+    ) -> list[AccountMatrix]:
+        """Have each shard make its arrays; gather those that this process needs."""
+        parts = np.split(held_out, np.cumsum(self.ask("size"))[:-1])
+        self._frozen = [(how, part) for part in parts]
+        self._known = self._answers(
+            [
+                a.call.remote("freeze", *own)
+                for a, own in zip(self._actors, self._frozen, strict=True)
+            ]
+        )
+        # Transposed: for each part, searched and held out, the days of all shards.
+        of_shards = list(zip(*self.ask("days"), strict=True))
+        self._days = [_all_days(each) for each in of_shards]
+        self.ask("number_days", self._days)
+        matrices = []
+        for part in range(1 + bool(held_out.any())):
+            outline = self._answers([self._actors[0].call.remote("outline", part)])[0]
+            fetch = partial(self.ask, "array", part)
+            matrix, order = gathered(outline, fetch, storage, features=bool(part))
+            matrices.append(matrix)
+            if not part:
+                self.outline, self.order = outline, order
+        self.ask("let_go")
+        return matrices
+
+    def begun(self, shard: int, spec: ScoringSpec, **options: Any) -> Any:
+        """Return an actor for a shard: at first the one that has read it, later a replacement."""
+        actor, self._actors[shard] = self._actors[shard], None
+        if actor is None:
+            actor = self._started[shard]()
+            own = self._frozen[shard], self._days, self._known[shard]
+            actor.read_again.remote(self._source, *own)
+        actor.begin.remote(spec, threads=self.threads, **options)
+        return actor
+
+
+def _all_days(days: tuple[NDArray[np.int64] | None, ...]) -> NDArray[np.int64] | None:
+    """Return the distinct days of all shards, ascending; None without such a column."""
+    known = [each for each in days if each is not None]
+    return np.unique(np.concatenate(known)) if known else None

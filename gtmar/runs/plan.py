@@ -1,6 +1,6 @@
-"""What a run is to do, kept in its start record and read back from there; and where it computes.
+"""The plan of a run, as its start record keeps it, and the engine that the run computes on.
 
-Also the bounds and constraints of a spec's weights, for searches and for people.
+Also the bounds and constraints of a spec's weights, for searches and for changes by hand.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gtmar.data.matrix import AccountMatrix
     from gtmar.engine.evaluator import Evaluator
     from gtmar.engine.processes import Processes
-    from gtmar.engine.ray_rows import ClusterRows
+    from gtmar.engine.ray_shards import ClusterRows
     from gtmar.optimize.proposers import Proposer
     from gtmar.runs.results import Finding
     from gtmar.spec.model import ScoringSpec
@@ -70,36 +70,36 @@ class Plan:
     limits: Limits = field(default_factory=Limits)
     #: One of `PROPOSERS`.
     proposer: str = DEFAULT_PROPOSER
-    #: What earlier runs taught; None for nothing.
+    #: Results of earlier runs; None for a cold start.
     memory: Memory | None = None
-    #: What is tried first: one of `STARTS`.
+    #: Where to begin: one of `STARTS`.
     start: str = DEFAULT_START
-    #: Vectors to try before any proposal, and before those that the memory holds best.
+    #: Vectors to try first, before the best ones of the memory and before any proposal.
     given: Given | None = None
-    #: Candidates evaluated ahead of their turn. Changes no result; None adapts.
+    #: Candidates evaluated ahead of their turn, which changes no result; None adapts the number.
     batch: int | None = None
-    #: Who asked, and why.
+    #: Who asked for the run, and why.
     author: str | None = None
     note: str | None = None
-    #: What should come of it; None where nobody said.
+    #: What should come of it, in words or as a promise; None if nobody said.
     expect: str | None = None
     #: ISO dates that `days_before` counts from; the second in a holdout's own table.
     as_of: str | None = None
     holdout_as_of: str | None = None
-    #: Lower edges by tier before a change of them, as JSON; None where no edge was set by hand.
+    #: Lower edges by tier before a change of edges by hand, as JSON; None for any other run.
     tiers_before: str | None = None
-    #: What a check of table and start brought out; None where it was not looked for yet.
+    #: Findings of the check of table and start; None before it is made.
     findings: tuple[Finding, ...] | None = None
 
     @property
     def tried_first(self) -> tuple[Given, ...]:
-        """What is tried before any proposal, in order."""
+        """Vectors that are tried before any proposal, in order."""
         remembered = self.memory.given if self.memory else None
         return tuple(given for given in (self.given, remembered) if given)
 
     @property
     def parameters(self) -> dict[str, object]:
-        """Return what the start record keeps of it, apart from columns of their own."""
+        """Return the plan as parameters of the start record, without what has its own column."""
         given = self.given.vectors if self.given else ()
         return {
             "n": self.limits.experiments,
@@ -116,7 +116,7 @@ class Plan:
 
     @classmethod
     def of_record(cls, start: dict[str, Any]) -> Plan:
-        """Read the plan of a run off its start record."""
+        """Return the plan of a recorded run, from its start record."""
         parameters = dict(start["parameters"])
         patience, seconds = parameters.get("patience"), parameters.get("time_budget")
         given, first = parameters.get("given"), parameters.get("start", DEFAULT_START)
@@ -143,9 +143,10 @@ class Plan:
         )
 
     def make_proposer(self, spec: ScoringSpec, *, sign: int, warm: bool = False) -> Proposer:
-        """Make the proposer of a spec's weights, a warm one taught by what the memory holds.
+        """Return the proposer for a spec's weights.
 
-        `sign` is 1 where more of the objective is better, -1 where less is.
+        `sign` is 1 if more of the objective is better, -1 if less is. With `warm`, the proposer
+        first learns the results in the memory.
         """
         refuse_unknown("proposer", self.proposer, PROPOSERS)
         space = search_space_of(spec)
@@ -159,12 +160,12 @@ class Plan:
         return ConstrainedProposer(proposer, constraints, space) if constraints else proposer
 
     def up_to(self, proposals: int) -> Plan:
-        """Return the plan that stops where a run stopped, for whatever reason that was."""
+        """Return the plan that stops after so many proposals, for a replay of an ended run."""
         return replace(self, limits=Limits(experiments=2**62, proposals=proposals))
 
 
 def refuse_unknown(noun: str, name: str, known: tuple[str, ...]) -> None:
-    """Refuse a proposer's or start's name that is none of those known, by a `UsageError`."""
+    """Raise `UsageError` for an unknown name; `noun` is ``proposer`` or ``start``."""
     if name not in known:
         default = {"proposer": DEFAULT_PROPOSER, "start": DEFAULT_START}[noun]
         raise UsageError(
@@ -174,7 +175,7 @@ def refuse_unknown(noun: str, name: str, known: tuple[str, ...]) -> None:
 
 
 def constraints_of(spec: ScoringSpec) -> WeightConstraints:
-    """Return what a spec's weights hold together, as the search takes it."""
+    """Return the constraints on a spec's weights, as the search needs them."""
     own, ordered = spec.constraints, spec.ordered_terms
     if own is None:
         return WeightConstraints(ordered=ordered)
@@ -182,10 +183,10 @@ def constraints_of(spec: ScoringSpec) -> WeightConstraints:
 
 
 def given_at_start(start: str, matrix: AccountMatrix, spec: ScoringSpec) -> Given | None:
-    """Return the vectors that one of `STARTS` tries over a matrix; None for the spec alone.
+    """Return the vectors that one of `STARTS` tries first; None for `spec`, which tries none.
 
-    `matrix` has the accounts searched and no others. `UsageError` where the table says of no
-    account whether it stayed.
+    `matrix` must have only the accounts that are searched. Raises `UsageError` if the table says of
+    no account whether it stayed.
     """
     if start == DEFAULT_START:
         return None
@@ -215,7 +216,7 @@ def given_at_start(start: str, matrix: AccountMatrix, spec: ScoringSpec) -> Give
 
 
 def search_space_of(spec: ScoringSpec) -> SearchSpace:
-    """Return what a search may move, and how far."""
+    """Return the names and bounds of a spec's weights."""
     names, low, high = (
         tuple(getattr(term, field) for term in spec.terms) for field in ("name", "min", "max")
     )
@@ -224,22 +225,22 @@ def search_space_of(spec: ScoringSpec) -> SearchSpace:
 
 @dataclass(frozen=True)
 class Engine:
-    """Where a run computes. Any of it gives the same journal, to the digest."""
+    """Where a run computes. None of it changes the journal: digests are the same."""
 
     #: `local`, this process; or `ray`, shards of the table in processes of a Ray cluster.
     kind: str = "local"
-    #: Bytes that the table may take here; what needs more is mapped from a temporary file. None for
-    #: half of the machine's.
+    #: Bytes of memory for the table; a larger one is mapped from a temporary file. None for half of
+    #: the machine's memory.
     memory: int | None = None
-    #: Of a running cluster; None starts one on this machine.
+    #: Address of a running cluster; None starts one on this machine.
     address: str | None = None
-    #: Parts of the table, a process each; None for one a machine of the cluster.
+    #: Parts of the table, each in a process; None for one on each machine of the cluster.
     shards: int | None = None
-    #: Whether each shard reads its own rows of the source, so that no process has all of them.
+    #: Whether each shard reads its own rows of the source, so that no process reads all of them.
     own_rows: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what can't hold, all in one message."""
+        """Raise one `UsageError` for all options that don't fit together."""
         wrong, hint = [], None
         if self.kind not in ENGINES:
             wrong.append(f'no engine "{self.kind}"; there are {", ".join(ENGINES)}')
@@ -259,12 +260,15 @@ class Engine:
 
     @contextmanager
     def rows(self) -> Iterator[ClusterRows | None]:
-        """Give who reads the table's rows; None stands for this process. Errors as `evaluator`."""
+        """Yield the shards that read the table's rows; None if this process does.
+
+        Errors are those of `evaluator`.
+        """
         if not self.own_rows:
             yield None
             return
         from gtmar.engine.ray_cluster import connected
-        from gtmar.engine.ray_rows import ClusterRows
+        from gtmar.engine.ray_shards import ClusterRows
 
         with connected(self.address) as ray, closing(ClusterRows(ray, self.shards)) as rows:
             yield rows
@@ -273,10 +277,10 @@ class Engine:
     def evaluator(
         self, matrix: AccountMatrix, spec: ScoringSpec, rows: ClusterRows | None = None
     ) -> Iterator[Evaluator | None]:
-        """Give who computes sums over a matrix; None stands for this process.
+        """Yield an evaluator on the cluster for a matrix; None if this process evaluates.
 
-        `rows` are the shards that the matrix was gathered of, where they read it. `UsageError`
-        where Ray isn't installed, `ResourceError` where there is no cluster.
+        `rows` are the shards that read the table, if any did. Raises `UsageError` if Ray isn't
+        installed, `ResourceError` if there is no cluster.
         """
         if self.kind == "local":
             yield None
@@ -291,27 +295,27 @@ class Engine:
                 yield evaluator
 
     def processes(self, workers: int | None) -> Processes:
-        """Return who searches side by side: processes of this machine, or of the cluster.
+        """Return a pool of processes for searches side by side, on this machine or the cluster.
 
-        Entering those of a cluster raises what `evaluator` does.
+        Entering that of a cluster raises the errors of `evaluator`.
         """
         if self.kind == "local":
             from gtmar.engine.processes import Processes
 
             return Processes(workers)
-        from gtmar.engine.ray_searches import ClusterProcesses
+        from gtmar.engine.ray_cluster import ClusterProcesses
 
         return ClusterProcesses(workers, self.address)
 
 
-# ---- weights by name, as a person gives them -----------------------------------------------------
+# ---- weights by name -----------------------------------------------------------------------------
 
 
 def vector_of(spec: ScoringSpec, weights: Mapping[str, int]) -> tuple[int, ...]:
-    """Return F weights: those that are named, the spec's own for the others.
+    """Return F weights: those that are named, and the spec's own for the others.
 
-    `SpecError` where they aren't whole numbers that the spec allows, as of `specs.reweighed`, whose
-    look at the whole spec takes a millisecond.
+    Raises `SpecError` unless they are whole numbers that the spec allows. The checks are those of
+    `specs.reweighed`, which is called only for its error message, since it takes a millisecond.
     """
     refuse_unfit(spec, weights)
     vector = tuple(int(weights.get(term.name, term.weight)) for term in spec.terms)
@@ -321,9 +325,9 @@ def vector_of(spec: ScoringSpec, weights: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def refuse_unfit(spec: ScoringSpec, weights: Mapping[str, int]) -> None:
-    """Refuse names and numbers that a spec has not, all in one message.
+    """Raise one `SpecError` for all names and weights that a spec doesn't allow.
 
-    `UsageError` for what are no weights by name at all.
+    `UsageError` if `weights` is no mapping.
     """
     if not isinstance(weights, Mapping):
         raise UsageError(
@@ -339,14 +343,14 @@ def refuse_unfit(spec: ScoringSpec, weights: Mapping[str, int]) -> None:
         raise SpecError(f'spec "{spec.model}": {"; ".join(wrong)}')
     outside = (n not in terms or not terms[n].min <= w <= terms[n].max for n, w in weights.items())
     if any(outside):
-        # It words the error.
+        # Raises the error.
         specs.reweighed(spec, weights)
 
 
 def with_locked_weights(spec: ScoringSpec, locked: Collection[str]) -> ScoringSpec:
-    """Return a spec in which some weights have no other value within their bounds.
+    """Return a spec in which the bounds of some weights are the weights themselves.
 
-    `SpecError` where a name is no weight.
+    Raises `SpecError` if a name is no weight.
     """
     own = spec.weights
     refuse_unfit(spec, {name: own.get(name, 0) for name in locked})

@@ -1,4 +1,4 @@
-"""A recorded run opened again: its tables, spec, plan and judge, as they were."""
+"""A recorded run opened again: with the tables, spec, plan and objective that it had."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gtmar.data.matrix import Accounts, RowShards
-    from gtmar.engine.ray_rows import ClusterRows
+    from gtmar.engine.ray_shards import ClusterRows
     from gtmar.runs.results import Progress
     from gtmar.spec.model import ScoringSpec
 
@@ -42,9 +42,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Session:
-    """A run of the journal, and what it was made on, as it was asked.
+    """A recorded run, and everything that it was made with.
 
-    `accounts` has the holdout's own table where that was opened; `start` is the start record.
+    `start` is the start record. `accounts` has the holdout's own table, if that was opened.
     """
 
     files: RunFiles
@@ -56,7 +56,7 @@ class Session:
 
     @property
     def end(self) -> dict[str, Any]:
-        """Its end record; an error where it hasn't ended."""
+        """The end record; raises a `JournalError` if the run hasn't ended."""
         return self.files.record("end")
 
     @property
@@ -81,9 +81,9 @@ class Session:
         rows: ClusterRows | None = None,
         watch: Callable[[Progress], None] | None = None,
     ) -> Iterator[Search]:
-        """Give its search, or that of another plan, computing where an engine says.
+        """Yield the run's search, or one by another plan, on an engine.
 
-        `rows` are the shards that read the table, where they did.
+        `rows` are the shards that read the table, if any did.
         """
         with (engine or Engine()).evaluator(self.accounts.search, self.spec, rows) as evaluator:
             plan = plan or self.plan
@@ -109,11 +109,12 @@ def open_run(
     run_id, journal
         The run's full id, and the journal's folder.
     data, holdout_file
-        The account table and the holdout's own, where they have moved since.
+        The account table, and the holdout's own, if they have moved since; None for where they
+        were.
     memory, shards
         As for `load_accounts`.
     untouched
-        Whether a holdout in a table of its own is opened, too.
+        Whether the holdout's own table is opened, too.
 
     Raises
     ------
@@ -143,8 +144,8 @@ def ended_run(
     Raises
     ------
     UsageError
-        If its table isn't known, as of an import; or it is no search, where `only_search` asks for
-        one.
+        If the run was imported, so that its table isn't known; or if it is no search, and
+        `only_search` is set.
     NotResumableError
         If it hasn't ended, or table or evaluator version differ.
     """
@@ -152,7 +153,7 @@ def ended_run(
     kind = files.record("start")["kind"]
     if only_search and kind != "search":
         raise UsageError(
-            f"run {run_id} is no search but of kind {kind}: there is nothing to do again",
+            f"run {run_id} is of kind {kind}, not a search: it has no search to repeat",
             hint="gtmar sql runs lists the searches",
         )
     if kind == "import":
@@ -175,10 +176,11 @@ def load_tables(
     coded: Sequence[str] = (),
     shards: RowShards | None = None,
 ) -> tuple[ScoringSpec, Accounts]:
-    """Read a start record's spec, and load its tables as the run did, whatever they hold now.
+    """Return a start record's spec, and its tables loaded as the run did.
 
-    `coded` and `shards` are as for `load_accounts`. Raises `UsageError` for a `holdout_file` where
-    the run had none.
+    Whether the tables still hold what they did isn't checked; `open_run` does that. `coded` and
+    `shards` are as for `load_accounts`. Raises `UsageError` for a `holdout_file` if the run had
+    none.
     """
     parameters = dict(start["parameters"])
     spec = specs.parse(start["spec"], source=f"spec of run {start['run_id']}")
@@ -186,14 +188,14 @@ def load_tables(
     known, later = own["data"], own["holdout_file"]
     if data is None and known.location == "frame":
         raise AccountDataError(
-            f"run {start['run_id']} was over a frame, to which no record leads back",
+            f"run {start['run_id']} searched a data frame, which can't be opened again",
             hint="give the table: data=frame in Python, --data TABLE on the command line",
         )
     table = scan(data if data is not None else known, at=known.at)
     if later is None and holdout_file is not None:
         raise UsageError(
-            f"run {start['run_id']} held out accounts of its own table: it has no later table for "
-            "another to stand for",
+            f"run {start['run_id']} held out accounts of its own table: it has no later table that "
+            "could have moved",
             hint="gtmar refresh searches one table and decides on a later one",
         )
     options: dict[str, Any] = {
@@ -224,7 +226,7 @@ def tables_of(start: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-#: What must be as it was, by where a start record has it.
+#: Fields and parameters of a start record that must be the same now, and their names in a message.
 _COMPARED = {
     "outcomes_fingerprint": "table (ids, outcomes or split)",
     "features_fingerprint": "table (features)",
@@ -236,7 +238,7 @@ _COMPARED = {
 
 
 def _refuse_another(start: dict[str, Any], accounts: Accounts) -> None:
-    """Refuse tables or an evaluator that aren't those of the run; say which, then and now."""
+    """Raise `NotResumableError` if tables or evaluator differ from the run's; it lists how."""
     then = dict(start["parameters"]) | start
     now = holdout_parameters(accounts) | {
         "outcomes_fingerprint": accounts.outcomes_fingerprint,
@@ -258,7 +260,7 @@ def _refuse_another(start: dict[str, Any], accounts: Accounts) -> None:
 
 
 def commands_of(start: Mapping[str, Any]) -> list[str]:
-    """Return the commands that make a run like a recorded search, from its start record."""
+    """Return the commands that would repeat a recorded search as a new run."""
     run_id, parameters = start["run_id"], dict(start["parameters"] or {})
     source = Source.of_record(start["source"], parameters)
     lines = [f"gtmar checkout {run_id}/start -o start.yaml"]
@@ -280,7 +282,10 @@ def commands_of(start: Mapping[str, Any]) -> list[str]:
 
 
 def desk_command(start: Mapping[str, Any]) -> str | None:
-    """Return the command that opens a run's best on the desk; None for a frame's or a query's."""
+    """Return the command that opens a run's best on the desk.
+
+    None if no option can name its table: a frame, or the result of a query.
+    """
     parameters, lines = dict(start["parameters"] or {}), list[str]()
     words = ["gtmar", "desk"]
     words += _table_options(
@@ -300,7 +305,7 @@ def desk_command(start: Mapping[str, Any]) -> str | None:
 def _table_options(
     source: Source, option: str, prefix: str, query_file: str, lines: list[str]
 ) -> list[str]:
-    """Return the options that name a table; its query goes to a file, by a line of its own."""
+    """Return the options that name a table; a command that writes its query is added to `lines`."""
     options = [option, source.location]
     if source.at_version is not None:
         options += [f"{prefix}at-version", str(source.at_version)]

@@ -26,10 +26,9 @@ from gtmar.data.matrix import AccountMatrix, Accounts, load_accounts
 from gtmar.data.own_rows import CodeOrder
 from gtmar.data.scan import Source, scan
 from gtmar.data.synthetic import generate
-from gtmar.engine import ray_rows
+from gtmar.engine import ray_shards
 from gtmar.engine.local import LocalEvaluator
-from gtmar.engine.ray_rows import ClusterRows
-from gtmar.engine.ray_shards import ClusterEvaluator
+from gtmar.engine.ray_shards import ClusterEvaluator, ClusterRows
 from gtmar.errors import AccountDataError, UsageError, ViolationsError
 from gtmar.runs import Engine, Limits, Progress, RunResult, resume, run
 
@@ -128,7 +127,7 @@ def test_accounts_are_those_of_a_table_read_whole(
     ray: ModuleType, kind: str, shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The contract is asked of so many rows at a time.
-    monkeypatch.setattr(ray_rows, "_COUNTED", 50)
+    monkeypatch.setattr(ray_shards, "_COUNTED", 50)
     frame = tables.frame_of(tables.draw_table(random.Random(shards), 90, kind), kind)
     # All of them twice, so that copies are drawn together; in no order of ids.
     twins = frame.with_columns(pl.format("copy-{}", "account_id").alias("account_id"))
@@ -160,7 +159,7 @@ def test_accounts_are_those_of_a_table_read_whole(
 def test_what_breaks_the_contract_is_said_in_the_same_words(
     ray: ModuleType, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_rows, "_COUNTED", 500)
+    monkeypatch.setattr(ray_shards, "_COUNTED", 500)
     place = pl.int_range(pl.len())
     name = SPEC.terms[0].columns[0]
     odd = {

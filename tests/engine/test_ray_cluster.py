@@ -15,8 +15,7 @@ import pytest
 
 from gtmar import runs
 from gtmar.data import synthetic
-from gtmar.engine.ray_cluster import connected
-from gtmar.engine.ray_searches import ClusterProcesses
+from gtmar.engine.ray_cluster import ClusterProcesses, connected
 from gtmar.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:

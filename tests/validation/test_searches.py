@@ -193,7 +193,7 @@ def test_what_can_not_be_done_again_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="searches must be 1 or more, got 0; seed must be in"):
         runs.null_search(found.run_id, journal=tmp_path / "j", searches=0, seed=-1)
     tried = runs.try_weights(table, EXAMPLE, {"alert_created": 9}, note="n", journal=tmp_path / "j")
-    with pytest.raises(UsageError, match=f"run {tried.run_id} is no search but of kind human"):
+    with pytest.raises(UsageError, match=f"run {tried.run_id} is of kind human, not a search"):
         runs.stability(tried.run_id, journal=tmp_path / "j")
     (tmp_path / "j" / "runs" / f"run_id={found.run_id}" / "end.parquet").unlink()
     with pytest.raises(NotResumableError, match=f"run {found.run_id} has not ended"):
