@@ -23,11 +23,11 @@ from gtmar.autospec.fit_encoders import (
     fit_flag,
     fit_number,
     fit_shapes,
+    rising_numbers,
 )
 from gtmar.autospec.leakage import Grade, Leak, find_leaks
-from gtmar.autospec.monotone import rising_numbers
 from gtmar.autospec.refit_encoders import MONEY, target_of
-from gtmar.autospec.strongest import weakest
+from gtmar.autospec.wide_tables import weakest
 from gtmar.data.encode import cell_of, encoded_terms, rule_holds
 from gtmar.data.matrix import load_accounts, search_sample
 from gtmar.data.outcomes import LabelWords, OutcomeColumns, named_outcomes, with_labels

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Grade", "Leak", "area", "find_leaks"]
 
 
-class Told(StrEnum):
+class HintKind(StrEnum):
     """What a column's name suggests about it."""
 
     #: It is filled in after the outcome: `churn_reason`.
@@ -42,10 +42,10 @@ class Told(StrEnum):
 
 
 @dataclass(frozen=True)
-class Naming:
+class NameHint:
     """What a column's name suggests, and the words that do."""
 
-    told: Told
+    kind: HintKind
     words: str
 
 
@@ -99,27 +99,27 @@ def words_of(name: str) -> list[str]:
     return re.findall(r"[^\W_]+", parted.lower())
 
 
-def told_by_name(name: str) -> Naming | None:
+def name_hint(name: str) -> NameHint | None:
     """Return what a column's name suggests; None for nothing.
 
     Examples
     --------
-    >>> told_by_name("churn_reason").told.value, told_by_name("TotalCharges").told.value
+    >>> name_hint("churn_reason").kind.value, name_hint("TotalCharges").kind.value
     ('afterwards', 'running')
-    >>> told_by_name("cancel_page_views") is None
+    >>> name_hint("cancel_page_views") is None
     True
     """
     words = words_of(name)
     bare = [word for word in words if word not in FILLERS]
     ends = [word for word in bare if word in EVENTS]
     if ends and all(word in EVENTS or word in DETAILS or word.isdecimal() for word in bare):
-        return Naming(Told.AFTERWARDS, " ".join(bare))
+        return NameHint(HintKind.AFTERWARDS, " ".join(bare))
     running = [word for word in words if word in RUNNING]
     running += [" ".join(pair) for pair in pairwise(words) if pair in RUNNING_PAIRS]
     if running:
-        return Naming(Told.RUNNING, running[0])
+        return NameHint(HintKind.RUNNING, running[0])
     mentioned = next((word for word in words if word in MENTIONS), None)
-    return None if mentioned is None else Naming(Told.MENTIONS, mentioned)
+    return None if mentioned is None else NameHint(HintKind.MENTIONS, mentioned)
 
 
 # ---- how closely columns go together -------------------------------------------------------------
@@ -414,18 +414,18 @@ def _of_column(
         return [Leak(name, Grade.WARNING, "constant", found, why, "leave it out")]
     areas: dict[str, float] = {}
     empty = column.is_null().to_numpy()
-    told = (_told(label, values, codes, empty, areas) for label in labels)
-    follows = (_follows(each, values, start) for each, start in amounts if values is not None)
-    if said := next(filter(None, chain(told, follows)), None):
+    label_leaks = (_tells_label(label, values, codes, empty, areas) for label in labels)
+    amount_leaks = (_follows(each, values, start) for each, start in amounts if values is not None)
+    if said := next(filter(None, chain(label_leaks, amount_leaks)), None):
         why = "it is the outcome under another name, or made from it"
         advice = f"leave it out, or name it with --outcome; --keep {name} takes it all the same"
         return [Leak(name, Grade.ERROR, "outcome", said, why, advice)]
-    naming = told_by_name(name)
+    hint = name_hint(name)
     best = max(areas, key=lambda role: areas[role], default=None)
     strength = None if best is None else areas[best]
     measured = "" if best is None else f"alone it ranks {_SPOKEN[best]} with AUC {areas[best]:.3f}"
-    if naming is not None and (
-        leak := _by_name(name, naming, strength, measured, labelled=bool(labels))
+    if hint is not None and (
+        leak := _by_name(name, hint, strength, measured, labelled=bool(labels))
     ):
         return [leak]
     if strength is None or strength < STRONG:
@@ -435,7 +435,7 @@ def _of_column(
     return [Leak(name, Grade.WARNING, "strong", measured, why, advice)]
 
 
-def _told(
+def _tells_label(
     label: _Outcome,
     values: Doubles | None,
     codes: NDArray[np.intp] | None,
@@ -492,23 +492,23 @@ def _follows(amount: _Outcome, values: Doubles, start: Doubles | None) -> str | 
 
 
 def _by_name(
-    name: str, naming: Naming, strength: float | None, measured: str, *, labelled: bool
+    name: str, hint: NameHint, strength: float | None, measured: str, *, labelled: bool
 ) -> Leak | None:
     """Return the leak that a column's name suggests, graded by its AUC; None if it is too low."""
     advice = f"leave it out; --keep {name} takes it all the same"
     beside = f" and {measured}" if measured else ""
-    found = f'its name says "{naming.words}"{beside}'
-    if naming.told is Told.AFTERWARDS:
+    found = f'its name says "{hint.words}"{beside}'
+    if hint.kind is HintKind.AFTERWARDS:
         why = "such a column is filled in once the account has gone"
         return Leak(name, Grade.ERROR, "afterwards", found, why, advice)
-    limit, why = STRONG, "it speaks of the outcome; what is known beforehand seldom does"
-    if naming.told is Told.RUNNING:
+    limit, why = STRONG, "a column that is named after the outcome is seldom known before it"
+    if hint.kind is HintKind.RUNNING:
         if labelled and (strength or 0) < SLIGHT:
             return None
-        limit, why = TELLING, "such a number counts on until the outcome is known"
+        limit, why = TELLING, "such a number keeps growing until the outcome is known"
         advice = f"take it as it was when the window began, or {advice}"
     grade = Grade.ERROR if strength is not None and strength >= limit else Grade.WARNING
-    return Leak(name, grade, naming.told.value, found, why, advice)
+    return Leak(name, grade, hint.kind.value, found, why, advice)
 
 
 def _duplicates(sample: pl.DataFrame, columns: Iterable[str]) -> list[Leak]:

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
 from gtmar.autospec.first_spec import FirstSpec, first_spec
-from gtmar.autospec.fit_encoders import Fitted
-from gtmar.autospec.monotone import rising_numbers
+from gtmar.autospec.fit_encoders import Fitted, rising_numbers
 from gtmar.data.scan import scan
 from gtmar.errors import AccountDataError
 from gtmar.spec import parse

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gtmar.autospec import leakage as naming
-from gtmar.autospec.leakage import Told, told_by_name, words_of
+from gtmar.autospec.leakage import HintKind, name_hint, words_of
 
 AFTERWARDS = (
     "churn_date", "Churn Reason", "ChurnReason", "churned_at", "is_churned", "cancelled",
@@ -37,15 +37,15 @@ HONEST = (
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        *((name, Told.AFTERWARDS) for name in AFTERWARDS),
-        *((name, Told.RUNNING) for name in RUNNING),
-        *((name, Told.MENTIONS) for name in MENTIONS),
+        *((name, HintKind.AFTERWARDS) for name in AFTERWARDS),
+        *((name, HintKind.RUNNING) for name in RUNNING),
+        *((name, HintKind.MENTIONS) for name in MENTIONS),
         *((name, None) for name in HONEST),
     ],
 )
-def test_names(name: str, told: Told | None) -> None:
-    found = told_by_name(name)
-    assert (None if found is None else found.told) == told
+def test_names(name: str, told: HintKind | None) -> None:
+    found = name_hint(name)
+    assert (None if found is None else found.kind) == told
 
 
 def test_words_are_parted_at_signs_and_capitals() -> None:

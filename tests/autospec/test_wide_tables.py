@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from gtmar import runs
-from gtmar.autospec import strongest
+from gtmar.autospec import wide_tables
 from gtmar.autospec.first_spec import MOST_CLIPPED, FirstSpec, first_spec
 from gtmar.autospec.fit_encoders import Fitted, fit_categories, fit_flag, fit_number
 from gtmar.data.encode import encoded_terms
@@ -44,7 +44,7 @@ def kept(table: pl.DataFrame, *, keep: tuple[str, ...] = ()) -> set[str]:
     fits = {pl.String: fit_categories, pl.Boolean: fit_flag}
     looked = {c.name: fits.get(type(c.dtype), fit_number)(c, y) for c in frame}
     fitted = {name: each for name, each in looked.items() if isinstance(each, Fitted)}
-    return {*frame.columns} - {*strongest.weakest(frame, fitted, y, keep)}
+    return {*frame.columns} - {*wide_tables.weakest(frame, fitted, y, keep)}
 
 
 @pytest.mark.slow
@@ -66,7 +66,7 @@ def test_a_column_left_out_says_its_rank() -> None:
 
 
 def test_many_weak_signals_are_the_most_there_may_be() -> None:
-    assert len(kept(wide(130, signals=130))) == strongest.MOST_FEATURES
+    assert len(kept(wide(130, signals=130))) == wide_tables.MOST_FEATURES
 
 
 def test_chance_alone_leaves_the_least_there_may_be() -> None:
