@@ -509,7 +509,7 @@ def after_review(found: Review, *, journal: str, best: str | None = None) -> Non
         print_next("show", s["run_id"], journal=journal)
     elif not found.improved or found.held is False:
         if not found.improved and s["blocked"]:
-            say("Whether that guardrail's limit is the one meant is for you to say.")
+            say("Check whether that guardrail's limit is the one that you mean.")
         else:
             say("Other features or encoders in the spec may do better than other weights.")
         settings = [f"run={s['run_id']}"]

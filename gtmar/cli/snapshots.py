@@ -342,8 +342,7 @@ def bridge(
     memory: _Memory = None,
     force: a.Force = False,
 ) -> Answer:
-    """Follow MRR from month to month, and hold it against the books."""
-    from gtmar.outputs import Output
+    """Follow MRR from month to month, and compare it with the books."""
     from gtmar.snapshots import recipe as recipes
     from gtmar.snapshots.bridge import bridge as bridged
 
