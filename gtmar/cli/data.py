@@ -247,7 +247,7 @@ def drift(
     set_aside_to: a.SetAsideTo = a.DEFAULT_ASIDE,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
-    """Say whether features and score are spread as they were."""
+    """Say whether features and score are distributed as they were."""
     from gtmar import runs
 
     found = runs.drift(
@@ -469,7 +469,7 @@ def grid(
     spreadsheet_safe: a.SpreadsheetSafe = True,
     force: a.Force = False,
 ) -> Answer:
-    """Cross the tiers of two scores: how many, and what became of them."""
+    """Cross the tiers of two scores: sizes and retention of each pair."""
     from gtmar import runs
     from gtmar import spec as specs
 
@@ -525,7 +525,7 @@ def calibrate(
     *,
     table_options: a.OutcomeTableOptions,
 ) -> Answer:
-    """Fit the probability of leaving behind a score, anew on a table."""
+    """Fit a score's probabilities of leaving anew on a table."""
     from gtmar import runs
     from gtmar import spec as specs
     from gtmar.outputs import Output

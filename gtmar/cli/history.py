@@ -61,7 +61,7 @@ def try_change(
     table_options: a.TwoTablesOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
-    """Measure a change of yours and journal it, kept or not."""
+    """Measure a change of weights and journal it, kept or not."""
     from gtmar import runs
     from gtmar.journal import lookup
 
@@ -222,7 +222,7 @@ def checkout(
     force: a.Force = False,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
-    """Write the spec of any experiment, its lineage in it."""
+    """Write the spec of any experiment, with its lineage."""
     from gtmar.journal import lookup
     from gtmar.outputs import Output
 
@@ -245,7 +245,7 @@ def promote(
     expect: Annotated[str | None, typer.Option(help="What should happen.")] = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
-    """Put on record that a spec is live from now on. It changes nothing outside the journal."""
+    """Record that a spec is live from now on. It changes nothing outside the journal."""
     from gtmar import runs
 
     spec = runs.spec_of(experiment, journal)
@@ -265,7 +265,7 @@ def record(
     table_options: a.OutcomeTableOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
-    """Put a change made elsewhere on record. Where a table is given, it is measured."""
+    """Record a change made elsewhere. If a table is given, it is measured."""
     from gtmar import runs
     from gtmar import spec as specs
 
@@ -289,7 +289,7 @@ def log(
     most: Annotated[int, typer.Option("--most", min=1, help="Entries shown.")] = 20,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
-    """Say what is live, then runs and changes, newest first. With each: who, why, what it did."""
+    """Say what is live, then runs and changes, newest first. With each: who, why, its effect."""
     from gtmar.journal import lookup
 
     with option_values.open_journal(journal) as opened:
@@ -322,7 +322,7 @@ def diff(
     as_of: a.AsOf = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
-    """Say what differs between two experiments, runs or specs."""
+    """Compare two experiments, runs or specs."""
     from gtmar import runs
 
     found = runs.difference(one, two, journal=journal, data=data, as_of=as_of)

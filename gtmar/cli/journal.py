@@ -123,7 +123,7 @@ def verify(
     ] = False,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
-    """Check that the journal is what was written."""
+    """Check that the journal is as it was written."""
     from gtmar.journal.verify import run_named
     from gtmar.journal.verify import verify as verified
 

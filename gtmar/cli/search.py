@@ -38,7 +38,7 @@ def demo(
     force: a.Force = False,
     quiet: a.Quiet = False,
 ) -> Answer:
-    """Go the whole way on a generated table, in a few seconds."""
+    """Try everything on a generated table, in a few seconds."""
     from gtmar import runs
     from gtmar.cli.journal import print_review
     from gtmar.data import synthetic
@@ -224,7 +224,7 @@ def resume(
     engine: a.EngineOptions,
     quiet: a.Quiet = False,
 ) -> Answer:
-    """Go on with a run that was cut off. It ends as the uninterrupted run would have."""
+    """Continue a run that was cut off. It ends as the uninterrupted run would have."""
     from gtmar import runs
 
     run_id = option_values.full_id(journal, run_id)
@@ -249,7 +249,7 @@ def replay(
     holdout_file: a.MovedHoldout = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
-    """Do a run again and say whether every value is the same."""
+    """Repeat a run and say whether every value is the same."""
     from gtmar import runs
 
     run_id = option_values.full_id(journal, run_id)

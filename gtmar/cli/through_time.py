@@ -159,7 +159,7 @@ def watch(
     output_path: _NewPage = None,
     force: a.Force = False,
 ) -> Answer:
-    """Keep what the live score says, and say whether it held so far."""
+    """Keep the live score of each date, and say how well it did so far."""
     from datetime import date
 
     from gtmar import runs

@@ -43,7 +43,10 @@ class _ScoredOptions(a.OutcomeTableOptions):
 
 @a.command(app, "null --runs 50")
 def null(options: a.RepeatOptions) -> Answer:
-    """Say whether a score knows anything, and more than its start. It searches mere chance."""
+    """Test whether a score predicts anything, and beats its start.
+
+    It repeats a run's search on shuffled outcomes.
+    """
     from gtmar import runs
 
     found = _repeated(runs.null_search, options)
@@ -52,7 +55,10 @@ def null(options: a.RepeatOptions) -> Answer:
 
 @a.command(app, "stability --runs 50")
 def stability(options: a.RepeatOptions) -> Answer:
-    """Say which weights hold and which are noise. It does a run's search again on halves."""
+    """Say which weights hold and which are noise.
+
+    It repeats a run's search on random halves of its accounts.
+    """
     from gtmar import runs
 
     found = _repeated(runs.stability, options)
@@ -77,7 +83,7 @@ def segments(
     ] = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
-    """Say what a run's best does to each segment."""
+    """Compare a run's start and best on each segment."""
     from gtmar import runs
 
     run_id = option_values.full_id(journal, run_id)
@@ -108,7 +114,7 @@ def decide(
     note: Note = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
-    """Decide on a run's best, a try, or one spec against another."""
+    """Decide on a run's best, a change by hand, or a spec."""
     from gtmar import runs
 
     found = runs.decide_on(
@@ -195,7 +201,7 @@ def explain(
     date_format: a.DateFormat = None,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
-    """Take one account's score apart. Points add up; what the next tier would take."""
+    """Explain one account's score: points that add up to it."""
     from gtmar import runs
     from gtmar import spec as specs
 
@@ -226,7 +232,7 @@ def backtest(
     table_options: _ScoredOptions,
     journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
-    """Judge today's score by what became of its accounts."""
+    """Judge today's score by the known outcomes of its accounts."""
     from gtmar import runs
     from gtmar import spec as specs
 
