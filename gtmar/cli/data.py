@@ -14,7 +14,7 @@ from gtmar.cli.options import app, spec_app
 from gtmar.cli.output import Answer, announce, say, say_newest, some, table
 from gtmar.cli.through_time import print_leaving
 from gtmar.errors import UsageError, ViolationsError
-from gtmar.plain_data import percent
+from gtmar.plain_data import percent, whole
 
 if TYPE_CHECKING:
     from gtmar.cli.output import Tone
@@ -429,7 +429,7 @@ def _print_list(
         if "mrr" in row:
             known = row["mrr"] is not None
             money = (
-                f", {row['at_stake']:,.0f} of {row['mrr']:,.0f} MRR at stake"
+                f", {whole(row['at_stake'])} of {whole(row['mrr'])} MRR at stake"
                 if known
                 else ", no MRR"
             )

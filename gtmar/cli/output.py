@@ -20,6 +20,7 @@ from rich.cells import cell_len
 
 from gtmar.errors import OutputError
 from gtmar.html import number
+from gtmar.plain_data import some
 from gtmar.safe_text import exact_json, redacted, visible, without_credentials
 
 if TYPE_CHECKING:
@@ -494,8 +495,3 @@ def say_newest(day: date | None) -> None:
     """Say which date of several was taken; nothing of a table of one date."""
     if day is not None:
         say(f"Accounts as of {day}, the newest date; --at takes another.")
-
-
-def some(count: int, noun: str) -> str:
-    """Count things: 1 row, 2 rows."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
