@@ -467,6 +467,7 @@ def grid(
     date_format: a.DateFormat = None,
     spreadsheet_safe: a.SpreadsheetSafe = True,
     force: a.Force = False,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Cross the tiers of two scores: how many, and what became of them."""
     from gtmar import runs
@@ -475,7 +476,7 @@ def grid(
     how = {"force": force, "spreadsheet_safe": spreadsheet_safe}
     new = option_values.new_table(output_path, data, fit, engagement, **how)
     one, two = (specs.reading_dates(specs.load(path), date_format) for path in (fit, engagement))
-    found = runs.grid(data, one, two, as_of=as_of)
+    found = runs.grid(data, one, two, as_of=as_of, journal=journal)
     path = None if new is None else new.write(found.rows)
     return Answer(
         lambda: {**found.as_json(), "output": path and str(path)},
@@ -507,6 +508,8 @@ def _print_grid(found: Grid, written: str | Path | None, files: tuple[Path, Path
     say_newest(found.newest)
     if found.unmeasured is not None:
         say(f"What became of them isn't known: {found.unmeasured}")
+    if found.searched is not None:
+        say(found.searched)
     if written is None:
         print_next("grid", *files, output_path=free_path("grid.parquet"))
     else:

@@ -436,6 +436,15 @@ def _who_and_why(author: str | None, note: str | None) -> str:
     return f"{note or 'No reason given'} ({author or 'nobody named'})"
 
 
+#: The accounts that a run and a person's change are measured on.
+_SEARCHED = " on the accounts searched"
+
+
+def _on_whom(row: dict[str, Any]) -> str:
+    """Say on which accounts a value was measured; nothing of an import, of which it isn't known."""
+    return "" if row["kind"] == _IMPORT else _SEARCHED
+
+
 _EFFECTS: dict[str, Tone] = {"win": "good", "lose": "bad", "blocked": "warning"}
 
 
@@ -444,15 +453,15 @@ def _effect(row: dict[str, Any]) -> str:
     from gtmar.metrics.metric import marked
 
     before, after = row["value_before"], row["value_after"]
-    name = marked(row["objective"], row.get("basis"))
+    name, on = marked(row["objective"], row.get("basis")), _on_whom(row)
     if row["outcome"] == "baseline":
-        return f"{name} {number(after)}: where its run started."
+        return f"{name} {number(after)}{on}: where its run started."
     if row["outcome"] == "known":
-        return f"{name} {number(after)}: known from {row['repeats']}, not evaluated again."
+        return f"{name} {number(after)}{on}: known from {row['repeats']}, not evaluated again."
     if before is None or after is None:
-        moved = f"{name} {number(before)} -> {number(after)}"
+        moved = f"{name} {number(before)} -> {number(after)}{on}"
     else:
-        moved = f"{name} {_change(before, after)}"
+        moved = f"{name} {_change(before, after)}{on}"
     if row["outcome"] == "win":
         return f"{moved}: better, kept."
     if row["outcome"] == "blocked":
@@ -587,7 +596,8 @@ def _print_experiment(found: Experiment, *, journal: Path) -> None:
     weights = sorted(row["weights"].items(), key=lambda item: (-item[1], item[0]))
     lines = [(name, weight, found.points.get(name, "")) for name, weight in weights]
     table(["weight", "value", "points for"], lines, title="Weights", spare=True)
-    _print_metrics(found.effect, "before", "after", title="What it did to the metrics")
+    title = f"What it did to the metrics{_on_whom(row).replace(' on', ', on', 1)}"
+    _print_metrics(found.effect, "before", "after", title=title)
     say()
     if row["kind"] == _IMPORT:
         # Its weights are known, its spec isn't.
@@ -722,9 +732,10 @@ _KINDS = {
 
 def _value_change(row: dict[str, Any]) -> str:
     before, after = row["value_before"], row["value_after"]
+    on = _on_whom(row)
     if before is None:
-        return f"{row['objective']} {after:.4f}"
-    return f"{row['objective']} {_change(before, after)}: {row['outcome']}"
+        return f"{row['objective']} {after:.4f}{on}"
+    return f"{row['objective']} {_change(before, after)}{on}: {row['outcome']}"
 
 
 def _print_lineage(rows: list[Row], *, journal: Path) -> None:
@@ -770,7 +781,8 @@ def _print_best(rows: list[Row], metric: str, *, journal: Path) -> None:
     top = rows[0]
     metric = marked(metric, top["basis"])
     name = _name(top)
-    say(f"Best {metric} ever kept on this table: {number(top['value'])}, {name}.")
+    value = f"{number(top['value'])}{_SEARCHED}"
+    say(f"Best {metric} ever kept on this table: {value}, {name}.")
     if said := basis_note(top["basis"]):
         say(said)
     if top["note"]:

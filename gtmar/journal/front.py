@@ -243,7 +243,7 @@ class Front(PlainData):
         said = []
         if best is not None:
             whose = "best" if best["mark"] == "best" else "start, which nothing beat,"
-            said.append(f"The run's {whose} has {_pair(best, names)}.")
+            said.append(f"The run's {whose} has {_pair(best, names)} on the accounts searched.")
             if here != best:
                 said.append(f"{here['experiment']} is no worse in either: {_pair(here, names)}.")
         if bend is None:

@@ -37,6 +37,7 @@ from gtmar.runs.inputs import TableOptions, load, newest_date, of_day
 from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import Plan
 from gtmar.runs.score import score
+from gtmar.runs.searched_before import searched_note
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import Interval, from_proportion
 
@@ -284,9 +285,13 @@ class Grid(PlainData):
     unmeasured: str | None = None
     #: The date taken of a table of several, its newest; None of a table of one date.
     newest: date | None = None
+    #: That a run searched these accounts for one score's weights, in a sentence; None where no such
+    #: run is known.
+    searched: str | None = None
 
     def _repr_html_(self) -> str:
-        return html_table(self.cells.columns, self.cells.rows(), caption=" by ".join(self.models))
+        caption = ". ".join([" by ".join(self.models), *[self.searched] * bool(self.searched)])
+        return html_table(self.cells.columns, self.cells.rows(), caption=caption)
 
 
 def refuse_unlike(one: ScoringSpec, two: ScoringSpec) -> None:
@@ -309,7 +314,14 @@ def refuse_unlike(one: ScoringSpec, two: ScoringSpec) -> None:
         )
 
 
-def grid(data: Tabular, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None = None) -> Grid:
+def grid(
+    data: Tabular,
+    one: ScoringSpec,
+    two: ScoringSpec,
+    *,
+    as_of: str | None = None,
+    journal: str | Path | None = None,
+) -> Grid:
     """Score a table by two specs, and count what became of the accounts in each pair of tiers.
 
     Parameters
@@ -318,6 +330,8 @@ def grid(data: Tabular, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
         As for `score`.
     one, two
         Scores of the grid's rows and columns. The first one's outcomes count.
+    journal
+        Folder of the journal that knows who was searched for the weights; None asks none.
 
     Raises
     ------
@@ -357,7 +371,10 @@ def grid(data: Tabular, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
     empty = pl.col("accounts", "share").fill_null(0)
     cells = counted.join(found, on=named, how="left", maintain_order="left").with_columns(empty)
     models = one.model, two.model
-    return Grid(table.source, models, rows.height, cells, rows, reason, newest)
+    searched = None
+    if journal is not None and outcomes is not None:
+        searched = searched_note(table, (one, two), journal, as_of)
+    return Grid(table.source, models, rows.height, cells, rows, reason, newest, searched)
 
 
 def _cell_measures(outcomes: pl.DataFrame) -> dict[str, pl.Expr]:
