@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, ClassVar
 
-__all__ = ["PlainData", "apart", "digits", "percent", "plain", "some", "whole"]
+__all__ = ["PlainData", "apart", "digits", "percent", "plain", "singular", "some", "whole"]
 
 #: Whole numbers from here on are written with an exponent.
 _MOST_DIGITS = 1e15
@@ -87,6 +88,36 @@ def some(count: int, one: str, several: str | None = None) -> str:
     ('1 row', '1,234 rows', '1 account is')
     """
     return f"{count:,} {one if count == 1 else several or one + 's'}"
+
+
+#: Verbs behind a count of several, and behind a count of one.
+_OF_ONE = {
+    "are": "is",
+    "aren't": "isn't",
+    "were": "was",
+    "have": "has",
+    "stand": "stands",
+    "end before they begin": "ends before it begins",
+    "begin": "begins",
+    "pay": "pays",
+}
+_ONE = re.compile(rf"(?<![\w.,])1 (\w{{3,}}?)(ie)?s\b(?: ({'|'.join(map(re.escape, _OF_ONE))})\b)?")
+
+
+def singular(text: str) -> str:
+    """Put nouns and verbs behind a count of 1 in the singular, in a text made from a pattern.
+
+    Examples
+    --------
+    >>> singular("1 rows are of days to come"), singular("21 rows are, of 1 accounts: a")
+    ('1 row is of days to come', '21 rows are, of 1 account: a')
+    """
+
+    def worded(found: re.Match[str]) -> str:
+        verb = "" if found[3] is None else f" {_OF_ONE[found[3]]}"
+        return f"1 {found[1]}{'y' if found[2] else ''}{verb}"
+
+    return _ONE.sub(worded, text)
 
 
 def percent(share: float, decimals: int = 0, unit: str = "%") -> str:

@@ -65,7 +65,7 @@ def generate(
     path = new.write(table)
 
     def text() -> None:
-        say(f"{table.height:,} accounts in {path}.")
+        say(f"{some(table.height, 'account')} in {path}.")
         print_next("check", data=path)
 
     columns = table.columns
@@ -151,8 +151,9 @@ def init(
 
     def text() -> None:
         output.say(
-            f"{len(found.spec.features)} features in {output_path}, {len(found.left_out)} columns "
-            "left out; the file says why. Read it and edit it: it is yours."
+            f"{some(len(found.spec.features), 'feature')} in {output_path}, "
+            f"{some(len(found.left_out), 'column')} left out; the file says why. Read it and "
+            "edit it: it is yours."
         )
         for sentence in (*found.taken, *aside[1:]):
             output.say(sentence)
@@ -228,7 +229,7 @@ def _aside_hint(err: ViolationsError) -> str | None:
     # Rounded up to a thousandth, so that the share holds the rows.
     share = max(0.01, -(-broken * 1_000 // rows) / 1_000)
     return (
-        f"{next_command('check', set_aside=f'{share:g}')} leaves these {broken:,} of {rows:,} rows "
+        f"{next_command('check', set_aside=f'{share:g}')} leaves {broken:,} of {rows:,} rows "
         f"({broken / rows:.2%}) out, and writes them to a file; gtmar init, run, try and score "
         "take the option too"
     )
@@ -344,9 +345,9 @@ def score(
     def text() -> None:
         did = "scored" if since is None else "whose score or tier moved,"
         listed = ", ".join(f"{name} {count:,}" for name, count in tiers.items())
-        counted = f"{scored.height:,} accounts"
+        counted = some(scored.height, "account")
         if loaded.id in scored.columns and scored[loaded.id].n_unique() < scored.height:
-            counted = f"{scored[loaded.id].n_unique():,} accounts, {scored.height:,} rows"
+            counted = f"{some(scored[loaded.id].n_unique(), 'account')}, {scored.height:,} rows"
         for sentence in aside:
             output.say(sentence)
         output.say(f"{counted} {did} into {path}. Tiers: {listed}.")
@@ -627,7 +628,7 @@ def _print_check(found: Checkup) -> None:
         return
     say(f"Objective {found.objective}: {found.objective_value:.4f} at the start.")
     deciding = some(found.holdout_accounts or found.search_accounts, "account")
-    deciding += f" on {len(found.dates):,} dates" if found.dates else ""
+    deciding += f" on {some(len(found.dates), 'date')}" if found.dates else ""
     if found.smallest_gain is None:
         say(f"{deciding} can't prove a gain of it: too few, or it has no interval.")
     else:

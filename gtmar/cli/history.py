@@ -174,7 +174,8 @@ def _print_tiers(found: Tiers, *, spec: Path, written: Path | None, searched: st
         say(f"Tiers of {spec} on {some(found.accounts, 'account')} of {found.source}.")
     elif found.moved:
         share = found.moved / max(1, found.accounts)
-        say(f"{found.moved:,} of {found.accounts:,} accounts change tier ({percent(share, 1)}).")
+        change = "changes" if found.moved == 1 else "change"
+        say(f"{found.moved:,} of {found.accounts:,} accounts {change} tier ({percent(share, 1)}).")
     else:
         say(f"Tiers of {spec} on {some(found.accounts, 'account')}: nobody changes tier.")
     shown = [name for name in ("nrr", "grr") if any(getattr(x, name) for x in found.lines)]
@@ -411,7 +412,7 @@ def _print_tried(found: Experiment, result: RunResult, *, written: Path | None) 
         before, after = (result.holdout[f"{x}_value"] for x in ("baseline", "best"))
         if None not in (before, after):
             word = "holds" if result.holdout["improved"] else "does not hold"
-            accounts = f"{result.holdout['accounts']:,} accounts held out"
+            accounts = f"{some(result.holdout['accounts'], 'account')} held out"
             say(f"On the {accounts} it {word}: {_change(before, after)}.")
     for each in result.customers:
         say(each["sentence"])

@@ -157,7 +157,7 @@ def _print_packing(found: Compaction) -> None:
     if found.packed:
         before = sum(run.parts_before for run in found.packed)
         after = sum(run.parts_after for run in found.packed)
-        say(f"{some(len(found.packed), 'run')}: {before:,} parts packed into {after:,}.")
+        say(f"{some(len(found.packed), 'run')}: {some(before, 'part')} packed into {after:,}.")
     elif not found.tidied:
         say("Nothing to pack.")
     if found.tidied:
@@ -385,7 +385,7 @@ def _print_all(found: Review) -> None:
     if found.wins:
         gains = _largest(found)[:_WINS_SHOWN]
         rows = [(win["number"], win["largest"], win["gain"]) for win in gains]
-        title = f"Largest of {s['wins']:,} wins, by their gain on the accounts searched"
+        title = f"Largest of {some(s['wins'], 'win')}, by their gain on the accounts searched"
         table(["experiment", "changes", "gain"], rows, title=title)
     heads = ["weight", "start", "best", "change", ""]
     weights: list[list[Any]] = [

@@ -11,7 +11,7 @@ from gtmar.html import table as html_table
 from gtmar.journal.sql_library import find_file
 from gtmar.metrics.metric import basis_note, marked
 from gtmar.metrics.registry import all_metrics, metric_named, objective_keys
-from gtmar.plain_data import PlainData
+from gtmar.plain_data import PlainData, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -229,11 +229,12 @@ class Front(PlainData):
 
     def _counted(self, first: dict[str, Any], points: int, names: tuple[str, str]) -> str:
         runs = f" of {first['runs']:,} runs" if first["runs"] > 1 else ""
+        looked_at = some(first["looked_at"], "experiment")
         both = f"{names[0]} and {names[1]}"
         if points == 1:
-            return f"Of {first['looked_at']:,} experiments{runs} one is best in both {both}."
+            return f"Of {looked_at}{runs} one is best in both {both}."
         return (
-            f"Of {first['looked_at']:,} experiments{runs} {points:,} are best compromises of "
+            f"Of {looked_at}{runs} {points:,} are best compromises of "
             f"{both}: none of the others is better in one and as good in the other."
         )
 

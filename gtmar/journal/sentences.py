@@ -89,8 +89,8 @@ class Seen:
         if self.unseen and self.old:
             return f"on {held_out(self.accounts, self.old)}"
         if self.unseen:
-            return f"on {self.accounts:,} accounts never seen by the search"
-        return f"in-sample, on the {self.accounts:,} accounts searched: no proof"
+            return f"on {some(self.accounts, 'account')} never seen by the search"
+        return f"in-sample, on the {some(self.accounts, 'account')} searched: no proof"
 
     def said(self, *, improved: bool) -> list[str]:
         """Return sentences on what the best can do, compared with the start if `improved`."""
@@ -258,7 +258,7 @@ def on_dates(accounts: int, dates: int, rows: int) -> str:
     >>> on_dates(312, 8, 2190)
     '312 accounts on 8 dates, 2,190 rows'
     """
-    return f"{accounts:,} accounts on {dates:,} dates, {rows:,} rows"
+    return f"{some(accounts, 'account')} on {some(dates, 'date')}, {some(rows, 'row')}"
 
 
 def held_by_date(by_date: Mapping[str, Any], *, improved: bool) -> list[str]:
@@ -278,7 +278,7 @@ def held_by_date(by_date: Mapping[str, Any], *, improved: bool) -> list[str]:
     held = []
     for name, part in parts.items():
         known = [gained for gained in part["gained"] if gained is not None]
-        held.append(f"{sum(known):,} of {len(known):,} dates {DATED[name]}")
+        held.append(f"{sum(known):,} of {some(len(known), 'date')} {DATED[name]}")
     return [f"{total}. The gain holds in {', in '.join(held)}."]
 
 
@@ -328,12 +328,14 @@ def old_customers(customers: Iterable[Mapping[str, Any]]) -> int:
 
 def held_out(accounts: int, old: int) -> str:
     """Return the numbers of accounts and, among them, old customers of a later table, in words."""
-    return f"{accounts:,} accounts held out, {old:,} of them customers that were searched"
+    return f"{some(accounts, 'account')} held out, {old:,} of them customers that were searched"
 
 
 def _never_saw(row: Mapping[str, Any]) -> str:
     old, accounts = row.get("old_customers"), row["holdout_accounts"]
-    return held_out(accounts, old) if old else f"{accounts:,} accounts that the search never saw"
+    return (
+        held_out(accounts, old) if old else f"{some(accounts, 'account')} that the search never saw"
+    )
 
 
 def numbers(row: Mapping[str, Any]) -> str:
@@ -341,7 +343,7 @@ def numbers(row: Mapping[str, Any]) -> str:
     name = marked(row["objective"], row.get("basis"))
     said = (
         f"{name}: {row['baseline_value']:.4f} -> {row['best_value']:.4f} on the accounts searched, "
-        f"in {row['experiments']:,} experiments, {row['wins']:,} of them kept"
+        f"in {some(row['experiments'], 'experiment')}, {row['wins']:,} of them kept"
     )
     before, after = row.get("holdout_baseline_value"), row.get("holdout_best_value")
     if before is not None and after is not None:
@@ -366,7 +368,8 @@ def at_its_size(
     if one is None or two is None:
         return None
     return (
-        f"Tier {objective.partition('.')[2]} went from {before:,} accounts to {after:,}. With "
+        f"Tier {objective.partition('.')[2]} went from {some(before, 'account')} to {after:,}. "
+        "With "
         f"{before:,} by either score: {one:.4f} -> {two:.4f} ({two - one:+.4f})."
     )
 
@@ -381,7 +384,7 @@ def verdict(row: Mapping[str, Any], *, improved: bool, held: bool | None) -> lis
     moved = "rose" if row["best_value"] > row["baseline_value"] else "fell"
     said = [
         f"{name} {moved} from {row['baseline_value']:.4f} to {row['best_value']:.4f} "
-        f"({row['best_value'] - row['baseline_value']:+.4f}) in {tried:,} experiments, "
+        f"({row['best_value'] - row['baseline_value']:+.4f}) in {some(tried, 'experiment')}, "
         f"{row['wins']:,} of them kept."
     ]
     if held is None:
@@ -416,6 +419,7 @@ def unimproved(row: Mapping[str, Any]) -> str:
             f"better than {baseline} and broke a guardrail{': ' + listed if listed else ''}."
         )
     if row.get("tied") == tried:
-        return f"All {tried:,} experiments tie with {baseline}: no weight that may move changes it."
+        all_tie = "The one experiment ties" if tried == 1 else f"All {tried:,} experiments tie"
+        return f"{all_tie} with {baseline}: no weight that may move changes it."
     without = f", {row['null']:,} of them without a value" if row.get("null") else ""
     return f"No experiment of {tried:,} beat {baseline}{without}: keep the spec."

@@ -154,7 +154,7 @@ def account_list(
     clash = {*_OWN, _AT_STAKE}.intersection(identity)
     if clash:
         raise UsageError(
-            f"{culprits(clash)} is the account id's column and one of the list's",
+            f"{culprits(sorted(clash))} is the account id's column and one of the list's",
             hint="rename the table's column",
         )
     asked = scored if tier is None else scored.filter(pl.col("tier") == tier)

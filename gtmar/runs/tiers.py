@@ -353,7 +353,7 @@ def grid(
     }
     if clash := {*columns, "cell"}.intersection(identity):
         raise UsageError(
-            f"{culprits(clash)} is the account id's column and one of the grid's",
+            f"{culprits(sorted(clash))} is the account id's column and one of the grid's",
             hint="rename the table's column",
         )
     cell = pl.concat_str(*named).alias("cell")

@@ -31,7 +31,7 @@ from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.lookup import checkout
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
-from gtmar.plain_data import PlainData, percent
+from gtmar.plain_data import PlainData, percent, some
 from gtmar.runs.backtest import only_columns, spec_of_column
 from gtmar.runs.holdout import journal_if_there, without_holdout
 from gtmar.runs.inputs import (
@@ -131,7 +131,7 @@ class Walked(PlainData):
     @property
     def sentence(self) -> str:
         """What a lead wants to know first."""
-        dates = f"{self.wins('alone')} of {len(self.steps)} dates"
+        dates = f"{self.wins('alone')} of {some(len(self.steps), 'date')}"
         gain = self.gains["alone"]
         measured = (
             f"{self.objective} {gain.value:+.4f} on average" if gain.value is not None else ""
