@@ -894,9 +894,9 @@ def _given(
     """
     names = function.__annotations__.keys() - {"return"}
     given = checked(function, {n: value for n, value in arguments.items() if n in names})
-    for name in {"as_of", "holdout_as_of"} & given.keys():
+    for name in (name for name in ("as_of", "holdout_as_of") if name in given):
         given[name] = given[name] and f"{_day(name, given[name]):%Y-%m-%d}"
-    for name in given.keys() & set(named):
+    for name in (name for name in named if name in given):
         if given[name] is not None and not (files and _file(given[name])):
             given[name] = _spec(given[name], given["journal"] or "journal")
     return given

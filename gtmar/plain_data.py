@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, ClassVar
 
-__all__ = ["PlainData", "apart", "digits", "percent", "plain"]
+__all__ = ["PlainData", "apart", "digits", "percent", "plain", "singular", "some", "whole"]
 
 #: Whole numbers from this one on are written with an exponent.
 _MOST_DIGITS = 1e15
+#: Amounts below this are written with a decimal.
+_FEW = 10
 #: Most decimals of a percentage that is near 0 or 100.
 _MOST_DECIMALS = 2
 
@@ -60,6 +63,61 @@ def digits(value: float, significant: int = 6) -> str:
     """
     text = f"{value:.{significant}g}"
     return f"{value:.0f}" if "e+" in text and abs(value) < _MOST_DIGITS else text
+
+
+def whole(amount: float) -> str:
+    """Write an amount without decimals; below 10 with one, unless it is whole.
+
+    Examples
+    --------
+    >>> whole(12345.6), whole(3.26), whole(0.04), whole(2.0), whole(0.0)
+    ('12,346', '3.3', '<0.1', '2', '0')
+    """
+    if amount >= _FEW or amount == int(amount):
+        return f"{amount:,.0f}"
+    text = f"{amount:.1f}"
+    return "<0.1" if text == "0.0" else text.removesuffix(".0")
+
+
+def some(count: int, one: str, several: str | None = None) -> str:
+    """Count things; `several` where more than an s tells them from one.
+
+    Examples
+    --------
+    >>> some(1, "row"), some(1234, "row"), some(1, "account is", "accounts are")
+    ('1 row', '1,234 rows', '1 account is')
+    """
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
+
+
+#: Verbs behind a count of several, and behind a count of one.
+_OF_ONE = {
+    "are": "is",
+    "aren't": "isn't",
+    "were": "was",
+    "have": "has",
+    "stand": "stands",
+    "end before they begin": "ends before it begins",
+    "begin": "begins",
+    "pay": "pays",
+}
+_ONE = re.compile(rf"(?<![\w.,])1 (\w{{3,}}?)(ie)?s\b(?: ({'|'.join(map(re.escape, _OF_ONE))})\b)?")
+
+
+def singular(text: str) -> str:
+    """Put nouns and verbs behind a count of 1 in the singular, in a text made from a pattern.
+
+    Examples
+    --------
+    >>> singular("1 rows are of days to come"), singular("21 rows are, of 1 accounts: a")
+    ('1 row is of days to come', '21 rows are, of 1 account: a')
+    """
+
+    def worded(found: re.Match[str]) -> str:
+        verb = "" if found[3] is None else f" {_OF_ONE[found[3]]}"
+        return f"1 {found[1]}{'y' if found[2] else ''}{verb}"
+
+    return _ONE.sub(worded, text)
 
 
 def percent(share: float, decimals: int = 0, unit: str = "%") -> str:

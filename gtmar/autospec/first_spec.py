@@ -45,6 +45,7 @@ from gtmar.data.rules import (
 from gtmar.data.scan import ID_NAMES, AccountTable, collect, first_values, likely_id, refuse_empty
 from gtmar.data.split import canonical_id
 from gtmar.errors import AccountDataError, GtmarError, UsageError, culprits, nearest
+from gtmar.plain_data import some
 from gtmar.spec.document import commented_yaml, parse
 from gtmar.spec.encoders import Bins, TableEncoder
 from gtmar.spec.ids import encoder_id
@@ -255,7 +256,7 @@ def _detected(
     _refuse_texts(table, found, words)
     _refuse_odd_labels(table, found)
     sample = search_sample(table, found, identifier, split, copies=copies)
-    outcome = sample[f"{OWN}{target}"].cast(pl.Float64)
+    outcome = _told_apart(table, target, sample[f"{OWN}{target}"].cast(pl.Float64))
     # Money is skewed: its rank orients better than its amount.
     y = (outcome.rank("average") if target in MONEY else outcome).to_numpy()
     frame = sample.select(table.columns)
@@ -550,6 +551,21 @@ def _refuse_odd_labels(table: AccountTable, found: OutcomeColumns) -> None:
             f"{table.source}: {'; '.join(wrong)}",
             hint=f"{'; '.join(hints)}; --set-aside 0.01 leaves a few such rows out",
         )
+
+
+def _told_apart(table: AccountTable, target: str, outcome: pl.Series) -> pl.Series:
+    """Return the outcome to orient by; refuse accounts that all stayed, or all left."""
+    known = outcome.drop_nulls()
+    if target != "retained" or known.n_unique() != 1:
+        return outcome
+    others = "left" if known[0] else "stayed"
+    counted = "account" if table.several is None else "row"
+    raise AccountDataError(
+        f"{table.source}: none of {some(len(known), counted)} to fit on {others}, so nothing tells "
+        "who leaves",
+        hint=f"the table must have accounts that {others}, too, more than the holdout takes: "
+        "a longer window, or an export of current and former customers",
+    )
 
 
 def _fit(column: pl.Series, target: NDArray[np.float64], date_format: str | None) -> Fitted | str:

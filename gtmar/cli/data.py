@@ -14,7 +14,7 @@ from gtmar.cli.options import app, spec_app
 from gtmar.cli.output import Answer, announce, say, say_newest, some, table
 from gtmar.cli.through_time import print_leaving
 from gtmar.errors import UsageError, ViolationsError
-from gtmar.plain_data import percent
+from gtmar.plain_data import percent, whole
 
 if TYPE_CHECKING:
     from gtmar.cli.output import Tone
@@ -66,7 +66,7 @@ def generate(
     path = new.write(table)
 
     def text() -> None:
-        say(f"{table.height:,} accounts in {path}.")
+        say(f"{some(table.height, 'account')} in {path}.")
         print_next("check", data=path)
 
     columns = table.columns
@@ -152,8 +152,9 @@ def init(
 
     def text() -> None:
         output.say(
-            f"{len(found.spec.features)} features in {output_path}, {len(found.left_out)} columns "
-            "left out; the file says why. Read it and edit it: it is yours."
+            f"{some(len(found.spec.features), 'feature')} in {output_path}, "
+            f"{some(len(found.left_out), 'column')} left out; the file says why. Read it and "
+            "edit it: it is yours."
         )
         for sentence in (*found.taken, *aside[1:]):
             output.say(sentence)
@@ -229,7 +230,7 @@ def _aside_hint(err: ViolationsError) -> str | None:
     # Rounded up to a thousandth, so that the share holds the rows.
     share = max(0.01, -(-broken * 1_000 // rows) / 1_000)
     return (
-        f"{next_command('check', set_aside=f'{share:g}')} leaves these {broken:,} of {rows:,} rows "
+        f"{next_command('check', set_aside=f'{share:g}')} leaves {broken:,} of {rows:,} rows "
         f"({broken / rows:.2%}) out, and writes them to a file; gtmar init, run, try and score "
         "take the option too"
     )
@@ -345,9 +346,9 @@ def score(
     def text() -> None:
         did = "scored" if since is None else "whose score or tier moved,"
         listed = ", ".join(f"{name} {count:,}" for name, count in tiers.items())
-        counted = f"{scored.height:,} accounts"
+        counted = some(scored.height, "account")
         if loaded.id in scored.columns and scored[loaded.id].n_unique() < scored.height:
-            counted = f"{scored[loaded.id].n_unique():,} accounts, {scored.height:,} rows"
+            counted = f"{some(scored[loaded.id].n_unique(), 'account')}, {scored.height:,} rows"
         for sentence in aside:
             output.say(sentence)
         output.say(f"{counted} {did} into {path}. Tiers: {listed}.")
@@ -430,7 +431,7 @@ def _print_list(
         if "mrr" in row:
             known = row["mrr"] is not None
             money = (
-                f", {row['at_stake']:,.0f} of {row['mrr']:,.0f} MRR at stake"
+                f", {whole(row['at_stake'])} of {whole(row['mrr'])} MRR at stake"
                 if known
                 else ", no MRR"
             )
@@ -468,6 +469,7 @@ def grid(
     date_format: a.DateFormat = None,
     spreadsheet_safe: a.SpreadsheetSafe = True,
     force: a.Force = False,
+    journal: a.JournalPath = a.DEFAULT_JOURNAL,
 ) -> Answer:
     """Cross the tiers of two scores: sizes and retention of each pair."""
     from gtmar import runs
@@ -476,7 +478,7 @@ def grid(
     how = {"force": force, "spreadsheet_safe": spreadsheet_safe}
     new = option_values.new_table(output_path, data, fit, engagement, **how)
     one, two = (specs.reading_dates(specs.load(path), date_format) for path in (fit, engagement))
-    found = runs.grid(data, one, two, as_of=as_of)
+    found = runs.grid(data, one, two, as_of=as_of, journal=journal)
     path = None if new is None else new.write(found.rows)
     return Answer(
         lambda: {**found.as_json(), "output": path and str(path)},
@@ -508,6 +510,8 @@ def _print_grid(found: Grid, written: str | Path | None, files: tuple[Path, Path
     say_newest(found.newest)
     if found.unmeasured is not None:
         say(f"What became of them isn't known: {found.unmeasured}")
+    if found.searched is not None:
+        say(found.searched)
     if written is None:
         print_next("grid", *files, output_path=free_path("grid.parquet"))
     else:
@@ -625,7 +629,7 @@ def _print_check(found: Checkup) -> None:
         return
     say(f"Objective {found.objective}: {found.objective_value:.4f} at the start.")
     deciding = some(found.holdout_accounts or found.search_accounts, "account")
-    deciding += f" on {len(found.dates):,} dates" if found.dates else ""
+    deciding += f" on {some(len(found.dates), 'date')}" if found.dates else ""
     if found.smallest_gain is None:
         say(f"{deciding} can't prove a gain of it: too few, or it has no interval.")
     else:

@@ -178,7 +178,8 @@ def _print_tiers(found: Tiers, *, spec: Path, written: Path | None, searched: st
         say(f"Tiers of {spec} on {some(found.accounts, 'account')} of {found.source}.")
     elif found.moved:
         share = found.moved / max(1, found.accounts)
-        say(f"{found.moved:,} of {found.accounts:,} accounts change tier ({percent(share, 1)}).")
+        change = "changes" if found.moved == 1 else "change"
+        say(f"{found.moved:,} of {found.accounts:,} accounts {change} tier ({percent(share, 1)}).")
     else:
         say(f"Tiers of {spec} on {some(found.accounts, 'account')}: nobody changes tier.")
     shown = [name for name in ("nrr", "grr") if any(getattr(x, name) for x in found.lines)]
@@ -415,7 +416,7 @@ def _print_tried(found: Experiment, result: RunResult, *, written: Path | None) 
         before, after = (result.holdout[f"{x}_value"] for x in ("baseline", "best"))
         if None not in (before, after):
             word = "holds" if result.holdout["improved"] else "does not hold"
-            accounts = f"{result.holdout['accounts']:,} accounts held out"
+            accounts = f"{some(result.holdout['accounts'], 'account')} held out"
             say(f"On the {accounts} it {word}: {_change(before, after)}.")
     for each in result.customers:
         say(each["sentence"])
@@ -440,6 +441,15 @@ def _who_and_why(author: str | None, note: str | None) -> str:
     return f"{note or 'No reason given'} ({author or 'nobody named'})"
 
 
+#: The accounts that a run and a person's change are measured on.
+_SEARCHED = " on the accounts searched"
+
+
+def _on_whom(row: dict[str, Any]) -> str:
+    """Say on which accounts a value was measured; nothing of an import, of which it isn't known."""
+    return "" if row["kind"] == _IMPORT else _SEARCHED
+
+
 _EFFECTS: dict[str, Tone] = {"win": "good", "lose": "bad", "blocked": "warning"}
 
 
@@ -448,15 +458,15 @@ def _effect(row: dict[str, Any]) -> str:
     from gtmar.metrics.metric import marked
 
     before, after = row["value_before"], row["value_after"]
-    name = marked(row["objective"], row.get("basis"))
+    name, on = marked(row["objective"], row.get("basis")), _on_whom(row)
     if row["outcome"] == "baseline":
-        return f"{name} {number(after)}: where its run started."
+        return f"{name} {number(after)}{on}: where its run started."
     if row["outcome"] == "known":
-        return f"{name} {number(after)}: known from {row['repeats']}, not evaluated again."
+        return f"{name} {number(after)}{on}: known from {row['repeats']}, not evaluated again."
     if before is None or after is None:
-        moved = f"{name} {number(before)} -> {number(after)}"
+        moved = f"{name} {number(before)} -> {number(after)}{on}"
     else:
-        moved = f"{name} {_change(before, after)}"
+        moved = f"{name} {_change(before, after)}{on}"
     if row["outcome"] == "win":
         return f"{moved}: better, kept."
     if row["outcome"] == "blocked":
@@ -591,7 +601,8 @@ def _print_experiment(found: Experiment, *, journal: Path) -> None:
     weights = sorted(row["weights"].items(), key=lambda item: (-item[1], item[0]))
     lines = [(name, weight, found.points.get(name, "")) for name, weight in weights]
     table(["weight", "value", "points for"], lines, title="Weights", spare=True)
-    _print_metrics(found.effect, "before", "after", title="What it did to the metrics")
+    title = f"What it did to the metrics{_on_whom(row).replace(' on', ', on', 1)}"
+    _print_metrics(found.effect, "before", "after", title=title)
     say()
     if row["kind"] == _IMPORT:
         # An import has weights and no spec, so there is nothing to check out.
@@ -730,9 +741,10 @@ _KINDS = {
 
 def _value_change(row: dict[str, Any]) -> str:
     before, after = row["value_before"], row["value_after"]
+    on = _on_whom(row)
     if before is None:
-        return f"{row['objective']} {after:.4f}"
-    return f"{row['objective']} {_change(before, after)}: {row['outcome']}"
+        return f"{row['objective']} {after:.4f}{on}"
+    return f"{row['objective']} {_change(before, after)}{on}: {row['outcome']}"
 
 
 def _print_lineage(rows: list[Row], *, journal: Path) -> None:
@@ -778,7 +790,8 @@ def _print_best(rows: list[Row], metric: str, *, journal: Path) -> None:
     top = rows[0]
     metric = marked(metric, top["basis"])
     name = _name(top)
-    say(f"Best {metric} ever kept on this table: {number(top['value'])}, {name}.")
+    value = f"{number(top['value'])}{_SEARCHED}"
+    say(f"Best {metric} ever kept on this table: {value}, {name}.")
     if said := basis_note(top["basis"]):
         say(said)
     if top["note"]:

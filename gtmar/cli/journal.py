@@ -157,7 +157,7 @@ def _print_packing(found: Compaction) -> None:
     if found.packed:
         before = sum(run.parts_before for run in found.packed)
         after = sum(run.parts_after for run in found.packed)
-        say(f"{some(len(found.packed), 'run')}: {before:,} parts packed into {after:,}.")
+        say(f"{some(len(found.packed), 'run')}: {some(before, 'part')} packed into {after:,}.")
     elif not found.tidied:
         say("Nothing to pack.")
     if found.tidied:
@@ -385,7 +385,8 @@ def _print_all(found: Review) -> None:
     if found.wins:
         gains = _largest(found)[:_WINS_SHOWN]
         rows = [(win["number"], win["largest"], win["gain"]) for win in gains]
-        table(["experiment", "changes", "gain"], rows, title=f"Largest of {s['wins']:,} wins")
+        title = f"Largest of {some(s['wins'], 'win')}, by their gain on the accounts searched"
+        table(["experiment", "changes", "gain"], rows, title=title)
     heads = ["weight", "start", "best", "change", ""]
     weights: list[list[Any]] = [
         [*row, f"at its {w['at_bound']}" if w["at_bound"] else ""]
@@ -552,7 +553,7 @@ def _print_proxy_drift(found: Review) -> None:
         for x in worse[:_DRIFT_SHOWN]
         for form in ["+.2f" if abs(x["start"]) >= 100 else "+.4f"]
     ]
-    title = f"Proxy drift: got worse while {objective} improved"
+    title = f"Proxy drift: got worse while {objective} improved, on the accounts searched"
     table(["metric", "start", "best", "change"], rows, title=title)
 
 

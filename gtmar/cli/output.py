@@ -20,6 +20,7 @@ from rich.cells import cell_len
 
 from gtmar.errors import OutputError
 from gtmar.html import number
+from gtmar.plain_data import some
 from gtmar.safe_text import exact_json, redacted, visible, without_credentials
 
 if TYPE_CHECKING:
@@ -512,8 +513,3 @@ def say_newest(day: date | None) -> None:
     """Print which date was taken from a table of several dates; nothing if `day` is None."""
     if day is not None:
         say(f"Accounts as of {day}, the newest date; --at takes another.")
-
-
-def some(count: int, noun: str) -> str:
-    """Return a count with its noun: ``1 row``, ``2 rows``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -367,9 +367,11 @@ _ENDED = {
 
 def _print_replayed(found: Replay) -> None:
     """Print whether a run came out the same."""
+    count = found.experiments
+    all_are = "the one experiment is" if count == 1 else f"all {count:,} experiments are"
     again, d = f"Run {found.run_id} again", found.difference
     if found.identical:
-        say(f"{again}: all {found.experiments:,} experiments are the same.", "good")
+        say(f"{again}: {all_are} the same.", "good")
         say(f"Digest {found.digest}")
     elif d and "column" in d:
         values = f"{d['then']} then, {d['now']} now"

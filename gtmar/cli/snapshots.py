@@ -296,7 +296,8 @@ def _print_built(built: Built) -> None:
         say(f"{some(total, 'account')} of {first.day}; outcomes are known {which}")
     else:
         say(
-            f"{len(built.tables)} tables, {some(total, 'row')} in all; outcomes are known for "
+            f"{some(len(built.tables), 'table')}, {some(total, 'row')} in all; outcomes are "
+            "known for "
             f"{known} of {len(built.tables)} dates."
         )
     table(

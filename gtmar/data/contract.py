@@ -48,6 +48,7 @@ from gtmar.data.scan import ID_NAMES, AccountTable, collect, first_values, likel
 from gtmar.data.split import canonical_id, may_identify
 from gtmar.data.text_columns import TEXT_TYPES
 from gtmar.errors import UsageError, Violation, ViolationsError, culprits, did_you_mean, nearest
+from gtmar.plain_data import some
 from gtmar.spec.encoders import Bins, DaysBeforeEncoder, OneOfEncoder
 from gtmar.spec.model import LABELS, Feature, Outcomes, ScoringSpec, stated_as_of, stated_date
 
@@ -562,10 +563,12 @@ class _Check:
         if count and not drop:
             listed = _first(facts["unlabelled.culprits"])
             [noun] = self.of_rows("accounts")
-            problem = f"{count:,} of {rows:,} {noun} have no outcome of any kind: {listed}"
+            has = "has" if count == 1 else "have"
+            problem = f"{count:,} of {rows:,} {noun} {has} no outcome of any kind: {listed}"
             if undecided := facts.get("end_without_label"):
                 problem += (
-                    f"; {undecided:,} have a {self.outcome_columns.columns['mrr_end']}, which "
+                    f"; {some(undecided, 'has', 'have')} a "
+                    f"{self.outcome_columns.columns['mrr_end']}, which "
                     f"doesn't decide what the null in {_label_names(self.outcome_columns)} leaves "
                     "unknown"
                 )
@@ -732,11 +735,21 @@ def _outcome_facts(outcomes: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]
 
 #: Sentence for each count of accounts, by the count's name.
 _COUNTED = {
-    "retention_unknown": "accounts have no {label} and count in no metric of retention or revenue; "
-    "other outcomes of theirs do count.",
-    "kept_without_revenue": "accounts are retained with mrr_end = 0: they kept the logo and lost "
-    "the revenue.",
-    "ltv_not_positive": "accounts have no positive LTV and are left out of tier_separation.",
+    "retention_unknown": (
+        "has no {label} and counts in no metric of retention or revenue; its other outcomes do "
+        "count.",
+        "have no {label} and count in no metric of retention or revenue; other outcomes of "
+        "theirs do "
+        "count.",
+    ),
+    "kept_without_revenue": (
+        "is retained with mrr_end = 0: it kept the logo and lost the revenue.",
+        "are retained with mrr_end = 0: they kept the logo and lost the revenue.",
+    ),
+    "ltv_not_positive": (
+        "has no positive LTV and is left out of tier_separation.",
+        "have no positive LTV and are left out of tier_separation.",
+    ),
 }
 
 
@@ -755,14 +768,16 @@ def _outcome_notes(
             "No mrr_end column: revenue retention is on the binary basis, MRR assumed flat for who "
             "stays; expansion, contraction and quick ratio stay empty."
         )
-    for name, sentence in _COUNTED.items():
+    for name, (one, several) in _COUNTED.items():
         if count := facts.get(name):
-            notes.append(f"{count:,} {sentence.format(label=_label_names(outcomes))}")
+            said = some(count, f"account {one}", f"accounts {several}")
+            notes.append(said.format(label=_label_names(outcomes)))
     for role in _MONEY:
         if moved := facts.get(f"{role}.moved"):
             before, after = float(facts[f"{role}.before"]), float(facts[f"{role}.after"])
             notes.append(
-                f"{role} is read in cents: {moved:,} values had finer fractions; the total moves "
+                f"{role} is read in cents: {some(moved, 'value')} had finer fractions; the total "
+                "moves "
                 f"from {before:,.4f} to {after:,.2f} ({after - before:+,.4f})."
             )
     return notes

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 
 from gtmar.data.locations import quoted, split, table_named, worded
 from gtmar.errors import AccountDataError, UsageError, culprits, needing
+from gtmar.plain_data import some
 from gtmar.safe_text import without_credentials
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def fetch(location: str, path: Path) -> Fetched:
         rows = read.write(connection, path)
     shown = f"{began:%Y-%m-%d %H:%M:%S}"
     origin = {"source_kind": scheme, "source_read_at": f"{shown} UTC", "source_rows": str(rows)}
-    notes.append(f"The database was read on {shown} UTC: {rows:,} rows.")
+    notes.append(f"The database was read on {shown} UTC: {some(rows, 'row')}.")
     return Fetched(rows, dict(read.unread), origin, tuple(notes))
 
 

@@ -40,6 +40,7 @@ from gtmar.data.split import (
 )
 from gtmar.data.storage import Columns, Storage
 from gtmar.errors import AccountDataError, SpecError, culprits
+from gtmar.plain_data import some
 from gtmar.spec.combination import Combination
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS, ScoringSpec, Split
 
@@ -656,8 +657,8 @@ def _key_order(keys: pl.Series, source: str, check: Callable[[], Checked] | None
         twice = order.keys.gather(order.rows.gather(order.tied)).unique(maintain_order=True)
         listed = culprits(twice.head(5).to_list())
         raise AccountDataError(
-            f"{source}: {len(twice):,} accounts that were there once are there twice by now: "
-            f"{listed}",
+            f"{source}: {some(len(twice), 'account that was', 'accounts that were')} there once "
+            f"{'is' if len(twice) == 1 else 'are'} there twice by now: {listed}",
             hint="does somebody write to it? do it again, or name a version: --at-version",
         )
     return order

@@ -59,6 +59,7 @@ from gtmar.errors import (
     needing,
 )
 from gtmar.memory import default_budget, roomy_folder
+from gtmar.plain_data import some
 from gtmar.safe_text import is_remote, without_credentials
 from gtmar.spec.model import Reading
 from gtmar.sql_sandbox import QueryLimits, answer, failed, first_line, lock, refuse_all_but_select
@@ -369,7 +370,8 @@ def _at(table: AccountTable, at: str) -> AccountTable:
     undated = collect(table, table.frame.select(day.is_null().sum())).item()
     if undated:
         raise AccountDataError(
-            f'{table.source}: {undated:,} rows have no date in column "{asked.column}"',
+            f"{table.source}: {some(undated, 'row has', 'rows have')} no date in column "
+            f'"{asked.column}"',
             hint="store it as a date, or as text YYYY-MM-DD, and leave no row without one",
         )
     there = days_of(table, asked.column)

@@ -10,6 +10,7 @@ import codecs
 import csv
 import gzip
 import math
+import re
 import zlib
 from dataclasses import dataclass
 from functools import partial
@@ -61,6 +62,8 @@ _PACKED = 10
 #: Bytes read to find the header.
 _HEAD = 2**18
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+#: A cell that is a number, a share or an amount, and so no column's name.
+_NUMBER = re.compile(r"[^\w\s]*\d[\d\s.,:/%-]*\D{0,3}")
 #: How Polars says that a row has more cells than the header.
 _RAGGED = "found more fields than defined in"
 #: Column of a scan with each row's file. No column of a user's table has this name.
@@ -335,8 +338,40 @@ def text_file(location: str | Path) -> TextFile:
         separator = max(_SEPARATORS, key=lambda sign: len(_fields(header, sign)))
     fields = _fields(header, separator)
     names = tuple(name.strip() or f"column_{i}" for i, name in enumerate(fields, start=1))
+    _refuse_title(location, header, separator, before)
     refuse_repeated(str(location), names)
     return TextFile(location, separator, names, before)
+
+
+def _refuse_title(location: str | Path, lines: list[str], separator: str, before: int) -> None:
+    """Refuse a file whose first line is a title, filled up to the width of the header below it."""
+    reader = csv.reader(lines, delimiter=separator)
+    try:
+        title = [cell.strip() for cell in next(reader)]
+        if len(title) < 2 or sum(map(bool, title)) > 1:
+            return
+        for row in reader:
+            named = [cell.strip() for cell in row if cell.strip()]
+            if len(named) > 1:
+                break
+        else:
+            return
+    except (csv.Error, StopIteration):
+        return
+    if any(_NUMBER.fullmatch(cell) for cell in named):
+        # Accounts, under a header with names left out.
+        return
+    line = before + reader.line_num
+    first = culprits(filter(None, title)) or "nothing"
+    without = f"without it the file begins with line {line:,}"
+    if isinstance(location, Path):
+        without = _through(f"tail -n +{line}", location)
+    raise broken_file(
+        location,
+        f"the first line has {first} and no more for {len(title):,} columns, "
+        f"line {line:,} has {len(named):,} names: {culprits(named)}",
+        hint=f"is the first line a title? {without}",
+    )
 
 
 def _fields(lines: list[str], separator: str) -> list[str]:

@@ -69,7 +69,8 @@ def source_tables(recipe: SnapshotRecipe, given: Sequence[str] = ()) -> dict[str
     all_tables: dict[str, RawTable | RateTable] = {**recipe.sources, **_beside(recipe)}
     wrong += [
         f'there is no source "{name}"{did_you_mean(name, all_tables, before="; ")}'
-        for name in said.keys() - all_tables.keys()
+        for name in said
+        if name not in all_tables
     ]
     for name, source in all_tables.items():
         if name in said:

@@ -11,7 +11,7 @@ from gtmar.html import table as html_table
 from gtmar.journal.sql_library import find_file
 from gtmar.metrics.metric import basis_note, marked
 from gtmar.metrics.registry import all_metrics, metric_named, objective_keys
-from gtmar.plain_data import PlainData
+from gtmar.plain_data import PlainData, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -229,11 +229,12 @@ class Front(PlainData):
 
     def _counted(self, first: dict[str, Any], points: int, names: tuple[str, str]) -> str:
         runs = f" of {first['runs']:,} runs" if first["runs"] > 1 else ""
+        looked_at = some(first["looked_at"], "experiment")
         both = f"{names[0]} and {names[1]}"
         if points == 1:
-            return f"Of {first['looked_at']:,} experiments{runs} one is best in both {both}."
+            return f"Of {looked_at}{runs} one is best in both {both}."
         return (
-            f"Of {first['looked_at']:,} experiments{runs} {points:,} are best compromises of "
+            f"Of {looked_at}{runs} {points:,} are best compromises of "
             f"{both}: none of the others is better in one and as good in the other."
         )
 
@@ -243,7 +244,7 @@ class Front(PlainData):
         said = []
         if best is not None:
             whose = "best" if best["mark"] == "best" else "start, which nothing beat,"
-            said.append(f"The run's {whose} has {_pair(best, names)}.")
+            said.append(f"The run's {whose} has {_pair(best, names)} on the accounts searched.")
             if here != best:
                 said.append(f"{here['experiment']} is no worse in either: {_pair(here, names)}.")
         if bend is None:

@@ -27,7 +27,7 @@ from gtmar.journal.sentences import (
 )
 from gtmar.metrics.published_ranges import published_sentences
 from gtmar.metrics.registry import all_metrics
-from gtmar.plain_data import percent
+from gtmar.plain_data import percent, some
 
 if TYPE_CHECKING:
     from gtmar.journal.catalog import Journal
@@ -100,7 +100,7 @@ class Review:
             return None
         table, checked = self.calibration["table"], self.calibration["held_out"]
         fitted = sum(step["accounts"] for step in table["steps"])
-        steps = f"{len(table['steps'])} steps of {fitted:,} {self.counted}"
+        steps = f"{some(len(table['steps']), 'step')} of {fitted:,} {self.counted}"
         said = f"Probabilities of leaving, in {steps}"
         if checked is None:
             return f"{said} searched, are in the spec; no accounts were held out to check them on."

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gtmar.metrics.metric import marked
-from gtmar.plain_data import apart
+from gtmar.plain_data import apart, some, whole
+from gtmar.stats.interval import LEAST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -45,6 +46,7 @@ SAME = 0.0005
 #: Parts of the accounts that are measured date by date, and their names in sentences.
 DATED = {"searched": "searched", "held_out": "held out"}
 
+_SIDES = ("start", "best")
 _AUC, _HHI = "auc_roc_retain", "hhi_normalised"
 #: Headline metrics: common name, format of a value, and the sign of a better change.
 _HEADLINES = {
@@ -87,8 +89,8 @@ class Seen:
         if self.unseen and self.old:
             return f"on {held_out(self.accounts, self.old)}"
         if self.unseen:
-            return f"on {self.accounts:,} accounts never seen by the search"
-        return f"in-sample, on the {self.accounts:,} accounts searched: no proof"
+            return f"on {some(self.accounts, 'account')} never seen by the search"
+        return f"in-sample, on the {some(self.accounts, 'account')} searched: no proof"
 
     def said(self, *, improved: bool) -> list[str]:
         """Return sentences on what the best can do, compared with the start if `improved`."""
@@ -116,36 +118,63 @@ class Seen:
             return []
         tiers, sizes = self.sized["tiers"], self.sized["sizes"]
         worst, top = (0, -1) if self.risk else (-1, 0)
-        some = f"{sizes[worst]:,} accounts"
-        them = f"the {some} of highest risk" if self.risk else f"the lowest {some}"
+        size = some(sizes[worst], "account")
+        them = f"the {size} of highest risk" if self.risk else f"the lowest {size}"
+        left = [self._left(side) for side in _SIDES]
+        known = round(sum(self.sized["labelled_best"]))
+        if known and not sum(left[1]):
+            none, where = ("None", "held out") if self.unseen else ("In-sample, none", "searched")
+            them = f"{some(known, 'account')} {where}"
+            return [f"{none} of the {them} left, so what a tier keeps tells nothing."]
+        gone = _shares([self._gone(side) for side in _SIDES], worst, improved=improved)
         held = [
-            f"{share} of {what}"
-            for what, totals in (
-                ("the accounts that leave", [self._leavers(side) for side in ("start", "best")]),
-                ("the MRR that leaves", [self._gone(side) for side in ("start", "best")]),
-            )
-            if (share := _shares(totals, worst, improved=improved))
+            _leavers(left, worst, improved=improved),
+            gone and f"{gone} of the MRR that leaves",
         ]
         prefix = "" if self.unseen else "In-sample, "
         said = []
-        if held and sizes[worst]:
+        if any(held) and sizes[worst]:
             at = f"{prefix}at equal sizes tier" if improved else f"{prefix}tier"
-            listed = " and ".join(held)
+            listed = " and ".join(filter(None, held))
             said.append(f"{at[:1].upper()}{at[1:]} {tiers[worst]}, {them}, holds {listed}.")
-        name = f"logo_retention_by_tier.{tiers[top]}"
-        kept = _shares([[self.sized[x].get(name)] for x in ("start", "best")], 0, improved=improved)
+        kept = self._kept(top, improved=improved)
         if kept:
             which = "tier of lowest risk" if self.risk else "top tier"
             the = f"{prefix}the" if prefix else "The"
-            said.append(f"{the} {which}, {tiers[top]}, keeps {kept} of its accounts.")
+            said.append(f"{the} {which}, {tiers[top]}, keeps {kept}.")
         return said
 
-    def _leavers(self, side: str) -> list[float] | None:
-        """Return each tier's share of the accounts that left; None if none did."""
+    def _kept(self, tier: int, *, improved: bool) -> str | None:
+        """Say how many of its accounts a tier keeps: of few, and of all, in numbers."""
+        sized: Any = self.sized
+        name = f"logo_retention_by_tier.{sized['tiers'][tier]}"
+        shares = [sized[side].get(name) for side in _SIDES]
+        share = _shares([[each] for each in shares], 0, improved=improved)
+        if share is None:
+            return None
+        known = [sized[f"labelled_{side}"][tier] for side in _SIDES]
+        few = min(known) < LEAST
+        if not few and shares[1] < 1:
+            return f"{share} of its accounts"
+        was, now = (f"{_count(n * k)} of {_count(n)}" for n, k in zip(known, shares, strict=True))
+        if not few:
+            was = share.partition(" ")[2]
+        elif improved:
+            was = "(as before)" if was == now else f"(was {was})"
+        else:
+            was = ""
+        if shares[1] == 1:
+            now = f"all {_count(known[1])}"
+        outcome = "" if known[1] == sized["sizes"][tier] else "whose outcome is known"
+        words = " ".join(filter(None, (f"{now} of its accounts", outcome, was)))
+        return f"{words}, too few to tell" if few else words
+
+    def _left(self, side: str) -> list[float]:
+        """Return how many accounts of each tier left; a tie across a cut counts in part."""
         sized: Any = self.sized
         kept = [sized[side].get(f"logo_retention_by_tier.{tier}") for tier in sized["tiers"]]
         labelled = sized[f"labelled_{side}"]
-        return _of_all([n * (1 - (k or 0)) for n, k in zip(labelled, kept, strict=True)])
+        return [0.0 if k is None else n * (1 - k) for n, k in zip(labelled, kept, strict=True)]
 
     def _gone(self, side: str) -> list[float] | None:
         """Return each tier's share of the MRR of accounts that left; None without any."""
@@ -174,6 +203,24 @@ class Seen:
         )
 
 
+def _leavers(left: Sequence[Sequence[float]], tier: int, *, improved: bool) -> str | None:
+    """Say what part of the accounts that left a tier holds: of few, in numbers."""
+    total = sum(left[1])
+    share = _shares([_of_all(each) for each in left], tier, improved=improved)
+    if share is None:
+        return None
+    if total >= LEAST:
+        return f"{share} of the accounts that leave"
+    before, after = (_count(each[tier]) for each in left)
+    was = "" if not improved else " (as before)" if before == after else f" (was {before})"
+    return f"{after}{was} of the {some(round(total), 'account that leaves', 'accounts that leave')}"
+
+
+def _count(accounts: float) -> str:
+    """Write a number of accounts, of which one that ties across a cut counts in part."""
+    return whole(round(accounts, 6))
+
+
 def _of_all(parts: Sequence[float]) -> list[float] | None:
     total = sum(parts)
     return [part / total for part in parts] if total > 0 else None
@@ -200,7 +247,7 @@ def of_rows(sentence: str) -> str:
     >>> of_rows("tier D, the lowest 40 accounts, holds 31% of the accounts that leave.")
     'tier D, the lowest 40 rows, holds 31% of the rows that leave.'
     """
-    return re.sub(r"\baccounts\b", "rows", sentence)
+    return re.sub(r"\baccount(s?)\b", r"row\1", sentence)
 
 
 def on_dates(accounts: int, dates: int, rows: int) -> str:
@@ -211,7 +258,7 @@ def on_dates(accounts: int, dates: int, rows: int) -> str:
     >>> on_dates(312, 8, 2190)
     '312 accounts on 8 dates, 2,190 rows'
     """
-    return f"{accounts:,} accounts on {dates:,} dates, {rows:,} rows"
+    return f"{some(accounts, 'account')} on {some(dates, 'date')}, {some(rows, 'row')}"
 
 
 def held_by_date(by_date: Mapping[str, Any], *, improved: bool) -> list[str]:
@@ -231,7 +278,7 @@ def held_by_date(by_date: Mapping[str, Any], *, improved: bool) -> list[str]:
     held = []
     for name, part in parts.items():
         known = [gained for gained in part["gained"] if gained is not None]
-        held.append(f"{sum(known):,} of {len(known):,} dates {DATED[name]}")
+        held.append(f"{sum(known):,} of {some(len(known), 'date')} {DATED[name]}")
     return [f"{total}. The gain holds in {', in '.join(held)}."]
 
 
@@ -281,12 +328,14 @@ def old_customers(customers: Iterable[Mapping[str, Any]]) -> int:
 
 def held_out(accounts: int, old: int) -> str:
     """Return the numbers of accounts and, among them, old customers of a later table, in words."""
-    return f"{accounts:,} accounts held out, {old:,} of them customers that were searched"
+    return f"{some(accounts, 'account')} held out, {old:,} of them customers that were searched"
 
 
 def _never_saw(row: Mapping[str, Any]) -> str:
     old, accounts = row.get("old_customers"), row["holdout_accounts"]
-    return held_out(accounts, old) if old else f"{accounts:,} accounts that the search never saw"
+    return (
+        held_out(accounts, old) if old else f"{some(accounts, 'account')} that the search never saw"
+    )
 
 
 def numbers(row: Mapping[str, Any]) -> str:
@@ -294,7 +343,7 @@ def numbers(row: Mapping[str, Any]) -> str:
     name = marked(row["objective"], row.get("basis"))
     said = (
         f"{name}: {row['baseline_value']:.4f} -> {row['best_value']:.4f} on the accounts searched, "
-        f"in {row['experiments']:,} experiments, {row['wins']:,} of them kept"
+        f"in {some(row['experiments'], 'experiment')}, {row['wins']:,} of them kept"
     )
     before, after = row.get("holdout_baseline_value"), row.get("holdout_best_value")
     if before is not None and after is not None:
@@ -319,7 +368,8 @@ def at_its_size(
     if one is None or two is None:
         return None
     return (
-        f"Tier {objective.partition('.')[2]} went from {before:,} accounts to {after:,}. With "
+        f"Tier {objective.partition('.')[2]} went from {some(before, 'account')} to {after:,}. "
+        "With "
         f"{before:,} by either score: {one:.4f} -> {two:.4f} ({two - one:+.4f})."
     )
 
@@ -334,7 +384,7 @@ def verdict(row: Mapping[str, Any], *, improved: bool, held: bool | None) -> lis
     moved = "rose" if row["best_value"] > row["baseline_value"] else "fell"
     said = [
         f"{name} {moved} from {row['baseline_value']:.4f} to {row['best_value']:.4f} "
-        f"({row['best_value'] - row['baseline_value']:+.4f}) in {tried:,} experiments, "
+        f"({row['best_value'] - row['baseline_value']:+.4f}) in {some(tried, 'experiment')}, "
         f"{row['wins']:,} of them kept."
     ]
     if held is None:
@@ -369,6 +419,7 @@ def unimproved(row: Mapping[str, Any]) -> str:
             f"better than {baseline} and broke a guardrail{': ' + listed if listed else ''}."
         )
     if row.get("tied") == tried:
-        return f"All {tried:,} experiments tie with {baseline}: no weight that may move changes it."
+        all_tie = "The one experiment ties" if tried == 1 else f"All {tried:,} experiments tie"
+        return f"{all_tie} with {baseline}: no weight that may move changes it."
     without = f", {row['null']:,} of them without a value" if row.get("null") else ""
     return f"No experiment of {tried:,} beat {baseline}{without}: keep the spec."

@@ -94,7 +94,7 @@ class Tables:
     cache: Cache
     #: Cached rows that are attached to the connection, by folder.
     _attached: dict[str, _Kept] = field(default_factory=dict)
-    #: Folders whose cache has been renewed, which is done once for each opened journal.
+    #: Folders whose cache has been renewed, or cannot be: tried once for each opened journal.
     _renewed: set[str] = field(default_factory=set)
     #: Whether the cache has been renewed since it was attached.
     outdated: bool = False
@@ -322,6 +322,8 @@ class Tables:
         try:
             self.cache.place(_file(folder), fill)
         except (OSError, duckdb.Error, UnicodeError):
+            # The next query would read all files for it again, in vain.
+            self._renewed.add(folder)
             return False
         return True
 

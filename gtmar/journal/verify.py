@@ -165,8 +165,10 @@ class _Examiner:
                 self._found(file.path, "added", "the packed part stands in its place")
         if beside and not self._findings:
             self._note(
-                f": {len(beside):,} of its parts lie beside the packed one that stands for them; "
-                "they aren't read, and gtmar journal compact takes them away"
+                f": {len(beside):,} of its parts {'lies' if len(beside) == 1 else 'lie'} beside "
+                "the packed "
+                "one that stands for them; they aren't read, and gtmar journal compact takes "
+                "them away"
             )
         return {file.path for file in beside}
 
@@ -700,7 +702,8 @@ def _unfinished(journal: Path, undone: set[str], events: Sequence[dict[str, Any]
     left = sorted(undone.intersection(run_ids(journal)))
     if left:
         notes.append(
-            f"{len(left):,} of the runs of an import that was taken back are still there: "
+            f"{len(left):,} of the runs of an import that was taken back "
+            f"{'is' if len(left) == 1 else 'are'} still there: "
             "gtmar journal import --undo of the same event goes on with it"
         )
     imports: dict[str, list[str]] = {}

@@ -25,6 +25,7 @@ from gtmar.plain_data import percent
 if TYPE_CHECKING:
     import polars as pl
     from jinja2 import Environment
+    from markupsafe import Markup
 
     from gtmar.data.scan import Tabular
     from gtmar.journal.catalog import Journal
@@ -277,9 +278,17 @@ def environment(*folders: Path) -> Environment:
         signed_percent=partial(_formatted, form="+.1%"),
         whole=partial(_formatted, form=","),
         moment=_moment,
+        breakable=_breakable,
         json=_json,
     )
     return made
+
+
+def _breakable(name: str) -> Markup:
+    """Let a long name go on in the next line after an underscore, not within a word."""
+    from markupsafe import Markup
+
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def _fill(template: str, *, script: str = "", **values: Any) -> str:

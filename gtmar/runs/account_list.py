@@ -13,7 +13,7 @@ from gtmar.data.outcomes import OutcomeColumns, canonical_outcomes, with_labels
 from gtmar.data.scan import scan
 from gtmar.errors import AccountDataError, SpecError, UsageError, culprits, nearest
 from gtmar.html import table as html_table
-from gtmar.plain_data import PlainData, digits, percent
+from gtmar.plain_data import PlainData, digits, percent, some, whole
 from gtmar.runs.inputs import newest_date
 from gtmar.runs.score import CARRIED, score_table, with_spec_stamp
 
@@ -52,7 +52,7 @@ class AccountList(PlainData):
     asked: int
     accounts: int
     tier: str | None
-    #: MRR at stake with the accounts listed, and with all of the tier; None without MRR.
+    #: MRR at stake with the accounts listed, and with all of the tier; None where no MRR is known.
     listed_at_stake: float | None
     at_stake: float | None
     #: Accounts of the tier whose MRR isn't known; None in a table without MRR.
@@ -67,17 +67,23 @@ class AccountList(PlainData):
         """How much of the MRR at stake the accounts listed have, in a sentence."""
         of_tier = "" if self.tier is None else f" of tier {self.tier}"
         count = self.rows.height
-        shown = f"{count:,} of {self.asked:,} accounts{of_tier}"
+        if not self.asked:
+            return f"The table has no account{of_tier}."
+        shown = f"{count:,} of {some(self.asked, 'account')}{of_tier}"
         if self.at_stake is None or self.listed_at_stake is None:
-            expected = float(self.rows["probability"].sum())
+            expected = whole(float(self.rows["probability"].sum()))
+            lacking = "The table has no" if self.mrr_unknown is None else "No account has a known"
             return (
-                f"{shown}, the likeliest to leave first: {expected:,.0f} of these are expected to. "
-                "The table has no MRR to weigh them by."
+                f"{shown}, the likeliest to leave first: {expected} of these "
+                f"{'is' if expected == '1' else 'are'} expected to. {lacking} MRR to weigh them by."
             )
-        share = self.listed_at_stake / self.at_stake if self.at_stake else 0.0
+        weighed = "probability of leaving x MRR"
+        if not self.at_stake:
+            return f"{shown}, the likeliest to leave first: no MRR is at stake, {weighed} is 0."
+        share = self.listed_at_stake / self.at_stake
         return (
-            f"{shown} hold {self.listed_at_stake:,.0f} of {self.at_stake:,.0f} MRR at stake "
-            f"({percent(share)}): probability of leaving x MRR, the most first."
+            f"{shown} {'holds' if self.asked == 1 else 'hold'} {whole(self.listed_at_stake)} of "
+            f"{whole(self.at_stake)} MRR at stake ({percent(share)}): {weighed}, the most first."
         )
 
     def _repr_html_(self) -> str:
@@ -147,7 +153,7 @@ def account_list(
     clash = {*_OWN, _AT_STAKE}.intersection(identity)
     if clash:
         raise UsageError(
-            f"{culprits(clash)} is the account id's column and one of the list's",
+            f"{culprits(sorted(clash))} is the account id's column and one of the list's",
             hint="rename the table's column",
         )
     asked = scored if tier is None else scored.filter(pl.col("tier") == tier)
@@ -160,6 +166,8 @@ def account_list(
     # Accounts with the same probability are ordered by their score, the worse first.
     falling = [*(True for _ in order), spec.orientation == "risk"]
     ranked = asked.sort([*order, "score"], descending=falling, nulls_last=True, maintain_order=True)
+    if asked.height and unknown == asked.height:
+        money = None
     first = _with_reasons(ranked.head(most), scored, spec)
     if announce is not None and (past := _past(first, ends, spec)) is not None:
         announce(past)
@@ -192,8 +200,9 @@ def _past(listed: pl.DataFrame, ends: list[str], spec: ScoringSpec) -> str | Non
     if not settled:
         return None
     return (
-        f"The table says already what became of {settled:,} of the {listed.height:,} accounts "
-        f"listed: {left:,} left. That is past; whom to act on, a table of today's accounts says."
+        f"The table says already what became of {settled:,} of the "
+        f"{some(listed.height, 'account')} listed: {left:,} left. That is past; whom to act on, "
+        "a table of today's accounts says."
     )
 
 

@@ -21,7 +21,7 @@ from gtmar.engine.tally import TierEdges
 from gtmar.errors import AccountDataError, UsageError
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import Judge
-from gtmar.plain_data import PlainData, digits
+from gtmar.plain_data import PlainData, digits, some
 from gtmar.runs.holdout import count_looks, record_look, without_holdout
 from gtmar.runs.inputs import load, of_day
 from gtmar.runs.results import copies_finding, leak_findings, warnings_of
@@ -143,7 +143,8 @@ class Backtest(PlainData):
         better = sum(each.value > chance for each in known)
         proven = sum(each.low is not None and each.low > chance for each in known)
         return (
-            f"{who} ranks better than {than} on {better:,} of {len(known):,} dates, on {proven:,} "
+            f"{who} ranks better than {than} on {better:,} of {some(len(known), 'date')}, on "
+            f"{proven:,} "
             "of them beyond chance."
         )
 
@@ -219,7 +220,8 @@ def backtest(
     if candidate is not None and accounts.holdout is not None:
         matrix, in_sample = accounts.holdout, False
         notes.append(
-            f"Compared on the {matrix.distinct:,} accounts that the candidate's spec holds out."
+            f"Compared on the {some(matrix.distinct, 'account')} that the candidate's spec holds "
+            "out."
         )
     elif candidate is not None and in_sample is None:
         notes.append("The candidate may have been searched on these very accounts.")
@@ -280,7 +282,8 @@ def _with_score(table: AccountTable, column: str, notes: list[str], *, drop: boo
     if scored == accounts:
         return table
     counted = "accounts" if table.several is None else "rows"
-    sentence = f"{accounts - scored:,} of {accounts:,} {counted} have no score"
+    has = "has" if accounts - scored == 1 else "have"
+    sentence = f"{accounts - scored:,} of {accounts:,} {counted} {has} no score"
     if not drop:
         raise AccountDataError(
             f'{table.source}: column "{column}": {sentence}',

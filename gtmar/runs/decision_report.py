@@ -22,7 +22,7 @@ from gtmar.html import sentence
 from gtmar.html import table as html_table
 from gtmar.journal.sentences import held_out, old_customers, on_dates
 from gtmar.metrics.metric import marked
-from gtmar.plain_data import PlainData, apart, digits, percent
+from gtmar.plain_data import PlainData, apart, digits, percent, some
 from gtmar.runs.inputs import file_hashes
 from gtmar.runs.results import warnings_of
 from gtmar.runs.score import score
@@ -157,7 +157,7 @@ class Decided(PlainData):
     def unseen(self) -> str:
         """The number of accounts measured and, for several dates, of dates and rows, in words."""
         if self.by_date is None:
-            return f"{self.accounts:,} accounts"
+            return some(self.accounts, "account")
         return on_dates(self.accounts, len(self.by_date["dates"]), self.by_date["rows"])
 
     @property
@@ -166,7 +166,7 @@ class Decided(PlainData):
         if self.by_date is None:
             return []
         known = [gained for gained in self.by_date["gained"] if gained is not None]
-        return [f"The gain holds in {sum(known):,} of {len(known):,} dates."]
+        return [f"The gain holds in {sum(known):,} of {some(len(known), 'date')}."]
 
     @property
     def _gain(self) -> str:

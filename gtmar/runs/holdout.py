@@ -30,6 +30,7 @@ from gtmar.errors import (
 )
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
+from gtmar.plain_data import some
 from gtmar.safe_text import without_credentials
 from gtmar.spec.model import Window
 
@@ -233,7 +234,8 @@ def _refuse_the_same(
     found = _window_between(searched.table, later.table, spec)
     if found is None:
         raise AccountDataError(
-            f"{same:,} rows stand in both tables, id and outcomes alike: what was searched can't "
+            f"{some(same, 'row stands', 'rows stand')} in both tables, id and outcomes alike: "
+            "what was searched can't "
             "be the holdout",
             hint=f"give other accounts; or, of a later window, declare it in {where}: window: "
             "{features_asof: COLUMN, outcome_end: COLUMN}, two columns of days that both tables "
@@ -241,7 +243,8 @@ def _refuse_the_same(
         )
     instead = "in place of its window" if spec.window is not None else "at its end"
     raise AccountDataError(
-        f"{same:,} rows stand in both tables, id and outcomes alike, and no window says which is "
+        f"{some(same, 'row stands', 'rows stand')} in both tables, id and outcomes alike, and no "
+        "window says which is "
         "later: what was searched can't be the holdout",
         listing=["window:", *(f"  {key}: {json.dumps(name)}" for key, name in found.items())],
         hint="is it a later window of the same customers, and are these its days? Then the lines "
@@ -325,7 +328,8 @@ def _shared_sentences(searched: Accounts, later: Accounts) -> tuple[str, ...]:
     if len(again):
         new = two.height - len(again)
         return (
-            f"{len(again):,} accounts stand in both tables, the same customers; {new:,} of the "
+            f"{some(len(again), 'account stands', 'accounts stand')} in both tables, the same "
+            f"customers; {new:,} of the "
             "holdout's are new.",
         )
     loosely = pl.col(name).str.to_lowercase().str.strip_chars_start("0")

@@ -12,7 +12,7 @@ from gtmar import spec as specs
 from gtmar.engine.equal_sizes import tier_sizes
 from gtmar.errors import UsageError
 from gtmar.journal.sentences import Seen, old_customers, worse
-from gtmar.plain_data import PlainData
+from gtmar.plain_data import PlainData, some
 from gtmar.runs.holdout import comparisons_on, record_look
 from gtmar.runs.searched_before import refuse_searched
 from gtmar.runs.side_by_side import (
@@ -49,8 +49,8 @@ class Looks(PlainData):
     @property
     def sentence(self) -> str:
         """What a look would cost, in a sentence."""
-        count = f"{self.so_far:,} comparison{'' if self.so_far == 1 else 's'}"
-        before = f"The {self.accounts:,} accounts held out served {count} so far"
+        count = some(self.so_far, "comparison")
+        before = f"The {some(self.accounts, 'account')} held out served {count} so far"
         if not self.new:
             return f"{before}, this one among them: to look again is no further look."
         return f"{before}; this is one more, and each further one makes proof harder."

@@ -161,9 +161,9 @@ def searched_before(
 ) -> SearchedBefore | None:
     """Return how many of these accounts a run of the journal searched for the spec's weights.
 
-    The run is found by the spec's lineage, else by the table and the model's name; a run that began
-    with this very spec did not choose its weights. None if no such run is known, or its table is
-    gone.
+    The run is found by the spec's lineage; for a spec without one, it is a search that came upon
+    these very weights with the same encoders, whatever the model was called. None if no such run is
+    known, or its table is gone. A run that began with this very spec did not choose its weights.
     """
 
     def fingerprint(split: Split) -> str:
@@ -173,38 +173,54 @@ def searched_before(
         loaded = load_accounts(accounts.table, other, as_of=as_of, drop_unlabelled=dropped)
         return loaded.outcomes_fingerprint
 
-    try:
-        if spec.lineage is not None:
-            ids, own = [spec.lineage.run], None
-        else:
-            with Journal(journal) as opened:
-                ids = opened.query(
-                    "select run_id from runs where kind = 'search' "
-                    "and model = getvariable('model') "
-                    "and outcomes_fingerprint = getvariable('print') order by started_at desc",
-                    model=spec.model,
-                    print=fingerprint(spec.split),
-                )["run_id"].to_list()
-            own = specs.points_id(spec)
-        starts = (RunFiles(journal, run_id).record("start") for run_id in ids)
-        begun = ((each, specs.parse(each["spec"], source="the run's spec")) for each in starts)
-        found = next((pair for pair in begun if specs.points_id(pair[1]) != own), None)
-    except JournalError:
-        return None
-    if found is None:
-        return None
-    start, split = found[0], found[1].split
-    if start["outcomes_fingerprint"] == fingerprint(split):
-        count = int(start["search_accounts"])
-    else:
+    def searched(start: dict[str, Any]) -> int | None:
+        """Return how many of the accounts a run searched; None where that isn't known."""
+        split = _split_of(start)
+        if start["outcomes_fingerprint"] == fingerprint(split):
+            return int(start["search_accounts"])
         identifier = accounts.checked.id_column
         table = _table_of(start, identifier, spec)
         if identifier is None or table is None:
             return None
         sides = (part(table, identifier, split), accounts.table)
         old, now = (_keys(side, identifier).unique() for side in sides)
-        count = now.join(old, on=now.columns, how="semi").height
-    return SearchedBefore(start["run_id"], count, accounts.checked.accounts)
+        return now.join(old, on=now.columns, how="semi").height
+
+    try:
+        if spec.lineage is not None:
+            starts = [RunFiles(journal, spec.lineage.run).record("start")]
+        else:
+            starts = _came_upon(journal, spec)
+    except JournalError:
+        return None
+    counts = {start["run_id"]: searched(start) for start in starts}
+    known = {run_id: count for run_id, count in counts.items() if count is not None}
+    if not known:
+        return None
+    most = max(known, key=lambda run_id: known[run_id])
+    return SearchedBefore(most, known[most], accounts.checked.accounts)
+
+
+def _came_upon(journal: Path, spec: ScoringSpec) -> list[dict[str, Any]]:
+    """Return the start records of searches that evaluated a spec's weights, the latest first."""
+    with Journal(journal) as opened:
+        ids = opened.query(
+            "select run_id from experiments join runs using (run_id) "
+            "where kind = 'search' and number > 0 "
+            "and cardinality(weights) = len(getvariable('names')) "
+            "and cardinality(changed_weights(weights, "
+            "map(getvariable('names'), getvariable('weights')))) = 0 "
+            "group by run_id order by max(started_at) desc",
+            names=[*spec.weights],
+            weights=[*spec.weights.values()],
+        )["run_id"].to_list()
+    own, found = specs.points_id(spec), []
+    for run_id in ids:
+        start = RunFiles(journal, run_id).record("start")
+        begun = specs.parse(start["spec"], source="the run's spec")
+        if specs.points_id(specs.reweighed(begun, spec.weights)) == own:
+            found.append(start)
+    return found
 
 
 def searched_note(

@@ -10,13 +10,13 @@ import polars as pl
 
 from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import collect
-from gtmar.errors import UsageError
+from gtmar.errors import UsageError, culprits, did_you_mean
 from gtmar.objective.guardrails import SMALLEST_SEGMENT, Guard, gap_of
 from gtmar.plain_data import PlainData
 from gtmar.runs.holdout import count_looks
 from gtmar.runs.session import ended_run
 from gtmar.runs.side_by_side import best_and_worst, both_objectives
-from gtmar.stats.interval import level_of, reading_of, unknown
+from gtmar.stats.interval import level_of, reading_of, too_few, unknown
 from gtmar.validation.gates import LARGE_SEGMENT
 from gtmar.validation.intervals import OVERALL, paired, panel_of, uncertainty
 
@@ -224,7 +224,7 @@ def _line(
     level: float,
 ) -> SegmentLine:
     count = 0 if panel is None else panel.accounts
-    few = f"too few: {count:,} accounts, {SMALLEST_SEGMENT} needed"
+    few = f"{too_few(count)}, {SMALLEST_SEGMENT} needed"
     nothing = unknown(None, level=level, accounts=count, reason=few)
     if panel is None or count < SMALLEST_SEGMENT:
         none = dict.fromkeys(RETENTION, nothing)
@@ -261,8 +261,9 @@ def with_segments(
     absent = [name for name in columns if name not in table.columns]
     if absent:
         raise UsageError(
-            f"{table.source}: no column {', '.join(absent)} to take segments from",
-            hint=f"columns are {', '.join(table.columns[:8])}",
+            f"{table.source}: no column {culprits(absent)} to take segments from",
+            hint=did_you_mean(absent[0], table.columns)
+            or f"columns are {culprits(table.columns, limit=8)}",
         )
     columns = tuple(dict.fromkeys(columns))
     if not {*columns} <= {each.column for each in accounts.search.segments}:

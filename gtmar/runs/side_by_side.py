@@ -24,7 +24,7 @@ from gtmar.metrics.registry import CONCENTRATION_KEYS, all_metrics, measure, mea
 from gtmar.objective.guardrails import SMALLEST_SEGMENT
 from gtmar.plain_data import PlainData
 from gtmar.runs.holdout import ids_in_both
-from gtmar.stats.interval import reading_of, unknown
+from gtmar.stats.interval import reading_of, too_few, unknown
 from gtmar.validation.intervals import paired, panel_of, uncertainty
 
 if TYPE_CHECKING:
@@ -344,7 +344,7 @@ def _measured(
     level: float,
 ) -> Customers:
     count = matrix.distinct
-    few = f"too few: {count:,} accounts, {SMALLEST_SEGMENT} needed"
+    few = f"{too_few(count)}, {SMALLEST_SEGMENT} needed"
     nothing = unknown(None, level=level, accounts=count, reason=few)
     three = (nothing, nothing, nothing)
     if count >= SMALLEST_SEGMENT:

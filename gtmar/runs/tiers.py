@@ -34,6 +34,7 @@ from gtmar.runs.inputs import TableOptions, load, newest_date, of_day
 from gtmar.runs.journaled_search import Search, new_run_id, start_record
 from gtmar.runs.plan import Plan
 from gtmar.runs.score import score
+from gtmar.runs.searched_before import searched_note
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import Interval, from_proportion
 
@@ -282,9 +283,13 @@ class Grid(PlainData):
     unmeasured: str | None = None
     #: The newest date, if it was taken from a table of several; else None.
     newest: date | None = None
+    #: That a run searched these accounts for one score's weights, in a sentence; None where no such
+    #: run is known.
+    searched: str | None = None
 
     def _repr_html_(self) -> str:
-        return html_table(self.cells.columns, self.cells.rows(), caption=" by ".join(self.models))
+        caption = ". ".join([" by ".join(self.models), *[self.searched] * bool(self.searched)])
+        return html_table(self.cells.columns, self.cells.rows(), caption=caption)
 
 
 def refuse_unlike(one: ScoringSpec, two: ScoringSpec) -> None:
@@ -301,7 +306,14 @@ def refuse_unlike(one: ScoringSpec, two: ScoringSpec) -> None:
         )
 
 
-def grid(data: Tabular, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None = None) -> Grid:
+def grid(
+    data: Tabular,
+    one: ScoringSpec,
+    two: ScoringSpec,
+    *,
+    as_of: str | None = None,
+    journal: str | Path | None = None,
+) -> Grid:
     """Score a table by two specs, and measure the accounts in each pair of tiers.
 
     Parameters
@@ -310,6 +322,9 @@ def grid(data: Tabular, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
         As for `score`.
     one, two
         The scores of the grid's rows and columns. Outcomes are read as the first one says.
+    journal
+        Folder of the journal that knows which accounts were searched for the weights; None asks
+        none.
 
     Raises
     ------
@@ -331,7 +346,7 @@ def grid(data: Tabular, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
     }
     if clash := {*columns, "cell"}.intersection(identity):
         raise UsageError(
-            f"{culprits(clash)} is the account id's column and one of the grid's",
+            f"{culprits(sorted(clash))} is the account id's column and one of the grid's",
             hint="rename the table's column",
         )
     cell = pl.concat_str(*named).alias("cell")
@@ -349,7 +364,10 @@ def grid(data: Tabular, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
     empty = pl.col("accounts", "share").fill_null(0)
     cells = counted.join(found, on=named, how="left", maintain_order="left").with_columns(empty)
     models = one.model, two.model
-    return Grid(table.source, models, rows.height, cells, rows, reason, newest)
+    searched = None
+    if journal is not None and outcomes is not None:
+        searched = searched_note(table, (one, two), journal, as_of)
+    return Grid(table.source, models, rows.height, cells, rows, reason, newest, searched)
 
 
 def _cell_measures(outcomes: pl.DataFrame) -> dict[str, pl.Expr]:

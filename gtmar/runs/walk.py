@@ -32,7 +32,7 @@ from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.lookup import checkout
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
-from gtmar.plain_data import PlainData, percent
+from gtmar.plain_data import PlainData, percent, some
 from gtmar.runs.backtest import only_columns, spec_of_column
 from gtmar.runs.holdout import journal_if_there, without_holdout
 from gtmar.runs.inputs import (
@@ -132,7 +132,7 @@ class Walked(PlainData):
     @property
     def sentence(self) -> str:
         """The result in a sentence, for a lead."""
-        dates = f"{self.wins('alone')} of {len(self.steps)} dates"
+        dates = f"{self.wins('alone')} of {some(len(self.steps), 'date')}"
         gain = self.gains["alone"]
         measured = (
             f"{self.objective} {gain.value:+.4f} on average" if gain.value is not None else ""

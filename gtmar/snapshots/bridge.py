@@ -14,6 +14,7 @@ import polars as pl
 
 from gtmar.data.locations import quoted
 from gtmar.errors import AccountDataError
+from gtmar.plain_data import some
 from gtmar.snapshots.conflicts import Conflict, conflicts, suspects
 from gtmar.snapshots.raw_history import TOTALS, RawHistory, history
 from gtmar.snapshots.recipe import Monthly, Span, Subscriptions, Transactions, conventions
@@ -277,7 +278,8 @@ def _by_account(opened: RawHistory, bounds: list[date]) -> pl.DataFrame:
     unsettled = frame.filter(went & ~within & pl.col("open")).height
     if unsettled and shape.gap != Span(0, 0):
         opened.notes.append(
-            f"Churn of {unsettled:,} accounts may yet turn out to be a pause: on {opened.until} "
+            f"Churn of {some(unsettled, 'account')} may yet turn out to be a pause: on "
+            f"{opened.until} "
             "their gap isn't over."
         )
     days = pl.Series(bounds)

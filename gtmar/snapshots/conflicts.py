@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gtmar.data.locations import literal, quoted
 from gtmar.errors import AccountDataError, culprits
+from gtmar.plain_data import singular
 from gtmar.snapshots.recipe import Monthly, RateTable, Subscriptions, Transactions
 from gtmar.snapshots.statement import (
     RATES,
@@ -88,7 +89,7 @@ def conflicts(opened: RawHistory) -> list[Conflict]:
         if count:
             settled = None if rule is None or rule.endswith(": refuse") else rule
             remedy_ = {"remedy": remedy} if remedy else {}
-            words_ = words.format(f"{count:,}")
+            words_ = singular(words.format(f"{count:,}"))
             found.append(Conflict(kind, count, words_, tuple(first or ()), settled, **remedy_))
 
     for name, source in recipe.sources.items():
@@ -395,4 +396,4 @@ def _noted(opened: RawHistory, counted: str, words: str) -> list[str]:
     if not accounts:
         return []
     named = culprits([*first, *[""] * (accounts - len(first))], limit=3)
-    return [words.format(f"{times:,}", f"{accounts:,}", named)]
+    return [singular(words.format(f"{times:,}", f"{accounts:,}", "{}")).format(named)]

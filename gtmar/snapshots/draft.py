@@ -18,6 +18,7 @@ from typing import Any
 from gtmar.data.locations import is_path, quoted
 from gtmar.data.scan import likely_id
 from gtmar.errors import AccountDataError, UsageError
+from gtmar.plain_data import some
 from gtmar.snapshots.conflicts import Conflict, conflicts
 from gtmar.snapshots.raw_columns import DraftedSource, RawColumns, column, plain, table_name
 from gtmar.snapshots.raw_history import RawHistory, history
@@ -268,7 +269,8 @@ class _Writing:
         if ahead:
             self.until = last.isoformat()
             self.revenue.doubts.append(
-                f"{ahead:,} rows are of days to come; the history is taken as complete until {last}"
+                f"{some(ahead, 'row is', 'rows are')} of days to come; the history is taken as "
+                f"complete until {last}"
             )
         self.last = last
         days = (last - first).days
@@ -336,11 +338,15 @@ class _Writing:
         if later > same:
             self.revenue.money["until"] = "last day"
             self.revenue.doubts.append(
-                f"an end is taken for the last day paid for: {later:,} periods begin the day after "
+                "an end is taken for the last day paid for: "
+                f"{some(later, 'period begins', 'periods begin')} the day after "
                 f"one ended, {same:,} on that day"
             )
         else:
-            why = f"{same:,} periods begin on the day of one, {later:,} a day later"
+            why = (
+                f"{some(same, 'period begins', 'periods begin')} on the day of one, {later:,} "
+                "a day later"
+            )
             self.revenue.doubts.append(
                 f"an end is taken for the first day that isn't paid for any more ({why})"
             )

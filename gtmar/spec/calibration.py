@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, FiniteFloat, StrictInt
 
-from gtmar.plain_data import percent
+from gtmar.plain_data import percent, some
 from gtmar.spec.encoders import SpecModel
 
 __all__ = ["PROBABILITY_UNITS", "Calibration", "CalibrationStep"]
@@ -51,6 +51,8 @@ class CalibrationStep(SpecModel):
         """
         if 0 < self.left < self.accounts:
             return f"{percent(self.left / self.accounts)} likely to leave"
+        if self.accounts == 1:
+            return f"the one account that scored like this {'left' if self.left else 'stayed'}"
         which = "all" if self.left else "none of"
         return f"{which} {self.accounts:,} accounts that scored like this left"
 
@@ -88,7 +90,8 @@ class Calibration(SpecModel):
         above = next((each for each in self.steps if each.low > step.low), None)
         end = "" if above is None else f" to below {above.from_:g}"
         return (
-            f"Of {step.accounts:,} accounts with scores from {step.from_:g}{end}, {step.left:,} "
+            f"Of {some(step.accounts, 'account')} with scores from {step.from_:g}{end}, "
+            f"{step.left:,} "
             f"left: {percent(step.left / step.accounts)} of them (fitted {self.fitted})."
         )
 

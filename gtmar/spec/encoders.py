@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from gtmar.plain_data import some
 from gtmar.spec.rule import Condition, Rule
 
 __all__ = [
@@ -372,7 +373,7 @@ class TableEncoder(SpecModel):
             raise ValueError(f"down and across are about two columns, got {self.columns[0]} twice")
         rows, places = len(self.down) + 1, len(self.across) + 1
         if len(self.values) != rows or any(len(row) != places for row in self.values):
-            got = f"{len(self.values)} rows of {sorted({len(row) for row in self.values})}"
+            got = f"{some(len(self.values), 'row')} of {sorted({len(row) for row in self.values})}"
             raise ValueError(
                 f"values need {rows} rows of {places}, one more than the conditions down and "
                 f"across, got {got}"

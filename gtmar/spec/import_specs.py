@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gtmar.errors import culprits, did_you_mean
+from gtmar.plain_data import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -236,7 +237,7 @@ def _read_rows(draft: Draft, head: list[str], rows: list[tuple[int, list[str]]])
         feature = row.get("feature", "")
         problems = []
         if any(stripped[len(head) :]):
-            problems.append(f"{len(stripped)} cells under a head of {len(head)}")
+            problems.append(f"{some(len(stripped), 'cell')} under a head of {len(head)}")
         if not feature:
             problems.append("no name of a feature")
         elif feature in at:

@@ -28,6 +28,7 @@ from pydantic import (
 from gtmar.earning import Earning, earnings
 from gtmar.errors import SpecError, UsageError, did_you_mean
 from gtmar.html import table
+from gtmar.plain_data import some
 from gtmar.spec.calibration import Calibration  # noqa: TC001 - pydantic reads it at run time
 from gtmar.spec.encoders import (
     VALUE_UNITS,
@@ -684,7 +685,7 @@ class ScoringSpec(SpecModel):
             problems.append((("constraints", "total"), problem))
         nonzero, most = sum(weight != 0 for weight in weights), self.constraints.most_nonzero
         if most is not None and nonzero > most:
-            problem = f"at most {most} weights may differ from 0, {nonzero} do"
+            problem = f"at most {some(most, 'weight')} may differ from 0, {nonzero} do"
             problems.append((("constraints", "most_nonzero"), problem))
         return problems
 

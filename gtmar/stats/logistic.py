@@ -48,6 +48,9 @@ class Fit:
     covariance: Doubles
     #: Intercept and unrounded coefficients, shape (P + 1,): a start for another fit.
     place: Doubles
+    #: Whether this is the optimum: a whole step of Newton's from here is none. Else the steps
+    #: ended before it, and nothing is proven by the coefficients.
+    converged: bool
 
 
 def fit_logistic(
@@ -81,8 +84,10 @@ def fit_logistic(
     whole[1:, 1:] = penalty
     now = np.zeros(width + 1) if start is None else start
     height, slope, bend = _at(now, blocks, whole)
+    converged = False
     for _ in range(_MOST_ROUNDS):
         step = np.linalg.solve(bend, slope)
+        converged = bool(np.abs(step).max() < arrived)
         while np.abs(step).max() >= arrived:
             reached, *there = _at(now + step, blocks, whole)
             if reached >= height - _NOISE * abs(height):
@@ -94,7 +99,8 @@ def fit_logistic(
         height, (slope, bend) = reached, there
     # Adding 0 turns -0 into 0.
     rounded: Doubles = np.round(now[1:], _DIGITS) + 0.0
-    return Fit(rounded, np.linalg.inv(bend)[1:, 1:].astype(np.float64), now)
+    covariance = np.linalg.inv(bend)[1:, 1:].astype(np.float64)
+    return Fit(rounded, covariance, now, converged)
 
 
 def _at(place: Doubles, blocks: Blocks, whole: Doubles) -> tuple[float, Doubles, Doubles]:
@@ -283,7 +289,8 @@ class Levels:
     #: Log-odds of its K predictors, shape (K,), to six decimals; the sign is such that the part
     #: alone rises with the outcome.
     levels: Doubles
-    #: Whether the levels are proven to differ at all, given the other parts.
+    #: Whether the levels are proven to differ at all, given the other parts; by no fit that ended
+    #: before its optimum.
     proven: bool = False
     #: For a line: the log-odds that each step adds from a value on, by that value.
     steps: Mapping[float, float] = field(default_factory=dict)
@@ -347,7 +354,7 @@ def fit_levels(parts: list[Part], y: Doubles, *, repeats: float = 1.0) -> list[L
         count = len(turned) - len(part.steps)
         heights = zip(part.steps, turned[count:].tolist(), strict=True)
         steps = {part.places[place]: height for place, height in heights}
-        levels.append(Levels(turned[:count], proven, steps))
+        levels.append(Levels(turned[:count], proven and fit.converged, steps))
     return levels
 
 

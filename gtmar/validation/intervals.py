@@ -20,7 +20,7 @@ from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.tally import TierEdges
 from gtmar.journal.sentences import TWINS
 from gtmar.metrics.registry import all_metrics, metric_column
-from gtmar.plain_data import PlainData, apart, digits
+from gtmar.plain_data import PlainData, apart, digits, some
 from gtmar.stats.interval import (
     Interval,
     effective_size,
@@ -184,7 +184,7 @@ def uncertainty(
         return panel.weights(draws, seed=seed)
 
     found = Uncertainty({}, {}, {})
-    for key in wanted.intersection(_AUC):
+    for key in (key for key in _AUC if key in wanted):
         found.before[key] = auc_interval(panel, panel.before, level=level)
         found.after[key] = auc_interval(panel, panel.after, level=level)
         found.gain[key] = auc_gain(panel, level=level)
@@ -297,7 +297,7 @@ def _shares(found: Uncertainty, panel: Panel, level: float) -> None:
         if moved == 0:
             found.gain[column] = Interval(0.0, 0.0, 0.0, level, panel.accounts)
         elif moved < 10:
-            reason = f"too few: {round(moved):,} accounts came or went"
+            reason = f"too few: {some(round(moved), 'account')} came or went"
             found.gain[column] = unknown(value, level=level, accounts=panel.accounts, reason=reason)
         else:
             found.gain[column] = from_normal(value, spread, level=level, accounts=panel.accounts)

@@ -31,6 +31,7 @@ from gtmar.stats.interval import (
     from_students,
     resampled,
     student_ends,
+    too_few,
     unknown,
 )
 from gtmar.validation.paired_scores import known
@@ -264,9 +265,9 @@ def _gain(
     """Return the interval of a ratio's change; `accounts` are the numbers before and after."""
     reason = None
     if min(accounts) < LEAST:
-        reason = f"too few: {accounts[0]:,} accounts before, {accounts[1]:,} after"
+        reason = f"{too_few(accounts[0])} before, {accounts[1]:,} after"
     elif moved < _LEAST_MOVED:
-        reason = f"too few: {round(moved):,} accounts came or went"
+        reason = f"{too_few(round(moved))} came or went"
     if reason is not None:
         return unknown(value, level=level, accounts=min(accounts), reason=reason)
     return resampled(value, deviation, *drawn, pulls, level=level, accounts=min(accounts))

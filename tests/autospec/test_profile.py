@@ -645,3 +645,18 @@ def test_nothing_to_score_by() -> None:
 def test_empty_table() -> None:
     with pytest.raises(AccountDataError, match="frame: the table is empty"):
         detect(ACCOUNTS.clear())
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "others"), [("retained_6mo", 1, "left"), ("churned", 1, "stayed")]
+)
+def test_labels_of_one_class_are_refused(column: str, value: int, others: str) -> None:
+    frame = pl.DataFrame({"account_id": range(90), "x": range(90), column: [value] * 90})
+    with pytest.raises(AccountDataError, match=f"to fit on {others}, so nothing tells") as told:
+        detect(frame)
+    assert f"must have accounts that {others}, too" in str(told.value.hint)
+    # Three of the others are enough.
+    some = frame.with_columns(
+        pl.when(pl.col("x") % 30 == 0).then(1 - value).otherwise(column).alias(column)
+    )
+    assert detect(some, holdout=0.0).spec.objective

@@ -185,3 +185,7 @@ tiers: {"1": {min: 20, max: 101}, "2": {min: 0, max: 20}}
     bare = table.drop("retained_6mo", "churned", "mrr", "mrr_end", "won_back", "actual_ltv")
     bare.drop("activated", "days_to_activate").write_parquet("bare.parquet")
     assert "isn't known" in gtmar("grid", "fit.yaml", "today.yaml", "--data", "bare.parquet")
+    assert found["searched"] is None
+    done = runs.run(table, specs.load("today.yaml"), limits=runs.Limits(20), journal="journal")
+    Path("today.yaml").write_text(specs.to_yaml(done.spec), "utf-8")
+    assert f"In-sample: run {done.run_id} searched" in gtmar(*words)

@@ -125,13 +125,24 @@ def test_what_it_was_before(story: Story) -> None:
 
 
 @pytest.mark.slow
+def test_a_value_says_on_which_accounts_it_was_measured(story: Story) -> None:
+    on = r"auc_roc_retain .* on the accounts searched"
+    for words in (["log"], ["show", story.tried], ["best"], ["front"]):
+        assert re.search(on, story.ask(*words)), words
+    assert re.search(on, story.ask("lineage", str(story.folder / "changed.yaml")))
+    assert "What it did to the metrics, on the accounts searched" in story.ask("show", story.tried)
+
+
+@pytest.mark.slow
 def test_whether_it_was_measured_and_helped(story: Story) -> None:
     facts = story.facts("show", story.tried)
     assert facts["outcome"] == "lose"
     assert facts["value_after"] < facts["value_before"] == story.searches[0].best_value
     metrics = {row["metric"]: row for row in facts["effect"]}
     assert metrics["auc_roc_retain"]["reading"] == "worse"
-    assert re.search(r"auc_roc_retain .* -> .*: worse, not kept\.", story.ask("show", story.tried))
+    assert re.search(
+        r"auc_roc_retain .* -> .* searched: worse, not kept\.", story.ask("show", story.tried)
+    )
     run_id = story.tried.partition("/")[0]
     rows = story.sql(
         "difference",

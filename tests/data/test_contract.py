@@ -746,7 +746,7 @@ def test_binary_basis_is_said() -> None:
 
 
 def test_retained_without_revenue_is_said() -> None:
-    note = "1 accounts are retained with mrr_end = 0: they kept the logo and lost the revenue."
+    note = "1 account is retained with mrr_end = 0: it kept the logo and lost the revenue."
     assert note in notes(small(mrr=[1, 1, 0, 0], mrr_end=[0, 0, 0, 0]))
 
 

@@ -294,6 +294,23 @@ def test_a_line_above_the_header_is_asked_about(tmp_path: Path) -> None:
     assert "is the first line the header" in error.hint
 
 
+@pytest.mark.parametrize("above", [("Q3 accounts,,",), ('"Q3, accounts",,', ",,", "from CRM,,")])
+def test_a_title_filled_up_with_commas_is_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, above: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    error = refusal(csv(Path("a.csv"), *above, "account_id,x,plan", "a,1,pro", "b,2,"))
+    line = len(above) + 1
+    assert f'line {line} has 3 names: "account_id", "x", "plan"' in error.message
+    asked, _, command = (error.hint or "").partition("? ")
+    assert asked == "is the first line a title"
+    subprocess.run(command, shell=True, check=True)
+    assert read(Path("mended.csv")).columns == ["account_id", "x", "plan"]
+    # A header with names left out is none: accounts follow.
+    unnamed = csv(Path("b.csv"), "account_id,,", "a,1,pro", "b,2,")
+    assert read(unnamed).columns == ["account_id", "column_2", "column_3"]
+
+
 def test_a_name_that_stands_twice_is_refused_whatever_the_source(tmp_path: Path) -> None:
     told = 'more than one column is called "mrr"'
     assert told in refusal(csv(tmp_path / "a.csv", "account_id,mrr,mrr ", "a,1,2")).message

@@ -39,7 +39,7 @@ def test_a_software_products_raw_files_lead_to_a_watched_score(tmp_path: Path) -
     for name in ("snapshots.yaml", "spec.yaml"):
         shutil.copy(EXAMPLE / name, tmp_path)
     said = [gtmar(line, tmp_path) for line in fenced("text")[0].splitlines()]
-    assert said[1].startswith("Re-tuning on each date would have paid, on 1 of 1 dates: ")
+    assert said[1].startswith("Re-tuning on each date would have paid, on 1 of 1 date: ")
     assert "Holds on the accounts of 2025-01-01: of 100 pairs" in said[-1]
     assert "auc_roc_retain of at least 0.75 was expected, and is so" in said[-1]
 

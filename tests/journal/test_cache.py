@@ -264,6 +264,25 @@ def test_where_nothing_can_be_kept_answers_are_the_same(
 
 
 @pytest.mark.slow
+def test_what_cannot_be_kept_is_tried_once(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def full(_: Cache, name: str, fill: object) -> None:
+        tried.append(name)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Cache, "place", full)
+    with Journal(journal) as opened:
+        for columns in ("run_id", "run_id, number", "run_id, outcome"):
+            opened.query(f"select {columns} from experiments join runs using (run_id)")
+            opened.query("from experiments", columns=columns.split(", "))
+    assert sorted(name for name in tried if name.endswith(".duckdb")) == [
+        "experiments.duckdb",
+        "runs.duckdb",
+    ]
+
+
+@pytest.mark.slow
 def test_two_at_once_read_and_keep_the_same(journal: Path) -> None:
     found: list[list[pl.DataFrame]] = []
     threads = [threading.Thread(target=lambda: found.append(answers(journal))) for _ in range(3)]

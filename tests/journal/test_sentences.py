@@ -66,7 +66,8 @@ _AT_THE_END = """
         100 * sum(share) filter (where kept = 0) / count(*) filter (where kept = 0) as leavers,
         100 * sum(share * mrr) filter (where mrr > 0 and mrr_end = 0)
             / sum(mrr) filter (where mrr > 0 and mrr_end = 0) as gone,
-        100 * sum(share * kept) / sum(share) filter (where kept is not null) as kept
+        100 * sum(share * kept) / sum(share) filter (where kept is not null) as kept,
+        sum(share) filter (where kept is not null) as known
     from part
 """
 
@@ -124,7 +125,7 @@ def test_every_number_of_a_sentence_is_the_tables(orientation: str, tmp_path: Pa
     by_name = dict(sizes.rows())
     worst, best = (names[0], names[-1]) if sign < 0 else (names[-1], names[0])
     low, high = ({"size": by_name[n], "order": o} for n, o in ((worst, "asc"), (best, "desc")))
-    (left, gone, _), (left_now, gone_now, _) = (
+    (left, gone, *_), (left_now, gone_now, *_) = (
         asked(con, _AT_THE_END, side=side, **low) for side in ("start", "best")
     )
     them = (
@@ -136,11 +137,18 @@ def test_every_number_of_a_sentence_is_the_tables(orientation: str, tmp_path: Pa
         f"At equal sizes tier {worst}, {them}, holds {left_now:.0f}% (was {left:.0f}%) of the "
         f"accounts that leave and {gone_now:.0f}% (was {gone:.0f}%) of the MRR that leaves."
     )
-    (*_, kept), (*_, kept_now) = (
+    (*_, kept, known), (*_, kept_now, known_now) = (
         asked(con, _AT_THE_END, side=side, **high) for side in ("start", "best")
     )
     which = f"The tier of lowest risk, {best}," if sign < 0 else f"The top tier, {best},"
-    assert top == f"{which} keeps {kept_now:.0f}% (was {kept:.0f}%) of its accounts."
+    said = f"{kept_now:.0f}% (was {kept:.0f}%) of its accounts"
+    if min(known, known_now) < 50:
+        now, was = (
+            f"{count * share / 100:.0f} of {count:.0f}"
+            for share, count in ((kept_now, known_now), (kept, known))
+        )
+        said = f"{now} of its accounts whose outcome is known (was {was}), too few to tell"
+    assert top == f"{which} keeps {said}."
 
 
 @pytest.mark.slow
@@ -319,6 +327,39 @@ def test_a_tier_that_lost_one_account_of_many_does_not_keep_100_percent() -> Non
     }
     said = told(replace(SEEN, sized=sized))
     assert "The top tier, A, keeps 99.8% (was 90%) of its accounts." in said
+
+
+def top_tier(size: float, before: float, after: float, others: float = 0.8) -> list[str]:
+    """Say what is said of tiers where A has so many accounts and keeps such shares of them."""
+    labelled = [size, 200.0, 300.0]
+    ends = {"start": side((before, others, others)), "best": side((after, others, others))}
+    sized = SIZED | ends | {"labelled_start": labelled, "labelled_best": labelled}
+    sized |= {"sizes": [round(size), 200, 300], "churned_mrr_best": None}
+    return told(replace(SEEN, sized=sized))
+
+
+def test_a_tier_that_keeps_all_or_has_few_accounts_says_so_in_numbers() -> None:
+    assert "The top tier, A, keeps all 100 of its accounts (was 90%)." in top_tier(100, 0.9, 1.0)
+    few = "The top tier, A, keeps all 3 of its accounts (was 2 of 3), too few to tell."
+    assert few in top_tier(3, 2 / 3, 1.0)
+    half = "The top tier, A, keeps 2.5 of 4 of its accounts (as before), too few to tell."
+    assert half in top_tier(4, 0.625, 0.625)
+    assert "The top tier, A, keeps 98% (was 90%) of its accounts." in top_tier(50, 0.9, 0.98)
+
+
+def test_where_nobody_left_a_tier_that_keeps_all_tells_nothing() -> None:
+    said = top_tier(100, 1.0, 1.0, others=1.0)
+    nobody = "None of the 600 accounts held out left, so what a tier keeps tells nothing."
+    assert nobody in said
+    assert not any("top tier" in sentence for sentence in said)
+
+
+def test_few_leavers_are_counted() -> None:
+    [tier] = [x for x in top_tier(100, 1.0, 1.0, others=0.99) if "lowest" in x]
+    assert tier.endswith("holds 3 (as before) of the 5 accounts that leave.")
+    one = SIZED | {"start": side((1.0, 1.0, 1 - 1 / 300)), "best": side((1.0, 1.0, 1 - 1 / 300))}
+    said = told(replace(SEEN, sized=one | {"churned_mrr_best": None}))
+    assert any("holds 1 (as before) of the 1 account that leaves." in sentence for sentence in said)
 
 
 def test_what_has_no_value_is_left_out() -> None:

@@ -225,3 +225,37 @@ def test_a_table_without_outcomes_is_scored_though_the_spec_says_how_they_are_wr
     assert then.rows.equals(today.rows)
     with pytest.raises(ViolationsError, match='column "mrr_end": no such column'):
         runs.check(tmp_path / "today.csv", told)
+
+
+def test_small_amounts_are_no_zeros(accounts: pl.DataFrame) -> None:
+    """Where few leave, what is at stake with a handful of small accounts is less than 1."""
+    rare = accounts.head(400).filter(pl.col("retained_6mo").is_not_null())
+    rare = rare.drop("mrr_end", "churned").with_columns(
+        retained_6mo=(pl.int_range(pl.len()) != 7).cast(pl.Int8), mrr=pl.lit(19.0)
+    )
+    spec = runs.calibrate(rare, make_spec()).spec
+    found = runs.account_list(rare, spec, most=3)
+    assert found.at_stake is not None
+    assert 1 < found.at_stake < 100
+    share = found.rows["probability"][0] * 19
+    assert 0 < 3 * share < 1
+    assert found.sentence.startswith(f"3 of {rare.height} accounts hold {3 * share:.1f} of ")
+    alone = runs.account_list(rare.drop("mrr"), spec, most=3)
+    assert f": {3 * share / 19:.1f} of these are expected to. " in alone.sentence or (
+        ": <0.1 of these are expected to. " in alone.sentence
+    )
+    one = runs.account_list(rare.filter(pl.col("plan") == "team").head(1), spec)
+    assert one.sentence.startswith("1 of 1 account holds ")
+
+
+def test_no_money_is_no_sum(accounts: pl.DataFrame, spec: ScoringSpec) -> None:
+    nothing = accounts.with_columns(mrr=pl.lit(0.0))
+    assert "no MRR is at stake" in runs.account_list(nothing, spec).sentence
+    unknown = accounts.with_columns(mrr=pl.lit(None, pl.Float64))
+    found = runs.account_list(unknown, spec, most=40)
+    assert (found.at_stake, found.listed_at_stake) == (None, None)
+    assert found.mrr_unknown == accounts.height
+    assert found.sentence.endswith("No account has a known MRR to weigh them by.")
+    scored = runs.score(accounts, spec)["tier"]
+    rest = accounts.filter(scored != "A")
+    assert runs.account_list(rest, spec, tier="A").sentence == "The table has no account of tier A."

@@ -284,9 +284,16 @@ def test_backtest_says_that_the_spec_was_searched_on_these_accounts(tmp_path: Pa
     start = runs.backtest(tmp_path / "a.parquet", spec=specs.load(EXAMPLE), journal=journal)
     assert start.in_sample is None
     assert not [note for note in start.notes if note.startswith("In-sample")]
-    # Without its lineage the best is known by the table alone.
-    bare = found.spec.model_copy(update={"lineage": None})
+    # Without its lineage the best is known by its weights, whatever it is called by now.
+    bare = found.spec.model_copy(update={"lineage": None, "model": "renamed"})
     assert runs.backtest(tmp_path / "a.parquet", spec=bare, journal=journal).in_sample is True
+    # Weights that a person put in are nobody's search, though the model's name was searched here.
+    own = specs.reweighed(
+        specs.load(EXAMPLE), {n: w + 1 for n, w in specs.load(EXAMPLE).weights.items()}
+    )
+    by_hand = runs.backtest(tmp_path / "a.parquet", spec=own, journal=journal)
+    assert by_hand.in_sample is None
+    assert not [note for note in by_hand.notes if note.startswith("In-sample")]
 
 
 @pytest.mark.slow

@@ -256,8 +256,11 @@ def test_what_can_not_be_answered_is_refused(tmp_path: Path) -> None:
     plain = runs.run(TABLE, make(segments=[]), limits=runs.Limits(5), journal=tmp_path)
     with pytest.raises(UsageError, match="names no segments"):
         runs.by_segment(plain.run_id, journal=tmp_path, data=TABLE)
-    with pytest.raises(UsageError, match="no column plan to take segments from"):
+    with pytest.raises(UsageError, match='no column "plan" to take segments from'):
         runs.by_segment(plain.run_id, journal=tmp_path, data=TABLE, columns=["plan"])
+    with pytest.raises(UsageError) as near:
+        runs.by_segment(plain.run_id, journal=tmp_path, data=TABLE, columns=["regoin"])
+    assert near.value.hint == 'did you mean "region"?'
     with pytest.raises(NotResumableError):
         runs.by_segment(plain.run_id, journal=tmp_path, data=TABLE.head(900))
 

@@ -141,10 +141,10 @@ def test_a_lost_or_doubled_row_of_a_regular_payer_is_noted(tmp_path: Path, shape
     assert not [note for note in bridged(tmp_path, recipe, rows).notes if "revenue" in note]
     lost = [row for row in rows if (row["who"], row["at"].month) != ("b", 4)]
     notes = " ".join(bridged(tmp_path, recipe, lost).notes)
-    assert "1 months were skipped, with payments in each of the 3 before and the 3 after" in notes
-    assert 'by 1 accounts: "b"; an invoice may be missing.' in notes
+    assert "1 month was skipped, with payments in each of the 3 before and the 3 after" in notes
+    assert 'by 1 account: "b"; an invoice may be missing.' in notes
     # Nothing is said of the second month from the start: who knows how regularly they pay.
     early = [row for row in rows if (row["who"], row["at"].month) != ("b", 3)]
     assert "skipped" not in " ".join(bridged(tmp_path, recipe, early).notes)
     notes = " ".join(bridged(tmp_path, recipe, [*rows, rows[0], rows[0]]).notes)
-    assert '2 rows of revenue are like another in every column, of 1 accounts: "a";' in notes
+    assert '2 rows of revenue are like another in every column, of 1 account: "a";' in notes

@@ -449,7 +449,7 @@ def test_rows_of_days_to_come_say_until_when_the_history_is_complete(tmp_path: P
     place = write(tmp_path, "subs", "account_id,start_date,end_date,mrr", *rows, f"z,{ahead},,5.5")
     found = draft([place])
     assert found.recipe.data_until == days(40)[-1]
-    says(found, "1 rows are of days to come")
+    says(found, "1 row is of days to come")
     assert found.known > 0
 
 

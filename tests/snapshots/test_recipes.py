@@ -213,13 +213,13 @@ def test_ids_that_no_revenue_has_are_refused(tmp_path: Path) -> None:
 def test_a_table_of_today_has_an_account_once(tmp_path: Path) -> None:
     text = shop(tmp_path)
     pl.DataFrame({"id": ["a", "a"], "size": [1, 2]}).write_parquet(tmp_path / "crm.parquet")
-    with pytest.raises(AccountDataError, match='"crm": 1 accounts stand there more than once: "a"'):
+    with pytest.raises(AccountDataError, match='"crm": 1 account stands there more than once: "a"'):
         build(parse(text), tmp_path / "out", base=tmp_path)
 
 
 def test_an_account_that_the_table_of_accounts_leaves_out_is_unknown_to_it(tmp_path: Path) -> None:
     text = shop(tmp_path).replace("as_of: today", "as_of: today, where: size > 1")
-    with pytest.raises(AccountDataError, match='1 accounts aren\'t in "crm": "a"'):
+    with pytest.raises(AccountDataError, match='1 account isn\'t in "crm": "a"'):
         build(parse(text + "accounts: crm\n"), tmp_path / "out", base=tmp_path)
 
 

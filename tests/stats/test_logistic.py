@@ -76,3 +76,13 @@ def test_a_line_steps_by_as_much_as_was_planted_and_no_other() -> None:
     assert one.steps[0.9] == pytest.approx(1.2, abs=0.35)
     assert not other.steps
     assert len(one.levels) == len(knots)
+
+
+def test_a_fit_that_ends_before_its_optimum_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fit_logistic(lambda: [(X, Y)], np.eye(4)).converged
+    x = np.repeat([0.0, 1.0], 200)
+    y = np.concatenate([np.arange(200) % 10 == 0, np.arange(200) % 10 > 0]).astype(float)
+    assert fit_levels([Part.of_flag(x)], y)[0].proven
+    monkeypatch.setattr("gtmar.stats.logistic._MOST_ROUNDS", 1)
+    assert not fit_logistic(lambda: [(X, Y)], np.eye(4)).converged
+    assert not fit_levels([Part.of_flag(x)], y)[0].proven

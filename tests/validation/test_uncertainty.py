@@ -267,6 +267,12 @@ def test_a_small_tier_has_no_interval_and_says_why() -> None:
     assert found.reason == f"too few: {found.accounts} accounts"
 
 
+def test_metrics_stand_in_one_order_in_every_process() -> None:
+    found = both(*spec_and_matrix(), replicates=20)
+    for side in (found.before, found.after, found.gain):
+        assert list(side)[:2] == ["auc_roc_retain", "auc_roc_churn"]
+
+
 def test_metrics_without_their_columns_are_left_out() -> None:
     table = make_accounts(300, former=0).drop("mrr", "mrr_end", "actual_ltv", "won_back")
     spec, matrix = spec_and_matrix(accounts=table)
