@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from gtmar.plain_data import digits
-from gtmar.spec.encoders import BinInterval
+from gtmar.spec.encoders import BinInterval, TableEncoder
 from gtmar.stats.isotonic import isotonic
 from gtmar.stats.logistic import Levels, Part, correlation, fit_levels
 
@@ -36,6 +36,7 @@ __all__ = [
     "fit_flag",
     "fit_number",
     "fit_shapes",
+    "table_of",
 ]
 
 #: Numbers beyond these quantiles count as these: so a correlation is taken, and so a line ends
@@ -182,6 +183,13 @@ def fit_shapes(
             written_as = _part(frame[name], each, at) if own.steps else part
             shapes[name] = _shape(each, at, written_as, stepped, unknowns)
     return shapes
+
+
+def table_of(table: TableEncoder, shape: Shape) -> TableEncoder:
+    """Return a table with the values that its cells, fitted as categories, came to."""
+    by_cell, other = shape.encode["values"], shape.encode["default"]
+    values = tuple(tuple(by_cell.get(cell, other) for cell in row) for row in table.cells)
+    return table.model_copy(update={"values": values})
 
 
 def _unknown_accounts(column: pl.Series, labelled: NDArray[np.bool_]) -> int:
