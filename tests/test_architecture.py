@@ -24,6 +24,7 @@ ROOMS = (
     "safe_text",
     "errors",
     "memory",
+    "linear_algebra",
     "arguments",
     "documents",
     "plain_data",

@@ -38,6 +38,7 @@ __all__ = [
     "WeightedRule",
     "find_rules",
     "rule_names",
+    "rule_of_columns",
     "rules_that_pay",
     "spoken",
     "weigh_rules",
@@ -188,6 +189,49 @@ def find_rules(
             beside = encoded(tuple(map(search.rule, found)))
             search = replace(search, encoded=beside[chosen])
     return [FoundRule(search.rule(each), each.p) for each in found]
+
+
+def rule_of_columns(
+    frame: pl.DataFrame,
+    fitted: Mapping[str, Fitted],
+    encoded: Doubles,
+    y: Doubles,
+    *,
+    upward: bool,
+) -> Rule | None:
+    """Return the rule of given columns that says most beside features, proven or not.
+
+    Parameters
+    ----------
+    frame, fitted
+        N accounts, and what each of the two or three columns is.
+    encoded, y
+        Values of the features, shape (N, F), in [0, 1], and outcomes as for `find_rules`.
+    upward
+        Whether the rule's accounts do better than the features say, or worse.
+
+    Returns
+    -------
+    Rule or None
+        A condition on each column, of those that `find_rules` looks among; None where no rule goes
+        that way.
+    """
+    known = np.flatnonzero(~np.isnan(y))
+    apart = max(1, -(-len(known) * max(encoded.shape[1], _MOST_FITTED) // _MOST_CELLS))
+    chosen = known[::apart]
+    outcome = y[chosen]
+    if len(np.unique(outcome)) < 2:
+        return None
+    cut = [_CutColumn.of(frame[name], each, y) for name, each in fitted.items()]
+    columns = [LevelColumns(each.levels.codes[chosen], each.levels.sides) for each in cut]
+    outcome = (outcome - outcome.min()) / np.ptp(outcome)
+    search = _Search(columns, cut, encoded[chosen], outcome, tables=False)
+    model = search._coarse(())
+    ranked = search._ranked(search._whole_corners(model, upward=upward), model)
+    if not ranked:
+        return None
+    sides = ranked[0][1]
+    return Rule(tuple(cut[column].conditions[side] for column, side in sides))
 
 
 def rules_that_pay(
@@ -510,6 +554,30 @@ class _Search:
                     for side in np.flatnonzero(enough).tolist():
                         found[tuple(sorted((*pair, (column, side))))] = float(worth[side])
         return sorted(found, key=lambda sides: (-found[sides], sides))[:_MOST_FITTED]
+
+    def _whole_corners(self, model: Predicted, *, upward: bool) -> list[_Sides]:
+        """Return the most promising rules with a condition on every column, as `_grown` does."""
+        shape = [column.sides.shape[1] for column in self.columns]
+        place = np.ravel_multi_index([column.codes for column in self.columns], shape)
+        rows = self.outcome - model.chance, model.information, np.ones_like(model.chance)
+        sums = np.stack([np.bincount(place, row, math.prod(shape)) for row in rows])
+        corners: Doubles = sums.reshape(3, *shape).astype(np.float64)
+        for column in self.columns:
+            # The first column's levels give way to its sides, which come last.
+            corners = np.tensordot(corners, column.sides, (1, 1))
+        off, known, size = corners
+        worth = np.round(off**2 / (known + _RIDGES["rule"]) / 2, 6)
+        enough = (size >= self.least) & (len(self.outcome) - size >= self.least)
+        enough &= (off > 0) == upward
+        for axis, column in enumerate(self.columns):
+            # A side with everybody on it asks for nothing.
+            parted = column.sides @ np.bincount(column.codes, minlength=column.sides.shape[1])
+            own = [1] * len(shape)
+            own[axis] = -1
+            enough &= (parted < len(self.outcome)).reshape(own)
+        places = np.argwhere(enough)
+        best = np.argsort(-worth[enough], kind="stable")[:_MOST_FITTED]
+        return [tuple(enumerate(sides)) for sides in places[best].tolist()]
 
     def _foretells(
         self,

@@ -24,6 +24,7 @@ from gtmar.autospec.fit_encoders import (
     fit_number,
     fit_shapes,
     rising_numbers,
+    table_of,
 )
 from gtmar.autospec.leakage import Grade, Leak, find_leaks
 from gtmar.autospec.refit_encoders import MONEY, target_of
@@ -688,7 +689,7 @@ def _features_of(
     asked = {
         name: {"rule": str(each)}
         if isinstance(each, Rule)
-        else {"encode": _filled(each, beside(rules)[name])}
+        else {"encode": table_of(each, beside(rules)[name]).model_dump(mode="json")}
         for name, each in zip(holds.columns, rules, strict=False)
     }
     weighted = weigh_rules(
@@ -725,16 +726,6 @@ def _kind_of(column: pl.Series, y: NDArray[np.float64]) -> Fitted:
     if column.dtype == pl.Boolean:
         return fit_flag(column, y)
     return Fitted("categories", 0.0, 0.0, tuple(column.unique().sort()))
-
-
-def _filled(table: TableEncoder, shape: Shape) -> dict[str, Any]:
-    """Return a table as plain data with the values that were fitted to its cells."""
-    given = shape.encode
-    return table.model_dump(mode="json") | {
-        "values": [
-            [given["values"].get(cell, given["default"]) for cell in row] for row in table.cells
-        ]
-    }
 
 
 def _features(shapes: Mapping[str, Shape]) -> dict[str, Any]:
@@ -807,7 +798,7 @@ def _spec_data(
     fitted = {
         name: encoder_id(feature)
         for name, feature in spec.features.items()
-        if feature.rule is None and not isinstance(feature.encode, Bins | TableEncoder)
+        if not isinstance(feature.encode, Bins)
     }
     return data | stated | ({"fitted": fitted} if fitted else {})
 

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from gtmar.plain_data import digits
-from gtmar.spec.encoders import BinInterval
+from gtmar.spec.encoders import BinInterval, TableEncoder
 from gtmar.stats.isotonic import isotonic
 from gtmar.stats.logistic import Levels, Part, correlation, fit_levels
 
@@ -37,6 +37,7 @@ __all__ = [
     "fit_number",
     "fit_shapes",
     "rising_numbers",
+    "table_of",
 ]
 
 #: For correlations, numbers are clipped at these quantiles; so are lines, if the outermost accounts
@@ -195,6 +196,13 @@ def fit_shapes(
             written_as = _part(frame[name], each, at) if own.steps else part
             shapes[name] = _shape(each, at, written_as, stepped, unknowns)
     return shapes
+
+
+def table_of(table: TableEncoder, shape: Shape) -> TableEncoder:
+    """Return a table with the values that its cells, fitted as categories, came to."""
+    by_cell, other = shape.encode["values"], shape.encode["default"]
+    values = tuple(tuple(by_cell.get(cell, other) for cell in row) for row in table.cells)
+    return table.model_copy(update={"values": values})
 
 
 def _unknown_accounts(column: pl.Series, labelled: NDArray[np.bool_]) -> int:

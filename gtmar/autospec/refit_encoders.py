@@ -1,8 +1,9 @@
 """Refits a spec's encoders to other accounts: to shuffled outcomes, or to a part of a table.
 
-An encoder that was fitted to outcomes contains information about them. When a search is repeated on
-shuffled or drawn accounts, its encoders must be fitted to those, or else a column of noise would
-still profit from the original outcomes.
+An encoder that was fitted to outcomes contains information about them, and so do a table's cells and
+a rule's conditions that were chosen by them. When a search is repeated on shuffled or drawn accounts,
+all of these must be fitted to those, or else a column of noise would still profit from the original
+outcomes.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from gtmar.autospec.fit_encoders import Fitted, fit_shapes
-from gtmar.data.encode import encoded_terms
+from gtmar.autospec.find_rules import rule_of_columns
+from gtmar.autospec.fit_encoders import Fitted, fit_categories, fit_shapes, table_of
+from gtmar.data.encode import cell_of, encoded_terms, rule_holds
 from gtmar.data.matrix import own_value
 from gtmar.data.outcomes import ACTIVATION_STATES, Movement
 from gtmar.data.scan import collect
-from gtmar.spec.encoders import BoolEncoder, OneOfEncoder
-from gtmar.spec.model import Feature
+from gtmar.spec.encoders import BoolEncoder, OneOfEncoder, TableEncoder
+from gtmar.spec.model import VALUE_UNITS, Feature
 from gtmar.stats.logistic import every_so_many
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from gtmar.data.outcomes import OutcomeColumns
     from gtmar.data.scan import AccountTable
     from gtmar.spec.model import ScoringSpec
+    from gtmar.spec.rule import Rule
 
 __all__ = ["MONEY", "TARGETS", "EncoderRefit", "columns_of", "target_of"]
 
@@ -78,28 +81,95 @@ class EncoderRefit:
     def fitted(self, matrix: AccountMatrix) -> ScoringSpec:
         """Return the spec with encoders fitted to a matrix's accounts and their outcomes.
 
-        A feature that doesn't vary among them keeps its encoder. Cost: that of `fit_shapes`.
+        A feature that doesn't vary among them keeps its encoder. A table keeps its rows and columns,
+        and its cells are fitted beside all encoders. Rules are searched for again among the
+        conditions on their own columns, in the direction of their weight; then encoders and cells
+        are fitted beside them, as `init` does. Cost: that of `fit_shapes`, twice if there are rules.
         """
         frame = self._frame(matrix)
-        read = {name: self.spec.features[name].column or name for name in self.names}
+        spec = self._beside({}, frame, matrix)
+        rules = [name for name in self.names if self.spec.features[name].rule is not None]
+        if not rules:
+            return spec
+        found: dict[str, Rule] = {}
+        for at, name in enumerate(rules):
+            rule = self._rule(name, frame, matrix, spec, without=rules[at:])
+            if rule is not None:
+                found[name] = rule
+                spec = _with_feature(spec, name, rule=str(rule))
+        return self._beside(found, frame, matrix)
+
+    def _beside(
+        self, rules: Mapping[str, Rule], frame: pl.DataFrame, matrix: AccountMatrix
+    ) -> ScoringSpec:
+        """Return the spec with some rules, and with encoders and cells fitted beside them."""
+        columns = frame.select(
+            each.alias(name)
+            for name in self.names
+            if (each := self._values(name, rules, frame.schema)) is not None
+        )
         vary = {
-            name: _content(self.spec.features[name], frame[column])
-            for name, column in read.items()
-            if frame[column].drop_nulls().n_unique() > 1
+            each.name: _content(self.spec.features[each.name], each)
+            for each in columns
+            if each.drop_nulls().n_unique() > 1
         }
         if not vary:
             return self.spec
         apart = every_so_many(frame.height, len(vary))
-        cells = frame.select(pl.col(read[name]).alias(name) for name in vary).gather_every(apart)
+        cells = columns.select(*vary).gather_every(apart)
         repeats = matrix.accounts / matrix.distinct
         shapes = fit_shapes(cells, vary, _outcome(matrix)[::apart], repeats=repeats)
-        features = dict(self.spec.features)
+        spec = self.spec
         for name, shape in shapes.items():
-            form = {"weight": 0, "min": 0, "max": 0, "encode": shape.encode}
-            made = Feature.model_validate({**form, "missing": {"value": shape.missing}})
-            update = {"encode": made.encode, "missing": made.missing}
-            features[name] = features[name].model_copy(update=update)
-        return self.spec.model_copy(update={"features": features})
+            encode = spec.features[name].encode
+            if name in rules:
+                spec = _with_feature(spec, name, rule=str(rules[name]))
+            elif isinstance(encode, TableEncoder):
+                spec = _with_feature(spec, name, encode=table_of(encode, shape))
+            else:
+                form = {"weight": 0, "min": 0, "max": 0, "encode": shape.encode}
+                made = Feature.model_validate({**form, "missing": {"value": shape.missing}})
+                spec = _with_feature(spec, name, encode=made.encode, missing=made.missing)
+        return spec
+
+    def _values(self, name: str, rules: Mapping[str, Rule], schema: pl.Schema) -> pl.Expr | None:
+        """Return what a feature is fitted by; None for a rule that isn't known yet."""
+        feature = self.spec.features[name]
+        if isinstance(feature.encode, TableEncoder):
+            return cell_of(feature.encode, schema)
+        if feature.rule is None:
+            return pl.col(feature.column or name)
+        return rule_holds(rules[name], schema) if name in rules else None
+
+    def _rule(
+        self,
+        name: str,
+        frame: pl.DataFrame,
+        matrix: AccountMatrix,
+        spec: ScoringSpec,
+        *,
+        without: Collection[str],
+    ) -> Rule | None:
+        """Return the best rule of a rule's columns beside a spec's other features."""
+        feature = self.spec.features[name]
+        encoded = self.encoded(matrix, spec)
+        beside = [
+            column
+            for term, column in zip(spec.terms, encoded.columns, strict=True)
+            if term.feature not in without
+        ]
+        y, kinds = _outcome(matrix), {}
+        for column in feature.reads(name):
+            kind = _column_content(frame[column], y)
+            if kind is None:
+                return None
+            kinds[column] = kind
+        apart = every_so_many(frame.height, len(beside) + len(kinds))
+        # Of a spec that has nothing else, the mean alone.
+        columns = [each[::apart] for each in beside] or [np.zeros_like(y[::apart])]
+        values = np.stack(columns, axis=1) / VALUE_UNITS
+        own, upward = frame.select(*kinds).gather_every(apart), (feature.weight or 0) >= 0
+        return rule_of_columns(own, kinds, values, y[::apart], upward=upward)
 
     def encoded(self, matrix: AccountMatrix, spec: ScoringSpec | None = None) -> AccountMatrix:
         """Return the matrix with the columns of the terms only, encoded as `spec` does.
@@ -127,11 +197,20 @@ class EncoderRefit:
 
 def columns_of(spec: ScoringSpec, names: Sequence[str]) -> list[str]:
     """Return the distinct table columns that features read."""
-    return list(dict.fromkeys(spec.features[name].column or name for name in names))
+    return list(dict.fromkeys(c for name in names for c in spec.features[name].reads(name)))
+
+
+def _with_feature(spec: ScoringSpec, name: str, **update: object) -> ScoringSpec:
+    features = {**spec.features, name: spec.features[name].model_copy(update=update)}
+    return spec.model_copy(update={"features": features})
 
 
 def _content(feature: Feature, cells: pl.Series) -> Fitted:
-    """Return what kind of column a feature has, by its encoder."""
+    """Return what kind of column a feature has, by its encoder; a rule or table, by its cells."""
+    if feature.rule is not None:
+        return Fitted("flag", 0.0, 0.0)
+    if isinstance(feature.encode, TableEncoder):
+        return Fitted("categories", 0.0, 0.0, tuple(cells.unique().sort()))
     unknown = cells.null_count() / len(cells)
     if isinstance(feature.encode, OneOfEncoder):
         return Fitted("categories", 0.0, unknown, tuple(feature.encode.values))
@@ -140,6 +219,16 @@ def _content(feature: Feature, cells: pl.Series) -> Fitted:
     # A monotone feature keeps its direction.
     direction = getattr(feature.encode, "monotone", None)
     return Fitted("number", 0.0, unknown, rising=None if direction is None else direction == "up")
+
+
+def _column_content(cells: pl.Series, y: NDArray[np.float64]) -> Fitted | None:
+    """Return what a column is that a rule asks about, as `init` sees it; None if it is constant."""
+    if cells.dtype == pl.Boolean or cells.dtype.is_numeric():
+        known = cells.drop_nulls().unique()
+        flag = {*known.to_list()} <= {0, 1}
+        return Fitted("flag" if flag else "number", 0.0, 0.0) if len(known) > 1 else None
+    listed = fit_categories(cells, y)
+    return listed if isinstance(listed, Fitted) else None
 
 
 def _outcome(matrix: AccountMatrix) -> NDArray[np.float64]:

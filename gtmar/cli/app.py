@@ -19,6 +19,7 @@ from gtmar.cli.error_boundary import Commands, set_debug, set_yes, within_bounda
 from gtmar.cli.next_step import ChosenCommand, free_path, print_next
 from gtmar.cli.options import app, export_app, journal_app, spec_app
 from gtmar.cli.output import say, some, text
+from gtmar.linear_algebra import use_one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,8 +132,9 @@ def main() -> None:
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
     os.close(number)
-    # Before Polars is loaded, which no import so far has done.
+    # Before Polars and numpy are loaded, which no import so far has done.
     os.environ.setdefault(*_ALLOCATOR)
+    use_one_thread()
     app()
 
 

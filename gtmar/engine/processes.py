@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from gtmar.engine.threads import cores, use_cores
 from gtmar.errors import ResourceError
+from gtmar.linear_algebra import one_thread_each
 from gtmar.memory import roomy_folder
 
 if TYPE_CHECKING:
@@ -131,7 +132,9 @@ class Processes:
             for _ in range(workers - len(self._started)):
                 own, other = context.Pipe()
                 process = context.Process(target=_work, args=(other, share), daemon=True)
-                process.start()
+                # They are as many as there are cores, so each has no other to share work with.
+                with one_thread_each():
+                    process.start()
                 other.close()
                 self._started.append((process, own))
         buffers: list[pickle.PickleBuffer] = []

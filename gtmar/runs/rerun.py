@@ -277,13 +277,15 @@ def null_search(run_id: str, **options: Unpack[SearchesOptions]) -> NullSearch:
 def _pays_for_all(spec: ScoringSpec) -> bool:
     """Return whether refitting encoders removes all that a spec knows of the outcomes.
 
-    It does if all its encoders were fitted, and its weights were not.
+    It does if all its encoders were fitted, and its weights were not. Which columns a rule or a
+    table reads was chosen among all columns, and isn't chosen again.
     """
     fitted = fitted_features(spec)
+    found = any(spec.features[name].conditions for name in fitted)
     bins = any(isinstance(feature.encode, Bins) for feature in spec.features.values())
     weights = {spec.features[name].weight for name in fitted}
     whole = len(fitted) == len(spec.fitted) and len(weights) == 1
-    return spec.lineage is None and whole and not bins
+    return spec.lineage is None and whole and not bins and not found
 
 
 def _knows_these(session: Session) -> bool:

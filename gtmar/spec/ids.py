@@ -157,14 +157,19 @@ def _feature(feature: Feature, name: str, data: dict[str, Any], *, bounds: bool)
 
 
 def encoder_id(feature: Feature) -> str:
-    """Return the id shared by all features whose encoder gives every cell the same value."""
+    """Return the id shared by all features whose encoder, or rule, gives the same values."""
     data = feature.model_dump(mode="json", by_alias=True)
     encode = unordered(data["encode"])
-    return _identifier("e", {"encode": encode, "missing": data["missing"]})
+    if isinstance(feature.encode, TableEncoder):
+        encode = feature.encode.canonical
+    form = {"encode": encode, "missing": data["missing"]}
+    if (rule := feature.parsed_rule) is not None:
+        form["rule"] = rule.canonical
+    return _identifier("e", form)
 
 
 def fitted_features(spec: ScoringSpec) -> tuple[str, ...]:
-    """Return the features whose encoders were fitted to outcomes, and not edited since."""
+    """Return the features whose encoder or rule was fitted to outcomes, and not edited since."""
     return tuple(n for n, f in spec.features.items() if spec.fitted.get(n) == encoder_id(f))
 
 

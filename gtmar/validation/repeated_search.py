@@ -451,8 +451,8 @@ class NullAnswers:
                 held = f"on those that it never saw, which can say it, it reaches {unseen:.4f}."
             return (
                 "Whether the score knows anything, these accounts can't say: its start may know "
-                "them beforehand, as the best of an earlier run or an edited first spec does, and "
-                "would on noise too. On shuffled outcomes the same search reaches "
+                "them beforehand, as the best of an earlier run, an edited first spec or one with "
+                "rules does, and would on noise too. On shuffled outcomes the same search reaches "
                 f"{knows['typical']:.4f} typically, the run {found}; {held}"
             )
         return {

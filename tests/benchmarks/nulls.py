@@ -3,8 +3,10 @@
 Run it as ``python tests/benchmarks/nulls.py``. Tables of ten features whose outcomes, MRR included,
 follow from one order of the accounts, and from chance. Where that is the start's own order, whether
 it knows little or much, no gain over it is real; where it is another, one is. Then the same null
-beside `decide` on the accounts held out, from the start's own order to quite another. And first
-specs of tables of noise: how many numbers get a curve, how many weights hold, what p says.
+beside `decide` on the accounts held out, from the start's own order to quite another. First specs
+of tables of noise: how many numbers get a curve, how many weights hold, what p says. And the same
+with a rule or a table forced in, which chance made: whether it holds where it stays as it was found
+and where it is found anew in each draw.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import combinations, product
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -24,12 +28,14 @@ from gtmar import runs
 from gtmar.autospec.first_spec import first_spec
 from gtmar.autospec.refit_encoders import EncoderRefit, columns_of
 from gtmar.data.matrix import load_accounts
+from gtmar.data.outcomes import Movement
 from gtmar.data.scan import scan
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
 from gtmar.runs.plan import Plan
 from gtmar.spec.ids import fitted_features
-from gtmar.spec.model import ScoringSpec
+from gtmar.spec.model import Feature, ScoringSpec
+from gtmar.stats.interval import wilson
 from gtmar.validation.repeated_search import (
     CHANCE,
     RepeatedSearch,
@@ -38,6 +44,9 @@ from gtmar.validation.repeated_search import (
     searched_again,
     value_by_chance,
 )
+
+if TYPE_CHECKING:
+    from gtmar.data.scan import AccountTable
 
 #: The start's weights, and others that order accounts quite differently.
 START = (30, 20, 10, 5, 0, 0, 0, 0, 0, 0)
@@ -155,13 +164,69 @@ class OnNoise:
     p_value: float
 
 
+#: What is forced into a first spec: a table of 16 cells, cut without a look at outcomes, or a rule.
+FORCED: dict[str, dict[str, Any]] = {
+    "table": {
+        "encode": {
+            "kind": "table",
+            "down": [f"x0 < {cut}" for cut in (0.25, 0.5, 0.75)],
+            "across": [f"g0 < {cut}" for cut in (3, 7, 14)],
+            "values": [[0, 0, 0, 0]] * 4,
+        }
+    },
+    "rule": {"rule": "x0 < 0.5 and g0 < 7"},
+}
+
+
+def with_forced(table: AccountTable, spec: ScoringSpec, kind: str) -> ScoringSpec:
+    """Add a table or a rule, its cells or its thresholds fitted to the table's accounts.
+
+    A rule's two columns are stated, or of those that are numbers the two whose rule goes furthest:
+    `chosen`.
+    """
+
+    def forced(feature: dict[str, Any]) -> ScoringSpec:
+        limits = {"weight": 10, "min": -30, "max": 30}
+        own = Feature.model_validate({**feature, **limits})
+        wider = spec.model_copy(update={"features": {**spec.features, "forced": own}})
+        names = (*fitted_features(spec), "forced")
+        loaded = load_accounts(table, wider, coded=columns_of(wider, names))
+        return EncoderRefit.of(loaded.table, wider, names).fitted(loaded.search)
+
+    if kind != "chosen":
+        return forced(FORCED[kind])
+
+    def distance(made: ScoringSpec) -> float:
+        holds = load_accounts(table, made).search
+        kept = np.arange(holds.accounts) >= holds.offsets[Movement.KEPT_REVENUE_LOST]
+        return abs(float(np.corrcoef(holds.columns[-1], kept)[0, 1]))
+
+    numbers = [name for name in spec.features if name[0] in "xg"]
+    rules = ({"rule": f"{a} < 0.5 and {b} < 0.5"} for a, b in combinations(numbers, 2))
+    return max(map(forced, rules), key=distance)
+
+
 def first_spec_on_noise(
-    n: int, seed: int, *, experiments: int, searches: int, nulls: int, signal: float = 0.0
+    n: int,
+    seed: int,
+    *,
+    experiments: int,
+    searches: int,
+    nulls: int = 0,
+    signal: float = 0.0,
+    forced: str | None = None,
+    anew: bool = True,
 ) -> OnNoise:
-    """Make a first spec of a table, search it, and ask stability and a null search."""
+    """Make a first spec of a table, search it, and ask stability and a null search.
+
+    What is `forced` in is found `anew` in each draw, or stays.
+    """
     table = scan(noise(n, seed, signal=signal))
     spec = first_spec(table, holdout=0.0).spec
     names = fitted_features(spec)
+    if forced is not None:
+        spec = with_forced(table, spec, forced)
+        names = (*names, "forced") if anew else names
     judge, plan = Judge.of(spec), Plan(proposer="random")
     search = RepeatedSearch(
         spec, judge, lambda: plan.make_proposer(spec, sign=judge.sign), Limits(experiments)
@@ -171,13 +236,16 @@ def first_spec_on_noise(
     found = search.over(again.encoded(loaded.search, spec))
     drawn = searched_again(again, loaded.search, searches=searches, seed=seed)
     weights = read_weights(spec, found.weights, drawn)
-    chance = value_by_chance(again, loaded.search, found.value or 0.0, searches=nulls, seed=seed)
+    p_value = 1.0
+    if nulls:
+        value = found.value or 0.0
+        p_value = value_by_chance(again, loaded.search, value, searches=nulls, seed=seed).p_value
     kinds = [feature.encode.kind for feature in spec.features.values()]
     return OnNoise(
         tuple(weight.name for weight in weights),
         tuple(weight.reading == "holds" for weight in weights),
         tuple(kind == "curve" for kind in kinds if kind in ("curve", "range")),
-        chance.p_value,
+        p_value,
     )
 
 
@@ -217,7 +285,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--first", type=int, default=0, help="seed of the first table")
     parser.add_argument("--start", choices=STRENGTHS, help="one of the starts alone")
-    parser.add_argument("--only", choices=("p", "power", "decide", "init"))
+    parser.add_argument("--only", choices=("p", "power", "decide", "init", "forced"))
     a = parser.parse_args()
     os.environ |= {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
     with ProcessPoolExecutor(a.jobs) as pool:
@@ -275,6 +343,23 @@ def main() -> None:
                 f"| {len(specs)} | {sum(curves)} of {len(curves)} | {sum(holds)} of {len(holds)} "
                 f"| {np.mean(np.array(p) <= CHANCE):.1%} | {uniform(p, a.searches):.2f} |"
             )
+        if a.only in (None, "forced"):
+            print("| forced in | in each draw | it holds | 95 % interval | others that hold |")
+            print("| --- | --- | ---: | ---: | ---: |")
+            for kind, anew in product(("table", "rule", "chosen"), (False, True)):
+                ask = partial(
+                    first_spec_on_noise, a.accounts, experiments=a.n, searches=40, forced=kind
+                )
+                some = range(a.first, a.first + a.tables)
+                specs = list(pool.map(partial(ask, anew=anew), some))
+                hold = sum(each.holds[-1] for each in specs)
+                low, high = wilson(hold, len(specs)) or (0, 1)
+                others = [one for each in specs for one in each.holds[:-1]]
+                print(
+                    f"| {kind} | {'found anew' if anew else 'as it was'} | {hold} of {len(specs)} "
+                    f"| {low:.1%} to {high:.1%} | {sum(others)} of {len(others)} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

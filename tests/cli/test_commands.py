@@ -388,6 +388,31 @@ def test_the_allocator_is_told_to_give_memory_back_unless_somebody_said_otherwis
     assert found in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("given", "threads"),
+    [({}, 1), ({"OPENBLAS_NUM_THREADS": "2"}, 2), ({"OMP_NUM_THREADS": "2"}, 2)],
+)
+def test_linear_algebra_has_one_thread_unless_somebody_said_otherwise(
+    given: dict[str, str], threads: int, tmp_path: Path
+) -> None:
+    words = ["gtmar", "generate", "health_score", "--accounts", "50", "-o", str(tmp_path / "a.csv")]
+    code = (
+        f"import sys, runpy; sys.argv = {words}\n"
+        "try: runpy.run_module('gtmar', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "from threadpoolctl import threadpool_info\n"
+        "blas = [each for each in threadpool_info() if each['user_api'] == 'blas']\n"
+        "print(*(each['num_threads'] for each in blas))\n"
+    )
+    settings = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
+    shell = {name: value for name, value in os.environ.items() if name not in settings} | given
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=shell
+    )
+    assert {*done.stdout.splitlines()[-1].split()} == {str(min(threads, os.cpu_count() or 1))}
+
+
 def test_the_module_is_the_command_and_help_imports_nothing_heavy() -> None:
     code = (
         "import sys, runpy; sys.argv = ['gtmar', '--help']\n"

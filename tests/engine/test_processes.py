@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from gtmar import runs
 from gtmar.data import synthetic
@@ -50,6 +51,13 @@ def own_bytes() -> int:
     return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Anonymous:"))
 
 
+def threads_of_linear_algebra(number: int) -> int:
+    """Return how many threads a process's own numpy shares its products among."""
+    assert number >= 0
+    found = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+    return int(max(found))
+
+
 def refuse(number: int) -> int:
     if number == 3:
         raise UsageError("three is refused", hint="take four", number=3)
@@ -60,6 +68,22 @@ def end(how: int, number: int) -> int:
     if number == 2:
         os.kill(os.getpid(), how)
     return number
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("given", "threads"), [(None, 1), ("2", min(2, cores()))])
+def test_each_has_one_thread_for_linear_algebra_unless_somebody_said_otherwise(
+    given: str | None, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    before = dict(os.environ)
+    with Processes(1) as processes:
+        assert processes.each(threads_of_linear_algebra, range(1)) == [threads]
+    # The one that started it keeps its own environment.
+    assert dict(os.environ) == before
 
 
 @pytest.mark.slow

@@ -270,8 +270,8 @@ def test_both_answers_are_sentences(
     fitted = replace(answers, knows={**KNOWS, "p_value": 0.05, "fitted": True})
     assert fitted.sentences[0] == (
         "Whether the score knows anything, these accounts can't say: its start may know them "
-        "beforehand, as the best of an earlier run or an edited first spec does, and would on "
-        "noise too. On shuffled outcomes "
+        "beforehand, as the best of an earlier run, an edited first spec or one with rules does, "
+        "and would on noise too. On shuffled outcomes "
         "the same search reaches 0.5000 typically, the run 0.8300; on those that it never saw, "
         "which can say it, it reaches 0.8100."
     )
@@ -357,3 +357,45 @@ def test_a_weight_that_is_real_holds_though_its_curve_is_fitted_anew() -> None:
     assert each.p_value == 1 / 6
     assert dict(zip(each.names, each.holds, strict=True))["x0"]
     assert dict(zip(each.names, each.holds, strict=True))["g0"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["table", "rule"])
+def test_a_table_or_a_rule_that_chance_made_doesnt_hold(kind: str) -> None:
+    """Each held on 24 of 24 tables where cells and conditions stayed, on none found anew."""
+    stayed, anew = (
+        first_spec_on_noise(300, 3, experiments=10, searches=20, forced=kind, anew=each)
+        for each in (False, True)
+    )
+    assert stayed.names[-1] == anew.names[-1] == "forced"
+    assert (stayed.holds[-1], anew.holds[-1]) == (True, False)
+
+
+@pytest.mark.slow
+def test_a_rule_that_is_real_holds_and_null_says_that_its_columns_were_chosen(
+    tmp_path: Path,
+) -> None:
+    draw = np.random.default_rng(5)
+    visits, tenure = draw.poisson(6, 1_500), draw.gamma(1, 12, 1_500).round(1)
+    worse = 3.0 * ((visits < 5) & (tenure < 10))
+    kept = draw.random(1_500) < 1 / (1 + np.exp(worse - 1))
+    table = pl.DataFrame({"account_id": np.arange(1_500), "visits": visits, "tenure": tenure})
+    table = table.with_columns(retained_6mo=pl.Series(kept).cast(pl.Int8))
+    table.write_parquet(tmp_path / "a.parquet")
+    spec = first_spec(scan(tmp_path / "a.parquet"), rules=1).spec
+    [name] = [name for name, each in spec.features.items() if each.rule is not None]
+    assert (spec.features[name].weight or 0) < 0
+    journal = tmp_path / "j"
+    found = runs.run(tmp_path / "a.parquet", spec, limits=runs.Limits(10), journal=journal)
+    held = runs.stability(found.run_id, journal=journal, searches=10)
+    assert {each.name: each.reading for each in held.weights}[name] == "holds"
+    null = runs.null_search(found.run_id, journal=journal, searches=1)
+    assert null.knows is not None
+    assert null.knows["fitted"]
+    # Stated by a person, the rule isn't of these outcomes.
+    own = {each: id_ for each, id_ in spec.fitted.items() if each != name}
+    stated = spec.model_copy(update={"fitted": own})
+    found = runs.run(tmp_path / "a.parquet", stated, limits=runs.Limits(10), journal=journal)
+    null = runs.null_search(found.run_id, journal=journal, searches=1)
+    assert null.knows is not None
+    assert not null.knows["fitted"]
