@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import typer.testing
 from jsonschema import Draft202012Validator
 
 from gtmar.cli import next_step, output
@@ -25,7 +26,10 @@ def pytest_configure() -> None:
     """Have the tests' folders in memory, where there is room, unless somebody said where.
 
     Tests sync thousands of small files, and a disk may take longer for that than all else takes.
+    And have commands put together once: typer's runner does so anew whenever it runs one, which
+    takes longer than most commands do. A process of its own still puts them together itself.
     """
+    typer.testing._get_command = cache(typer.testing._get_command)  # type: ignore[attr-defined] # imported there under this name
     if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 

@@ -24,11 +24,17 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 FINE = (0, 10)
 
 
+#: What a search as printed stops at here: no next step depends on how far it got.
+MOST = 60
+
+
 @pytest.fixture(autouse=True)
 def _terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("GTMAR_JOURNAL", raising=False)
     monkeypatch.chdir(tmp_path)
+    limits = runs.Limits
+    monkeypatch.setattr(runs, "Limits", lambda n, *more: limits(min(n, MOST), *more))
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -224,7 +230,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         for seed in (1, 2):
             words = ["run", "--data", path.name, "--spec", str(EXAMPLES / "health_score/spec.yaml")]
-            words += ["--n", "80", "--seed", str(seed), "-q", "-o", f"best{seed}.yaml"]
+            words += ["--n", "30", "--seed", str(seed), "-q", "-o", f"best{seed}.yaml"]
             result = CliRunner().invoke(app, [*words, "--journal", "the journal"])
             assert result.exit_code == 0, result.output
     return folder
