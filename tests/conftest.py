@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from typer import testing
 
 from gtmar.cli import next_step, output
 
@@ -28,6 +29,9 @@ def pytest_configure() -> None:
     """
     if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+    # The command line is put together once, as a process does. The runner would do so at each call,
+    # which takes several times as long as a short command.
+    pytest.MonkeyPatch().setattr(testing, "_get_command", cache(testing._get_command))
 
 
 @cache
