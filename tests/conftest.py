@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from typer import testing
+from typer.main import get_command
 
 from gtmar.cli import next_step, output
 
@@ -31,7 +31,7 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     # The command line is put together once, as a process does. The runner would do so at each call,
     # which takes several times as long as a short command.
-    pytest.MonkeyPatch().setattr(testing, "_get_command", cache(testing._get_command))
+    pytest.MonkeyPatch().setattr("typer.testing._get_command", cache(get_command))
 
 
 @cache
