@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer.testing
 from jsonschema import Draft202012Validator
+from typer.main import get_command
 
 from gtmar.cli import next_step, output
 
@@ -32,6 +33,9 @@ def pytest_configure() -> None:
     typer.testing._get_command = cache(typer.testing._get_command)  # type: ignore[attr-defined] # imported there under this name
     if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+    # The command line is put together once, as a process does. The runner would do so at each call,
+    # which takes several times as long as a short command.
+    pytest.MonkeyPatch().setattr("typer.testing._get_command", cache(get_command))
 
 
 @cache

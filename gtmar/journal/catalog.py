@@ -58,6 +58,11 @@ _NO_FILES = "-- What follows reads those three and no file."
 #: The beginning of a definition of a view or a macro in `views.sql`.
 _DEFINES = re.compile(r"^create or replace (?:view|macro) (\w+)", re.MULTILINE)
 _WORD = re.compile(r"\w+")
+#: Words by which a text may list views and macros, or run another text: then all are defined.
+_LISTS = re.compile(
+    r"duckdb_|pg_|pragma|information_schema|sqlite_|serialized_sql"
+    r"|\b(?:show|desc|describe|summarize|query|query_table)\b"
+)
 #: Variables that `views.sql` sets itself, which can't be parameters.
 _OWN = {"journal", "event_source", "formats_mix"}
 #: Most files that a warning names.
@@ -322,9 +327,18 @@ class Journal:
             connection=self._connection,
         )
         limit = DEFAULT_SECONDS if self._time_limit is None else self._time_limit
-        # The text may list the views, or name one in a way that only DuckDB resolves.
-        names = [*self._undefined] if among is None and columns is None else None
-        return self._ask(answered, text, variables, among, limit, columns=columns, views=names)
+        if among is None and columns is None:
+            # The views that the text names, unless it may list them, or names one in a way that
+            # only DuckDB resolves.
+            if not _LISTS.search(text.casefold()):
+                try:
+                    return self._ask(answered, text, variables, None, limit)
+                except QueryError as err:
+                    if not (self._undefined and _of_names(err.__cause__)):
+                        raise
+            views = [*self._undefined]
+            return self._ask(answered, text, variables, None, limit, views=views)
+        return self._ask(answered, text, variables, among, limit, columns=columns)
 
     def _define(self, text: str) -> None:
         """Create the views that a text names; to create all takes longer than most queries."""
@@ -553,6 +567,13 @@ def _engine_errors() -> tuple[type[Exception], ...]:
 
         kinds.append(PolarsError)
     return tuple(kinds)
+
+
+def _of_names(err: BaseException | None) -> bool:
+    """Return whether an error is about something that isn't there by the name asked for."""
+    import duckdb
+
+    return isinstance(err, duckdb.CatalogException | duckdb.BinderException)
 
 
 def _of_file(err: Exception) -> bool:

@@ -81,6 +81,45 @@ def results(made: tuple[Path, list[RunResult]]) -> list[RunResult]:
     return made[1]
 
 
+def test_a_question_has_the_views_that_it_names_defined(journal: Journal) -> None:
+    with Journal(journal.path) as opened:
+        opened.query("select run_id from runs")
+        assert {"runs"} < VIEWS - opened._undefined.keys() < VIEWS
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("select view_name from duckdb_views() where not internal", VIEWS),
+        ("select table_name from Information_Schema.tables", VIEWS),
+        ("select viewname from pg_views", VIEWS),
+        ("select name from sqlite_master", VIEWS),
+        ("select name from (show tables)", VIEWS),
+        ("select name from (Describe)", VIEWS),
+        ("select function_name from duckdb_functions()", {"better_direction", "spec_weights"}),
+        ("select name from query_table('sqli' || 'te_master')", VIEWS),
+        ("select name from query('sho' || 'w tables')", VIEWS),
+    ],
+)
+def test_what_lists_the_views_lists_all(journal: Journal, text: str, found: set[str]) -> None:
+    with Journal(journal.path) as opened:
+        opened.query("select run_id from runs")
+        assert found <= {*opened.query(text).to_series()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select count(*) from query_table('histo' || 'ry')",
+        "select count(*) from query('from ' || 'chosen_' || 'run')",
+        'select count(*) from "HISTORY"',
+    ],
+)
+def test_a_view_is_found_however_it_is_named(journal: Journal, text: str) -> None:
+    with Journal(journal.path) as opened:
+        assert opened.query(text).item() > 0
+
+
 @pytest.mark.parametrize("name", [*files_of("journal"), *files_of("checks")])
 def test_plain_rows_are_those_of_the_frame(
     journal: Journal, results: list[RunResult], name: str

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from blank_charts import blank_charts
 from factories import make_accounts, make_spec, weighted
 
 from gtmar import runs
@@ -16,9 +19,14 @@ from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.lookup import checkout
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from browser import Browser
+
     from gtmar.report import Page
+    from gtmar.report.content import Evidence
+    from gtmar.runs import Decided
     from gtmar.spec import ScoringSpec
 
 #: What a hostile table, spec or person may say.
@@ -46,18 +54,32 @@ class Searched:
 
     @cached_property
     def report(self) -> Page:
-        """The run's report, made once."""
+        """The run's report, made once, its charts blank."""
         return self.page()
+
+    @cached_property
+    def drawn(self) -> Page:
+        """The run's report as people get it, made once."""
+        return self.page(drawn=True)
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the run's report is made of, gathered once."""
+        from gtmar.report.content import gather
+
+        with Journal(self.journal) as opened:
+            return gather(opened, self.run_id)
 
     @cached_property
     def past(self) -> Page:
         """The journal's history, made once."""
         return self.history()
 
-    def page(self, **options: Any) -> Page:
+    def page(self, *, drawn: bool = False, **options: Any) -> Page:
         from gtmar import report
 
-        with Journal(self.journal) as opened:
+        charts = nullcontext() if drawn else blank_charts()
+        with charts, Journal(self.journal) as opened:
             return report.run_page(opened, self.run_id, **options)
 
     def history(self, **options: Any) -> Page:
@@ -78,6 +100,14 @@ def search(
 
 
 @pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    from browser import Browser
+
+    with Browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     """A search in which wins, losses and blocked experiments are found."""
     spec = make_spec(guardrails=[{"metric": "share_by_tier.A", "min": 0.05}])
@@ -88,6 +118,17 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
         note="first baseline",
         author="RevOps",
     )
+
+
+@pytest.fixture(scope="session")
+def settled(
+    searched: Searched, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Searched, Decided]:
+    """The same run in a journal in which it was decided on, and what that found."""
+    folder = tmp_path_factory.mktemp("settled")
+    shutil.copytree(searched.journal, folder / "journal")
+    found = runs.decide(searched.run_id, journal=folder / "journal")
+    return Searched(folder, searched.table, searched.run_id), found
 
 
 @pytest.fixture(scope="session")

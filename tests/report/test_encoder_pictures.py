@@ -94,7 +94,7 @@ def test_a_page_has_each_picture_and_its_numbers(
     tmp_path: Path, table: pl.DataFrame, spec: ScoringSpec
 ) -> None:
     made = search(tmp_path, table, spec, n=20)
-    html = made.page().html
+    html = made.drawn.html
     found = pages.values_in(html)
     assert {"values.plan.pro.points", "values.tenure.0 to 4.083.share"} <= {*found}
     assert html.count('id="values"') == 1
@@ -115,5 +115,5 @@ def test_without_its_table_a_page_says_that_pictures_are_left_out(
 
 @pytest.mark.slow
 def test_hostile_names_stay_text(hostile: Searched) -> None:
-    assert "<img src=x" not in hostile.report.html.replace("&lt;img", "")
-    assert 'id="values"' in hostile.report.html
+    assert "<img src=x" not in hostile.drawn.html.replace("&lt;img", "")
+    assert 'id="values"' in hostile.drawn.html

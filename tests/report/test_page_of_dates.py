@@ -10,6 +10,7 @@ import pages
 import polars as pl
 import pytest
 from benchmarks import panel as panels
+from blank_charts import blank_charts
 
 from gtmar import runs
 from gtmar.data.scan import Source
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gtmar.report import Page
+    from gtmar.report.content import Evidence
     from gtmar.runs import RunResult
 
 pytestmark = pytest.mark.slow
@@ -55,6 +57,13 @@ def done(folder: Path) -> RunResult:
 def page(folder: Path, done: RunResult) -> Page:
     with Journal(folder / "journal") as journal:
         return run_page(journal, done.run_id)
+
+
+@pytest.fixture(scope="module")
+def evidence(folder: Path, done: RunResult, page: Page) -> Evidence:
+    """What the page was made of."""
+    with Journal(folder / "journal") as journal:
+        return gather(journal, done.run_id)
 
 
 def exact(page: Page) -> dict[str, float]:
@@ -98,7 +107,7 @@ def test_each_date_and_all_together_are_the_journals(
 
 
 def test_moves_of_all_dates_add_up_to_the_tiers_and_of_the_newest_to_its_rows(
-    folder: Path, done: RunResult, page: Page
+    folder: Path, done: RunResult, page: Page, evidence: Evidence
 ) -> None:
     found, tiers = exact(page), panels.spec().tier_names
     for tier in tiers:
@@ -114,8 +123,7 @@ def test_moves_of_all_dates_add_up_to_the_tiers_and_of_the_newest_to_its_rows(
     last = Source(str(folder / "accounts.parquet"), at=str(panels.DAYS[3]))
     run = done.run_id
     same = runs.difference(f"{run}/start", run, journal=folder / "journal", data=last).moved
-    with Journal(folder / "journal") as journal:
-        table = gather(journal, run).table
+    table = evidence.table
     assert table is not None
     assert same is not None
     assert table.newest == panels.DAYS[3]
@@ -125,10 +133,8 @@ def test_moves_of_all_dates_add_up_to_the_tiers_and_of_the_newest_to_its_rows(
 
 
 def test_intervals_draw_whole_accounts_and_are_those_of_a_decision(
-    folder: Path, done: RunResult
+    folder: Path, done: RunResult, evidence: Evidence
 ) -> None:
-    with Journal(folder / "journal") as journal:
-        evidence = gather(journal, done.run_id)
     decided = runs.decide(done.run_id, journal=folder / "journal")
     table = evidence.table
     assert table is not None
@@ -154,7 +160,7 @@ def test_without_its_table_a_page_has_no_interval_of_rows(folder: Path, done: Ru
     path = folder / "accounts.parquet"
     moved = path.rename(folder / "elsewhere.parquet")
     try:
-        with Journal(folder / "journal") as journal:
+        with blank_charts(), Journal(folder / "journal") as journal:
             alone = gather(journal, done.run_id)
             shown = run_page(journal, done.run_id)
     finally:

@@ -8,14 +8,14 @@ import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from html import unescape
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 import pages
 import polars as pl
 import pytest
 import vl_convert
+from blank_charts import blank_charts
 from factories import binned, make_accounts, make_spec, weighted
 from markupsafe import escape
 from report.conftest import HOSTILE, Searched, search
@@ -31,7 +31,9 @@ from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.lookup import checkout, resolve
 from gtmar.journal.review import review
 from gtmar.report import pages as made
-from gtmar.report.content import Evidence, gather
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def numbers(html: str) -> dict[str, list[pages.Shown]]:
@@ -65,7 +67,7 @@ def test_it_opens_with_what_a_lead_reads_and_ends_with_the_optimisers_path(
     with Journal(searched.journal) as journal:
         found = review(journal, searched.run_id)
     head, _, rest = html.partition("</header>")
-    evidence = gathered(searched)
+    evidence = searched.evidence
     assert [s for s in evidence.sentences if s not in found.sentences] == [evidence.sentences[1]]
     places = [head.index(arrows(sentence)) for sentence in found.said(costs=False)]
     assert len(places) >= 2
@@ -91,7 +93,7 @@ def test_it_opens_with_what_a_lead_reads_and_ends_with_the_optimisers_path(
 
 @pytest.mark.slow
 def test_what_got_worse_is_beyond_chance_where_the_table_tells_and_as_measured_without(
-    searched: Searched, tmp_path: Path
+    searched: Searched, settled: tuple[Searched, runs.Decided]
 ) -> None:
     def costs(page: report.Page) -> list[str]:
         listed = page.html.partition('class="costs"')[2].partition("</ul>")[0]
@@ -99,8 +101,7 @@ def test_what_got_worse_is_beyond_chance_where_the_table_tells_and_as_measured_w
 
     with Journal(searched.journal) as journal:
         measured = review(journal, searched.run_id).costs
-    decided = copied(searched, tmp_path)
-    done = runs.decide(searched.run_id, journal=decided).costs
+    decided, done = settled[0], settled[1].costs
     beyond = [arrows(text) for text in done]
     assert measured
     found = costs(searched.report)
@@ -109,29 +110,21 @@ def test_what_got_worse_is_beyond_chance_where_the_table_tells_and_as_measured_w
     assert all(text.startswith("Worse as measured, within chance: ") for text in within)
     assert len(found) >= len(measured)
     # Without the table there are no intervals, and nothing is claimed by them.
-    with Journal(searched.journal) as journal:
-        evidence = gather(journal, searched.run_id)
-        alone = replace(evidence, table=None).costs
+    alone = replace(searched.evidence, table=None).costs
     # But by those of a decision, where there is one.
-    with Journal(decided) as journal:
-        told = replace(gather(journal, searched.run_id), table=None).costs
+    told = replace(decided.evidence, table=None).costs
     assert [cost.text for cost in told] == done
     expected = [f"Worse as measured, chance not excluded: {text}." for text in measured.values()]
     assert [cost.text for cost in alone] == expected
     assert not any(cost.beyond for cost in alone)
 
 
-def gathered(searched: Searched) -> Evidence:
-    with Journal(searched.journal) as journal:
-        return gather(journal, searched.run_id)
-
-
 @pytest.mark.slow
 def test_whether_a_gain_is_beyond_chance_is_what_a_decision_finds(
-    searched: Searched, tmp_path: Path
+    searched: Searched, settled: tuple[Searched, runs.Decided], tmp_path: Path
 ) -> None:
-    [chance] = [s for s in gathered(searched).sentences if "chance (" in s]
-    done = runs.decide(searched.run_id, journal=copied(searched, tmp_path)).intervals
+    [chance] = [s for s in searched.evidence.sentences if "chance (" in s]
+    done = settled[1].intervals
     gain = done.gain["auc_roc_retain"]
     word = "beyond" if gain.above_zero else "within"
     assert chance == (
@@ -144,16 +137,11 @@ def test_whether_a_gain_is_beyond_chance_is_what_a_decision_finds(
     for seed in range(6):
         folder = tmp_path / f"{seed}"
         folder.mkdir()
-        made = search(folder, noise, make_spec(), seed=seed, n=40)
-        evidence = gathered(made)
+        evidence = search(folder, noise, make_spec(), seed=seed, n=40).evidence
         if evidence.review.improved and evidence.review.held:
             break
     [chance] = [s for s in evidence.sentences if "chance (" in s]
     assert " is within chance (" in chance
-
-
-def copied(searched: Searched, folder: Path) -> Path:
-    return Path(shutil.copytree(searched.journal, folder / "journal"))
 
 
 @pytest.mark.slow
@@ -186,15 +174,13 @@ def test_charts_are_valid_by_vega_lites_schema(
 ) -> None:
     """All kinds of a report and a history; pages themselves take them as valid."""
     drawn: list[dict[str, Any]] = []
-    real = vl_convert.vegalite_to_svg
 
     def noted(chart: dict[str, Any]) -> str:
         drawn.append(chart)
-        svg: str = real(chart)
-        return svg
+        return '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
 
     monkeypatch.setattr(vl_convert, "vegalite_to_svg", noted)
-    proven.page()
+    proven.page(drawn=True)
     proven.history()
     assert len(drawn) > 10
     for chart in drawn:
@@ -320,8 +306,7 @@ def test_a_persons_change_is_told_kept_or_not(searched: Searched, tmp_path: Path
     tried = runs.try_weights(
         searched.table, best, {"depth": -50}, note="why not", journal=tmp_path / "journal"
     )
-    with Journal(tmp_path / "journal") as journal:
-        html = report.run_page(journal, tried.run_id).html
+    html = Searched(tmp_path, searched.table, tried.run_id).report.html
     row = pages.experiments_of(tmp_path / "journal", tried.run_id)[1]
     assert row["outcome"] == "lose"
     for side in ("value_before", "value_after"):
@@ -353,7 +338,7 @@ def test_without_the_table_its_sections_are_left_out_and_named(
     gone = tmp_path / "gone.parquet"
     search(tmp_path, make_accounts(200, 1), make_spec(), n=5)
     (tmp_path / "accounts.parquet").rename(gone)
-    with Journal(tmp_path / "journal") as journal:
+    with Journal(tmp_path / "journal") as journal, blank_charts():
         page = report.run_page(journal)
         assert "accounts.parquet" in page.left_out[0]
         assert 'id="moves"' not in page.html
@@ -400,7 +385,7 @@ def test_a_report_of_any_outcomes(kept: tuple[str, ...], tmp_path: Path) -> None
     )
     metric = "tier_separation" if kept == ("actual_ltv",) else None
     found = search(tmp_path, table, make_spec(), n=30, metric=metric, drop_unlabelled=True)
-    page = found.page()
+    page = found.drawn
     expected = pages.report_numbers(found.journal, found.run_id)
     shown = numbers(page.html)
     assert all(pages.agrees(s, value) for key, value in expected.items() for s in shown[key])
@@ -409,7 +394,7 @@ def test_a_report_of_any_outcomes(kept: tuple[str, ...], tmp_path: Path) -> None
 @pytest.mark.slow
 def test_a_run_without_win_or_holdout_says_so(tmp_path: Path) -> None:
     found = search(tmp_path, make_accounts(100, 3), make_spec(), n=0, holdout=0)
-    html = found.page().html
+    html = found.drawn.html
     assert "No experiment yet" in html
     assert 'id="unseen"' not in html
     assert "Nothing was kept" in html
@@ -422,7 +407,7 @@ def test_an_imported_run_has_a_report(searched: Searched, tmp_path: Path) -> Non
     assert CliRunner().invoke(app, words).exit_code == 0
     words = ["journal", "import", str(lines), "--journal", str(journal)]
     assert CliRunner().invoke(app, words).exit_code == 0
-    with Journal(journal) as opened:
+    with Journal(journal) as opened, blank_charts():
         page = report.run_page(opened)
         assert report.history_page(opened).html
     assert "imported" in page.left_out[0]
@@ -510,15 +495,14 @@ def heading(html: str) -> str:
 
 @pytest.mark.slow
 def test_a_report_says_in_its_headline_what_was_decided_and_when(
-    searched: Searched, tmp_path: Path
+    searched: Searched, settled: tuple[Searched, runs.Decided], tmp_path: Path
 ) -> None:
     before = heading(searched.report.html)
     after = heading(decided(searched, tmp_path, "UNVERIFIED", "KEEP_INCUMBENT").report.html)
     # One from before decisions had a reason of their own.
     assert after == f"KEEP_INCUMBENT, decided {datetime.now(UTC):%Y-%m-%d}: {before}"
-    journal = copied(searched, tmp_path / "real")
-    done = runs.decide(searched.run_id, journal=journal)
-    page = Searched(tmp_path / "real", searched.table, searched.run_id).report.html
+    made, done = settled
+    page = made.report.html
     reason = arrows(done.sentence.partition(": ")[2])
     assert (
         unescape(heading(page)) == f"{done.verdict}, decided {datetime.now(UTC):%Y-%m-%d}: {reason}"
@@ -589,7 +573,7 @@ def exact(shown: list[pages.Shown]) -> float:
 
 @pytest.mark.slow
 def test_revenue_is_the_journals_and_its_intervals_are_those_of_a_decision(
-    searched: Searched, tmp_path: Path
+    searched: Searched, settled: tuple[Searched, runs.Decided]
 ) -> None:
     found = keyed(searched.report.html, "revenue")
     expected = pages.revenue_numbers(searched.journal, searched.run_id)
@@ -597,9 +581,7 @@ def test_revenue_is_the_journals_and_its_intervals_are_those_of_a_decision(
     assert found.keys() - ends == expected.keys()
     wrong = [(k, found[k], v) for k, v in expected.items() if not pages.agrees(found[k][0], v)]
     assert not wrong
-    # A decision is put on record: not in the journal that other tests read.
-    shutil.copytree(searched.journal, tmp_path / "journal")
-    done = runs.decide(searched.run_id, journal=tmp_path / "journal").intervals
+    done = settled[1].intervals
     assert len(ends) > 20
     for key in ends:
         column, side, end = key.removeprefix("revenue.").rsplit(".", 2)
@@ -736,7 +718,7 @@ def searched_without(proven: Searched) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["report", "history"])
 def test_hostile_words_are_escaped(kind: str, hostile: Searched) -> None:
-    html = hostile.report.html if kind == "report" else hostile.past.html
+    html = hostile.drawn.html if kind == "report" else hostile.past.html
     assert "&lt;script&gt;window.pwned=1&lt;/script&gt;" in html
     assert "<img" not in html
     assert not [name for name in pages.attributes_in(html) if name.startswith("on")]
@@ -750,15 +732,16 @@ def test_hostile_words_are_escaped(kind: str, hostile: Searched) -> None:
 
 @pytest.mark.slow
 def test_hostile_segments_are_escaped(proven: Searched) -> None:
-    html = proven.report.html
+    html = proven.drawn.html
     assert "region=&lt;script&gt;window.pwned=1&lt;/script&gt;" in html
     assert not [name for name in pages.attributes_in(html) if name.startswith("on")]
     assert "<script" not in html
     assert all(word not in html for word in HOSTILE[:2])
 
 
+@pytest.mark.slow
 def test_a_page_names_no_other_place(searched: Searched) -> None:
-    for html in (searched.report.html, searched.past.html):
+    for html in (searched.drawn.html, searched.past.html):
         links = re.findall(r"(?:href|src|url)\s*[=(]\s*[\"']?([^\"')\s>]+)", html)
         assert all(link.startswith("#") for link in links)
         outside = set(re.findall(r"https?://[^\s\"'<]+", html))
@@ -769,7 +752,8 @@ def test_a_page_names_no_other_place(searched: Searched) -> None:
 
 
 def invoke(*words: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, list(words))
+    with blank_charts():
+        result = CliRunner().invoke(app, list(words))
     return result.exit_code, result.stdout, result.stderr
 
 

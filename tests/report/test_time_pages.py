@@ -100,7 +100,8 @@ def folder(tmp_path_factory: Any) -> Any:
         for day in DAYS:
             name = f"features_asof={day}"
             (every / name).rename(place / "accounts" / name)
-            words = ("--shadow", "one.yaml", "--shadow", "two.yaml", "-o", "live.html", "--force")
+            page = ("-o", "live.html") if day == DAYS[-1] else ()
+            words = ("--shadow", "one.yaml", "--shadow", "two.yaml", *page)
             watched = invoke("watch", "--data", "accounts", *words)
         Path("spec.yaml").write_text(specs.to_json(calibrated), "utf-8")
         words = ("walk", "--data", "accounts", "--spec", "spec.yaml", "--n", "20")
@@ -207,12 +208,6 @@ def test_a_page_names_no_account_and_runs_nothing(folder: Any, name: str) -> Non
 
 
 WAYS = [(n, w, s) for n in ("live", "walk") for w in (1280, 390) for s in ("light", "dark")]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Any:
-    with Browser() as opened:
-        yield opened
 
 
 @pytest.mark.skipif(DRIVER is None, reason="no chromium and chromedriver here")
