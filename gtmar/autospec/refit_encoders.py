@@ -1,9 +1,9 @@
 """Refits a spec's encoders to other accounts: to shuffled outcomes, or to a part of a table.
 
-An encoder that was fitted to outcomes contains information about them, and so do a table's cells and
-a rule's conditions that were chosen by them. When a search is repeated on shuffled or drawn accounts,
-all of these must be fitted to those, or else a column of noise would still profit from the original
-outcomes.
+An encoder that was fitted to outcomes contains information about them, and so do a table's cells
+and a rule's conditions that were chosen by them. When a search is repeated on shuffled or drawn
+accounts, all of these must be fitted to those, or else a column of noise would still profit from
+the original outcomes.
 """
 
 from __future__ import annotations
@@ -81,10 +81,11 @@ class EncoderRefit:
     def fitted(self, matrix: AccountMatrix) -> ScoringSpec:
         """Return the spec with encoders fitted to a matrix's accounts and their outcomes.
 
-        A feature that doesn't vary among them keeps its encoder. A table keeps its rows and columns,
-        and its cells are fitted beside all encoders. Rules are searched for again among the
-        conditions on their own columns, in the direction of their weight; then encoders and cells
-        are fitted beside them, as `init` does. Cost: that of `fit_shapes`, twice if there are rules.
+        A feature that doesn't vary among them keeps its encoder. A table keeps its rows and
+        columns, and its cells are fitted beside all encoders. Rules are searched for again among
+        the conditions on their own columns, in the direction of their weight; then encoders and
+        cells are fitted beside them, as `init` does. Cost: that of `fit_shapes`, twice if there are
+        rules.
         """
         frame = self._frame(matrix)
         spec = self._beside({}, frame, matrix)
