@@ -894,10 +894,11 @@ def _given(
     """
     names = function.__annotations__.keys() - {"return"}
     given = checked(function, {n: value for n, value in arguments.items() if n in names})
-    for name in (name for name in ("as_of", "holdout_as_of") if name in given):
-        given[name] = given[name] and f"{_day(name, given[name]):%Y-%m-%d}"
-    for name in (name for name in named if name in given):
-        if given[name] is not None and not (files and _file(given[name])):
+    for day in ("as_of", "holdout_as_of"):
+        if given.get(day):
+            given[day] = f"{_day(day, given[day]):%Y-%m-%d}"
+    for name in named:
+        if given.get(name) is not None and not (files and _file(given[name])):
             given[name] = _spec(given[name], given["journal"] or "journal")
     return given
 

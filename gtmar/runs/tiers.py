@@ -288,7 +288,8 @@ class Grid(PlainData):
     searched: str | None = None
 
     def _repr_html_(self) -> str:
-        caption = ". ".join([" by ".join(self.models), *[self.searched] * bool(self.searched)])
+        models = " by ".join(self.models)
+        caption = models if self.searched is None else f"{models}. {self.searched}"
         return html_table(self.cells.columns, self.cells.rows(), caption=caption)
 
 
