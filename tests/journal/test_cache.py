@@ -21,7 +21,7 @@ from gtmar.journal.file_index import Cache, FileIndex
 from gtmar.journal.schema import schema_of
 from gtmar.journal.verify import verify
 
-IDS = [f"r20260101-1200{n:02d}-abc1{n:02d}" for n in range(70)]
+IDS = [f"r20260101-1200{n:02d}-abc1{n:02d}" for n in range(12)]
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,8 @@ def journal(made: Path, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GTMAR_CACHE", str(tmp_path / "cache"))
+    # These runs are enough of a journal for a cache.
+    monkeypatch.setattr(file_index, "_MANY_FILES", 2 * len(IDS))
     return tmp_path / "cache"
 
 

@@ -6,11 +6,10 @@ import json
 import os
 import shutil
 import stat
-import subprocess
-import sys
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+import forks
 import pytest
 from journals import IDS, begin, content, finish
 from typer.testing import CliRunner
@@ -64,14 +63,20 @@ print(*look())
 """
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Path:
-    folder = tmp_path / "journal"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "journal"
     for run_id in IDS:
         finish(begin(folder, run_id))
     write_event(folder, EventKind.RECORD, note="one")
     write_event(folder, EventKind.RECORD, note="two")
     return folder
+
+
+@pytest.fixture
+def journal(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "journal")
+    return tmp_path / "journal"
 
 
 @pytest.mark.slow
@@ -83,9 +88,7 @@ def test_what_may_not_be_read_is_named_and_left_out(journal: Path, what: str) ->
     event_files(journal)[0].chmod(0)
     for folder in takewhile(lambda each: each.stat().st_mode & 0o005 != 0o005, journal.parents):
         folder.chmod(0o755)
-    done = subprocess.run(
-        [sys.executable, "-c", LOOKS, str(journal)], capture_output=True, text=True, check=False
-    )
+    done = forks.script(LOOKS, str(journal))
     assert done.returncode == 0, done.stderr
     # Without its parts a run can't be held against its chain: it is left out whole.
     assert done.stdout.strip() == "2 1 1 ['unreadable', 'unreadable']"
