@@ -238,13 +238,13 @@ def tabulate(
     changes
         int32, shape (K, F): the candidates' weights less the incumbent's.
     """
-    made, placed = np.empty(_BLOCK, dtype=np.int32), np.empty(_BLOCK, dtype=np.uint16)
+    made, bins = np.empty(_BLOCK, dtype=np.int32), np.empty(_BLOCK, dtype=np.uint16)
     for shared in range(first, last, _SHARED):
         stop = min(shared + _SHARED, last)
         for k in range(len(changes)):
             for begin in range(shared, stop, _BLOCK):
                 end = min(begin + _BLOCK, stop)
-                scores, own = made[: end - begin], placed[: end - begin]
+                scores, own = made[: end - begin], bins[: end - begin]
                 if len(room.bins):
                     own = room.bins[k, begin:end]
                 _score(rows, changes[k], raw, begin, scores)
@@ -322,7 +322,9 @@ def _weigh(
 
 
 @_inner
-def _place(rows: AccountRows, bins: Bins, lows: Int64s, by_code: Int64s, by_days: Int64s) -> None:
+def _count_by_tier(
+    rows: AccountRows, bins: Bins, lows: Int64s, by_code: Int64s, by_days: Int64s
+) -> None:
     """Count all rows by tier: by code, and by days to activation where these are known."""
     for run in range(len(rows.runs)):
         first, last, code = rows.runs[run]
@@ -638,7 +640,7 @@ def _clear(rows: Integers, low: int, high: int) -> None:
 
 
 @_inner
-def _forget(partial: PartialCounts, k: int) -> None:
+def _reset(partial: PartialCounts, k: int) -> None:
     """Set a candidate's partial counts back to 0."""
     partial.extent[k] = 0
     partial.clipped[k] = 0
@@ -683,10 +685,10 @@ def evaluate(
             top, best, worst = _locate(order, counts, low, high, partial, k)
             _set_lows(order, counts, low, high, lows)
             _clear(counts, low, high)
-            _place(rows, bins, lows, partial.tier_counts[k], partial.tier_days[k])
+            _count_by_tier(rows, bins, lows, partial.tier_counts[k], partial.tier_days[k])
             _weigh(rows, order, (low + top, low + best, low + worst), bins, partial, k)
             _assemble(order, recipe, partial, k, sums[group + k])
-            _forget(partial, k)
+            _reset(partial, k)
 
 
 @_compiled
@@ -717,7 +719,7 @@ def gather(
             partial.extent[k, end] = max(partial.extent[k, end], more.extent[k, end])
         _clear(other.counts[k], low, high)
         _clear(other.histograms[k], low, high)
-        _forget(more, k)
+        _reset(more, k)
 
 
 @_inner
@@ -788,4 +790,4 @@ def conclude(
         _assemble(order, recipe, partial, k, sums[k])
         _clear(room.counts[k], low, high)
         _clear(room.histograms[k], low, high)
-        _forget(partial, k)
+        _reset(partial, k)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     Frozen = tuple[Callable[..., list[AccountMatrix]], NDArray[np.int8]]
     Days = list[NDArray[np.int64] | None]
 
-__all__ = ["ClusterEvaluator", "ClusterRows", "placed"]
+__all__ = ["ClusterEvaluator", "ClusterRows", "shard_layout"]
 
 #: See `Evaluator.batch_cost`: what sending a batch and getting its counts costs a thread.
 _BATCH_COST = 2_000_000
@@ -80,7 +80,9 @@ class _Shard:
         return os.getpid()
 
 
-def placed(machines: Sequence[int], shards: int | None, accounts: int) -> tuple[int, int, float]:
+def shard_layout(
+    machines: Sequence[int], shards: int | None, accounts: int
+) -> tuple[int, int, float]:
     """Return how many shards to make, the threads of each, and the cores that each claims.
 
     Chosen such that all actors fit on the machines at once, as one that doesn't would wait for
@@ -97,8 +99,10 @@ def placed(machines: Sequence[int], shards: int | None, accounts: int) -> tuple[
 
     Examples
     --------
-    >>> placed([16, 16], None, 10**6), placed([16, 16], 3, 10**6), placed([2], 3, 10**6)
-    ((2, 16, 16), (3, 8, 8), (3, 1, 0.5))
+    >>> shard_layout([16, 16], None, 10**6), shard_layout([16, 16], 3, 10**6)
+    ((2, 16, 16), (3, 8, 8))
+    >>> shard_layout([2], 3, 10**6)
+    (3, 1, 0.5)
     """
     cores = [number for number in machines if number] or [1]
     count = shards or sum(number // min(cores) for number in cores)
@@ -171,7 +175,7 @@ class ClusterEvaluator:
             self._started_on = partial(rows.begun, spec=spec, **options)
             self._joined = rows.order.joined
         else:
-            count, self._threads, claimed = placed(_cores_of(ray), shards, matrix.accounts)
+            count, self._threads, claimed = shard_layout(_cores_of(ray), shards, matrix.accounts)
             ends = [matrix.accounts * shard // count for shard in range(count + 1)]
             parts = [matrix.part(*ends[shard : shard + 2]) for shard in range(count)]
             start = partial(ray.remote(num_cpus=claimed)(_Shard).remote, spec=spec, **options)
@@ -418,7 +422,7 @@ class ClusterRows:
     ) -> Iterator[Columns]:
         """Have each shard read its rows; yield the columns of all; see `RowShards.columns`."""
         rows = self._rows
-        self.count, self.threads, claimed = placed(_cores_of(self._ray), self._shards, rows)
+        self.count, self.threads, claimed = shard_layout(_cores_of(self._ray), self._shards, rows)
         ends = [rows * shard // self.count for shard in range(self.count + 1)]
         actor, source = self._ray.remote(num_cpus=claimed)(_OwnShard), table.source
         self._started = [

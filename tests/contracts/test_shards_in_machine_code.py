@@ -27,8 +27,7 @@ from gtmar.engine import numba_table
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.numba_cache import _without_compiling
 from gtmar.engine.numpy_kernel import Counts
-from gtmar.engine.ray_shards import ClusterEvaluator
-from gtmar.engine.ray_shards import placed as shards_placed
+from gtmar.engine.ray_shards import ClusterEvaluator, shard_layout
 from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge
 from gtmar.runs import Limits
@@ -244,7 +243,7 @@ def test_money_that_takes_two_limbs_is_left_to_numpy_where_it_is() -> None:
 def test_every_shard_finds_a_place(
     machines: list[int], shards: int | None, placed: tuple[int, int]
 ) -> None:
-    count, threads, claimed = shards_placed(machines, shards, 1_000)
+    count, threads, claimed = shard_layout(machines, shards, 1_000)
     assert (count, threads) == placed
     assert claimed == threads or claimed < 1
     assert sum(int(cores / claimed) for cores in machines) >= count
