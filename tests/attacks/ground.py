@@ -9,10 +9,11 @@ from pathlib import Path
 
 import polars as pl
 
+from gtmar.integrations.jsonl_format import export_jsonl
 from gtmar.journal.catalog import Journal
 from gtmar.journal.verify import verify
 
-__all__ = ["CUT_OFF", "FIRST", "OTHER", "counts", "counts_before", "renew", "untouched"]
+__all__ = ["CUT_OFF", "FIRST", "OTHER", "counts", "counts_before", "jsonl", "renew", "untouched"]
 
 MADE = Path(__file__).parents[1] / "golden" / "journal_0_1_0"
 INPUTS = ("accounts.parquet", "later.parquet", "spec.yaml", "best.yaml")
@@ -24,13 +25,23 @@ FIRST = "r20261128-155809-57a84a"
 OTHER = "r20261128-155811-8285bb"
 
 
-def renew(folder: Path) -> None:
-    """Put a folder back to what it was before any command."""
+def renew(folder: Path, prepared: Path | None = None) -> None:
+    """Put a folder back to what it was before any command, or to what another folder is."""
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if prepared is not None:
+        shutil.copytree(prepared, folder, dirs_exist_ok=True)
+        return
     for name in INPUTS:
         shutil.copy(MADE / name, folder / name)
     shutil.copytree(MADE / "journal", folder / "journal")
+
+
+def jsonl(folder: Path) -> None:
+    """Export the journal, for another to import."""
+    with Journal(folder / "journal") as opened:
+        lines = "\n".join(export_jsonl(opened))
+    (folder / "all.jsonl").write_text(lines, encoding="utf-8")
 
 
 def counts(journal: Path) -> dict[str, int]:

@@ -50,7 +50,7 @@ with pytest.MonkeyPatch.context() as patch:
     patch.setattr(journaled_search, "_MEASURED_AFTER", 0.0)
     patch.setattr(writer, "FLUSH_SECONDS", 0.0)
     ready_after(patch, kernel=switch, proposer=switch, taken_up=taken_up)
-    runs.run("accounts.parquet", "spec.yaml", journal="journal", limits=Limits(80))
+    runs.run("accounts.parquet", "spec.yaml", journal="journal", limits=Limits(50))
 """
 
 
@@ -59,7 +59,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Digest of the run that nobody kills."""
     folder = tmp_path_factory.mktemp("whole")
     table = generate("health_score", accounts=300, seed=4)
-    return runs.run(table, SPEC, journal=folder, limits=Limits(80)).digest
+    return runs.run(table, SPEC, journal=folder, limits=Limits(50)).digest
 
 
 @pytest.mark.parametrize("moment", ["before", "loaded", "first"])

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING
 import duckdb
 import polars as pl
 import pytest
-from attacks.ground import CUT_OFF, FIRST, OTHER, counts, counts_before, renew, untouched
+from attacks.ground import CUT_OFF, FIRST, OTHER, counts, counts_before, jsonl, renew, untouched
 from attacks.nursery import Change, Nursery, spread, strace_works
 
 from gtmar import runs
 from gtmar import spec as specs
-from gtmar.integrations.jsonl_format import export_jsonl
 from gtmar.journal.catalog import Journal
 from gtmar.journal.verify import verify
 
@@ -88,13 +87,6 @@ def parts(folder: Path) -> None:
 def packed_whole(folder: Path) -> None:
     assert counts(folder / "journal") == {**counts_before(), CUT_OFF: 61}
     assert len(list((folder / "journal/experiments" / f"run_id={CUT_OFF}").glob("part-*"))) == 1
-
-
-def jsonl(folder: Path) -> None:
-    """Export the journal, for another to import."""
-    with Journal(folder / "journal") as opened:
-        lines = "\n".join(export_jsonl(opened))
-    (folder / "all.jsonl").write_text(lines, encoding="utf-8")
 
 
 def imported_once(folder: Path) -> None:
@@ -242,13 +234,21 @@ ATTACKS = {
 }
 
 
+def test_the_ground_is_sound(folder: Path) -> None:
+    renew(folder)
+    untouched(folder)
+
+
 @pytest.mark.parametrize("name", ATTACKS)
-def test_a_command_killed_at_its_system_calls(nursery: Nursery, folder: Path, name: str) -> None:
+def test_a_command_killed_at_its_system_calls(
+    nursery: Nursery, folder: Path, tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
     attack = ATTACKS[name]
     arguments = attack.arguments.split(" ")
     renew(folder)
-    untouched(folder)
     attack.before(folder)
+    prepared = tmp_path_factory.mktemp("prepared")
+    shutil.copytree(folder, prepared, dirs_exist_ok=True)
     whole, changes = nursery.changes(folder, arguments)
     assert whole.code in (0, *attack.codes), whole.error
     attack.ended(folder)
@@ -256,15 +256,16 @@ def test_a_command_killed_at_its_system_calls(nursery: Nursery, folder: Path, na
     faults = [
         f"{change}: {fault}"
         for change in spread(changes, KILLS)
-        for fault in fault_of(nursery, folder, attack, change)
+        for fault in fault_of(nursery, folder, prepared, attack, change)
     ]
     assert not faults, "\n".join(faults)
 
 
-def fault_of(nursery: Nursery, folder: Path, attack: Attack, change: Change) -> list[str]:
+def fault_of(
+    nursery: Nursery, folder: Path, prepared: Path, attack: Attack, change: Change
+) -> list[str]:
     """Kill a command at one change, look, give it again, look; return what went wrong."""
-    renew(folder)
-    attack.before(folder)
+    renew(folder, prepared)
     ended = nursery.kill(folder, attack.arguments.split(" "), change)
     # Threads are scheduled anew: now and then one makes fewer calls than it did when counted.
     if ended.signal not in (0, signal.SIGKILL):

@@ -263,11 +263,11 @@ def test_without_being_asked_for_there_is_none() -> None:
 @pytest.mark.slow
 def test_copies_of_accounts_prove_nothing() -> None:
     """Eight copies make chance look eight times as sure."""
-    groups, proven = np.tile(np.arange(300), 8), [0, 0]
-    for seed in range(6):
+    groups, proven = np.tile(np.arange(200), 8), [0, 0]
+    for seed in range(3):
         rng = np.random.default_rng(seed)
-        once = pl.DataFrame({name: rng.normal(size=300) for name in "abcdef"})
-        frame, y = pl.concat([once] * 8), np.tile(outcome(rng, np.zeros(300)).astype(float), 8)
+        once = pl.DataFrame({name: rng.normal(size=200) for name in "abcd"})
+        frame, y = pl.concat([once] * 8), np.tile(outcome(rng, np.zeros(200)).astype(float), 8)
         fitted = {name: _number() for name in frame.columns}
         encoded = (frame.to_numpy() + 4) / 8
         for number, same in enumerate((None, groups)):
@@ -275,7 +275,7 @@ def test_copies_of_accounts_prove_nothing() -> None:
                 find_rules(frame, fitted, lambda _, own=encoded: own, y, most=1, groups=same)  # type: ignore[misc] # bound at once
             )
     # One in fifty by chance.
-    assert proven[0] == 6
+    assert proven[0] == 3
     assert proven[1] <= 1
 
 

@@ -114,8 +114,10 @@ def test_scores_that_would_be_clipped_get_a_higher_maximum() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bins", [False, True], ids=["curves", "bins"])
-@pytest.mark.parametrize(("features", "signals"), [(170, 5), (200, 10), (250, 5), (400, 10)])
+@pytest.mark.parametrize(
+    ("features", "signals", "bins"),
+    [(170, 5, False), (200, 10, True), (250, 5, True), (400, 10, False)],
+)
 def test_a_search_from_a_wide_table_is_level_with_regression(
     features: int, signals: int, bins: bool, tmp_path: Any
 ) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from gtmar.data.scan import scan
 from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty
 
 if TYPE_CHECKING:
+    from gtmar.spec import ScoringSpec
     from gtmar.stats.interval import Interval
 
 ROOT = Path(__file__).parents[2]
@@ -48,10 +49,17 @@ PARTS = ("before", "after", "gain")
 _TRUTH_SEED, _FIRST_SEED = 999_999, 1_000_000
 
 
+@cache
+def scores() -> tuple[ScoringSpec, ScoringSpec]:
+    """Return the guess, whose tables have no holdout, and the best spec."""
+    spec, best = map(specs.load, (SPEC, BEST))
+    whole = spec.split.model_copy(update={"holdout": 0.0})
+    return spec.model_copy(update={"split": whole}), best
+
+
 def measured(accounts: int, seed: int, *, replicates: int) -> Uncertainty:
     """Return the intervals of one simulated table."""
-    spec, best = map(specs.load, (SPEC, BEST))
-    spec = spec.model_copy(update={"split": spec.split.model_copy(update={"holdout": 0.0})})
+    spec, best = scores()
     table = synthetic.generate("health_score", accounts=accounts, seed=seed)
     matrix = load_accounts(scan(table), spec).search
     old, new = ([s.weights[t.name] for t in spec.terms] for s in (spec, best))

@@ -166,7 +166,12 @@ def smallest(seed: int, *, n: int, dates: int) -> float:
 
 
 def null_p(
-    seed: int, *, n: int = ACCOUNTS, by_rows: bool = False, searches: int = 19
+    seed: int,
+    *,
+    n: int = ACCOUNTS,
+    by_rows: bool = False,
+    searches: int = 19,
+    experiments: int = 40,
 ) -> tuple[float, float]:
     """Return both p-values of a null search on a panel of which the start knows all there is.
 
@@ -181,7 +186,7 @@ def null_p(
         matrix = load_accounts(table, own).search
         if by_rows:
             matrix = replace(matrix, account_of=None, date_of=None, dates=())
-        plan = Plan(seed=seed, limits=Limits(40))
+        plan = Plan(seed=seed, limits=Limits(experiments))
         proposer = partial(plan.make_proposer, own, sign=1)
         search = RepeatedSearch(own, judge, proposer, plan.limits)
         best = search.over(matrix)

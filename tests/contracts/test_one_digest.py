@@ -80,9 +80,21 @@ def sequential(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part_rows", [500, PART_ROWS])
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("batch", [1, 7, 64, None])
+@pytest.mark.parametrize(
+    ("spec", "batch", "threads", "part_rows"),
+    # Any two values of two of them meet in one run.
+    [
+        ("shares", 1, 1, PART_ROWS),
+        ("edges", 1, 2, 500),
+        ("edges", 7, 1, PART_ROWS),
+        ("shares", 7, 2, 500),
+        ("edges", 64, 1, 500),
+        ("shares", 64, 2, PART_ROWS),
+        ("shares", None, 1, 500),
+        ("edges", None, 2, PART_ROWS),
+    ],
+    indirect=["spec"],
+)
 def test_batches_threads_and_parts_give_one_digest(
     accounts: Accounts,
     spec: specs.ScoringSpec,
@@ -97,9 +109,19 @@ def test_batches_threads_and_parts_give_one_digest(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("many_rows", [100, 10_000])
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("batch", [1, 7, None])
+@pytest.mark.parametrize(
+    ("spec", "batch", "threads", "many_rows"),
+    # Any two values of two of them meet in one run.
+    [
+        ("edges", 1, 1, 100),
+        ("shares", 1, 2, 10_000),
+        ("edges", 7, 2, 100),
+        ("shares", 7, 1, 10_000),
+        ("edges", None, 2, 10_000),
+        ("shares", None, 1, 100),
+    ],
+    indirect=["spec"],
+)
 def test_machine_code_gives_the_digest_of_numpy(
     accounts: Accounts,
     spec: specs.ScoringSpec,
@@ -216,9 +238,15 @@ def test_parts_and_groups_give_the_sums_of_one_candidate_over_the_whole(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("many_rows", "narrow"), [(10, 10_000), (10_000, 10_000), (10_000, 10)])
-@pytest.mark.parametrize("orientation", ["health", "risk"])
-@pytest.mark.parametrize("kind", list(tables.KINDS))
+@pytest.mark.parametrize(
+    ("kind", "orientation", "many_rows", "narrow"),
+    # Each kind in each way, and either orientation with each of both.
+    [
+        (kind, ("health", "risk")[(place + way) % 2], *sizes)
+        for place, kind in enumerate(tables.KINDS)
+        for way, sizes in enumerate([(10, 10_000), (10_000, 10_000), (10_000, 10)])
+    ],
+)
 def test_machine_code_gives_the_sums_of_numpy(
     monkeypatch: pytest.MonkeyPatch, kind: str, orientation: str, many_rows: int, narrow: int
 ) -> None:
@@ -229,8 +257,7 @@ def test_machine_code_gives_the_sums_of_numpy(
     source = np.random.default_rng(8)
     candidates = source.integers(-100, 101, size=(19, 3)).tolist()
     for size in (1, 5, 60):
-        drawn = tables.draw_table(random.Random(size), size, kind)
-        matrix = tables.loaded(tables.frame_of(drawn, kind), spec).search
+        matrix = tables.drawn_matrix(kind, size, seed=size)
         plain = LocalEvaluator(matrix, spec, threads=1, compiled=False)
         for threads in (1, 2, 3):
             quick = LocalEvaluator(matrix, spec, threads=threads, compiled=True)

@@ -25,6 +25,7 @@ from gtmar import spec as specs
 from gtmar.data.matrix import AccountMatrix, Accounts, load_accounts
 from gtmar.data.own_rows import CodeOrder
 from gtmar.data.scan import Source, scan
+from gtmar.data.split import holdout_mask
 from gtmar.data.synthetic import generate
 from gtmar.engine import ray_shards
 from gtmar.engine.local import LocalEvaluator
@@ -35,7 +36,7 @@ from gtmar.runs import Engine, Limits, Progress, RunResult, resume, run
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 SPEC = specs.load(EXAMPLE)
 TABLE = generate("health_score", accounts=1_200, seed=4)
-LIMITS = Limits(150)
+LIMITS = Limits(80)
 SEED = 5
 OWN = Engine("ray", shards=2, own_rows=True)
 CANDIDATES = [(40, 25, -10), (0, 0, 0), (-7, 90, 3)]
@@ -181,11 +182,14 @@ def test_what_breaks_the_contract_is_said_in_the_same_words(
 @pytest.mark.slow
 def test_a_shard_may_have_nobody_to_search(ray: ModuleType, tmp_path: Path) -> None:
     frame = tables.frame_of(tables.draw_table(random.Random(4), 6, "retained"), "retained")
+    # The first of two shards holds who is held out, and nobody else.
+    held = holdout_mask(frame["account_id"], share=0.5, salt="gtmar")
+    frame = frame.sort(pl.Series(~held), maintain_order=True)
     spec = tables.make_spec((40, 25, -10), base=5)
     split = spec.split.model_copy(update={"holdout": 0.5})
     spec, source = spec.model_copy(update={"split": split}), hive(tmp_path, frame)
     whole = load_accounts(scan(source), spec)
-    with closing(ClusterRows(ray, 6)) as rows:
+    with closing(ClusterRows(ray, 2)) as rows:
         found = load_accounts(scan(source), spec, shards=rows)
         same_accounts(whole, found)
         assert 0 in rows.order.sizes.sum(axis=1), "each shard has one"
@@ -205,7 +209,7 @@ SPECS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", [hive, globbed, delta])
+@pytest.mark.parametrize("source", [globbed, delta])
 def test_a_run_over_own_rows_is_the_same(
     ray: ModuleType, plain: RunResult, source: Callable[[Path], str | Source], tmp_path: Path
 ) -> None:
@@ -256,7 +260,7 @@ def test_memory_and_resume_take_either_for_the_other(
         pass
 
     def cut_off(at: Progress) -> None:
-        if at.experiments > 60:
+        if at.experiments > 40:
             raise CutOffError
 
     table, journal = hive(tmp_path), tmp_path / "journal"
@@ -274,24 +278,24 @@ def test_memory_and_resume_take_either_for_the_other(
 def test_a_lost_shard_is_read_again_or_refused(ray: ModuleType, tmp_path: Path) -> None:
     table = Path(hive(tmp_path))
     weights = [tuple(term.weight for term in SPEC.terms)]
-    with closing(ClusterRows(ray, 3)) as rows:
+    with closing(ClusterRows(ray, 2)) as rows:
         accounts = load_accounts(scan(table), SPEC, shards=rows)
         expected = LocalEvaluator(load_accounts(scan(table), SPEC).search, SPEC).frame(weights)
         evaluator = ClusterEvaluator(ray, accounts.search, SPEC, shards=None, rows=rows)
         with closing(evaluator):
             evaluator.move(weights[0])
             before = evaluator.processes
-            os.kill(before[1], signal.SIGKILL)
+            os.kill(before[0], signal.SIGKILL)
             assert evaluator.frame(weights).equals(expected)
             after = evaluator.processes
-            assert (after[0], after[2]) == (before[0], before[2])
-            assert after[1] != before[1]
+            assert after[1] == before[1]
+            assert after[0] != before[0]
             # Others' values in the rows of the shard that is lost now.
             file = table / "region=r2" / "0.parquet"
             frame = pl.read_parquet(file)
             name = SPEC.terms[0].columns[0]
             frame.with_columns(pl.col(name).reverse()).write_parquet(file)
-            os.kill(after[2], signal.SIGKILL)
+            os.kill(after[1], signal.SIGKILL)
             with pytest.raises(AccountDataError, match="not those that the run began with"):
                 evaluator.frame(weights)
 

@@ -52,6 +52,8 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 OLD = ROOT / "tests" / "golden" / "journal_0_1_0"
 EXPERIMENTS = 120
+#: Of each run whose digest is that of the plain loop.
+COMPARED = 60
 
 SHARES = {"A": {"share": 0.1}, "B": {"share": 0.25}, "C": {"share": 0.4}, "D": {"share": 0.25}}
 ACCOUNTS = {"A": {"accounts": 90}, "B": {}, "C": {"accounts": 200}, "D": {"accounts": 111}}
@@ -84,7 +86,7 @@ class Case:
         self.accounts: Accounts = tables.loaded(self.table, self.spec)
 
     def digest(self, journal: Path, evaluator: Any, batch: int | None = None) -> str:
-        plan = Plan(limits=Limits(EXPERIMENTS), seed=4, batch=batch)
+        plan = Plan(limits=Limits(COMPARED), seed=4, batch=batch)
         search = Search(self.accounts, self.spec, Judge.of(self.spec), plan, evaluator=evaluator)
         with RunWriter(journal, new_run_id()) as writer_:
             found = search.run(writer_, start=start_record(search))
@@ -114,8 +116,17 @@ def plain(case: Case, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("threads", "part_rows"), [(1, PART_ROWS), (1, 130), (3, 90)])
-@pytest.mark.parametrize("batch", [7, None])
+@pytest.mark.parametrize(
+    ("case", "batch", "threads", "part_rows"),
+    # Each rule with either batch, and each way to share the rows with each of both.
+    [
+        (case, batch, *shared)
+        for place, case in enumerate(CASES)
+        for way, batch in enumerate([7, None])
+        for shared in [[(1, PART_ROWS), (1, 130), (3, 90)][(place + way) % 3]]
+    ],
+    indirect=["case"],
+)
 def test_parts_threads_and_batches_give_one_digest(
     case: Case, plain: str, tmp_path: Path, threads: int, part_rows: int, batch: int | None
 ) -> None:
@@ -124,8 +135,16 @@ def test_parts_threads_and_batches_give_one_digest(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("many_rows", [100, 10_000], ids=["by rows", "by candidates"])
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("case", "threads", "many_rows"),
+    # Each rule by rows and by candidates, and either number of threads with each of both.
+    [
+        (case, (1, 3)[(place + way) % 2], many_rows)
+        for place, case in enumerate(CASES)
+        for way, many_rows in enumerate([100, 10_000])
+    ],
+    indirect=["case"],
+)
 def test_machine_code_gives_the_digest_of_numpy(
     case: Case,
     plain: str,
@@ -145,7 +164,7 @@ def test_a_table_on_disk_gives_the_same_digest(case: Case, plain: str, tmp_path:
     found = runs.run(
         case.table,
         case.spec,
-        limits=Limits(EXPERIMENTS),
+        limits=Limits(COMPARED),
         seed=4,
         journal=tmp_path,
         engine=Engine(memory=0),
@@ -208,8 +227,8 @@ CANDIDATES = [
 @pytest.mark.parametrize("kind", list(tables.KINDS))
 def test_sums_are_those_of_the_same_edges_frozen(kind: str, orientation: str) -> None:
     drawn = tables.draw_table(random.Random(3), 70, kind)
+    matrix = tables.drawn_matrix(kind, 70, seed=3)
     for spec in ruled(kind, orientation):
-        matrix = tables.loaded(tables.frame_of(drawn, kind), spec).search
         by_rule = LocalEvaluator(matrix, spec, threads=1, compiled=False, by_rule=True)
         found = by_rule.frame(CANDIDATES)
         for weights, row in zip(CANDIDATES, found.to_dicts(), strict=True):
@@ -225,9 +244,8 @@ def test_sums_are_those_of_the_same_edges_frozen(kind: str, orientation: str) ->
 
 @pytest.mark.parametrize("orientation", ["health", "risk"])
 def test_parts_that_are_counted_apart_come_to_the_same_edges(orientation: str) -> None:
-    drawn = tables.draw_table(random.Random(4), 90, "everything")
+    matrix = tables.drawn_matrix("everything", 90, seed=4)
     for spec in ruled("everything", orientation):
-        matrix = tables.loaded(tables.frame_of(drawn, "everything"), spec).search
         whole = LocalEvaluator(matrix, spec, threads=1, compiled=False, by_rule=True)
         ends = (0, 1, 40, 40, matrix.accounts)
         parts = [
@@ -242,18 +260,23 @@ def test_parts_that_are_counted_apart_come_to_the_same_edges(orientation: str) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("many_rows", [10, 10_000], ids=["by rows", "by candidates"])
-@pytest.mark.parametrize("orientation", ["health", "risk"])
-@pytest.mark.parametrize("kind", list(tables.KINDS))
+@pytest.mark.parametrize(
+    ("kind", "orientation", "many_rows"),
+    # Each kind by rows and by candidates, and either orientation with each of both.
+    [
+        (kind, ("health", "risk")[(place + way) % 2], many_rows)
+        for place, kind in enumerate(tables.KINDS)
+        for way, many_rows in enumerate([10, 10_000])
+    ],
+)
 def test_machine_code_gives_the_sums_of_numpy(
     monkeypatch: pytest.MonkeyPatch, kind: str, orientation: str, many_rows: int
 ) -> None:
     for name, value in (("_MANY_ROWS", many_rows), ("_FEW_ROWS", 0), ("_PIECE", 7)):
         monkeypatch.setattr(numba_table, name, value)
     for size in (1, 5, 60):
-        drawn = tables.draw_table(random.Random(size), size, kind)
+        matrix = tables.drawn_matrix(kind, size, seed=size)
         for spec in ruled(kind, orientation):
-            matrix = tables.loaded(tables.frame_of(drawn, kind), spec).search
             plain = LocalEvaluator(matrix, spec, threads=1, compiled=False, by_rule=True)
             for threads in (1, 3):
                 quick = LocalEvaluator(matrix, spec, threads=threads, compiled=True, by_rule=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import random
 import shutil
 import signal
 import subprocess
@@ -211,10 +210,8 @@ def test_a_rehearsal_loads_all_that_a_search_calls(
     """Arguments of a search have the types of the rehearsal's: nothing is left to compile."""
     monkeypatch.setattr(numba_table, "_MANY_ROWS", many_rows)
     monkeypatch.setattr(numba_table, "_MOST_COUNTED", narrow)
-    spec = tables.make_spec(base=5)
-    drawn = tables.draw_table(random.Random(3), 60, kind)
-    matrix = tables.loaded(tables.frame_of(drawn, kind), spec).search
-    evaluator = LocalEvaluator(matrix, spec, threads=2, compiled=True)
+    matrix = tables.drawn_matrix(kind, 60, seed=3)
+    evaluator = LocalEvaluator(matrix, tables.make_spec(base=5), threads=2, compiled=True)
     assert evaluator.compiles
     candidates = np.random.default_rng(8).integers(-100, 101, size=(11, 3)).tolist()
     with _without_compiling():
@@ -233,7 +230,14 @@ from gtmar.optimize import surrogate
 from gtmar.runs import Limits, run
 
 # The compiler is still there when either search ends, however late that one began.
-numba_cache._COMPILER = f"import time; time.sleep(10); {numba_cache._COMPILER}"
+numba_cache._COMPILER = f'''
+import os, time
+for _ in range(6_000):
+    if os.path.exists({sys.argv[4]!r}):
+        break
+    time.sleep(0.05)
+{numba_cache._COMPILER}
+'''
 started, start = [], numba_cache._compile_beside
 numba_cache._compile_beside = lambda part: started.append(start(part)) or started[-1]
 limits = Limits(2_000, proposals=int(sys.argv[3]))
@@ -291,6 +295,7 @@ def test_two_searches_at_once_start_one_compiler_and_the_next_compiles_nothing(
 
     def search(number: int) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", _SEARCH, str(SPEC), str(tmp_path / str(number)), "60"]
+        command.append(str(tmp_path / "go"))
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
     def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -298,7 +303,10 @@ def test_two_searches_at_once_start_one_compiler_and_the_next_compiles_nothing(
         assert process.returncode == 0
         return json.loads(answer)  # type: ignore[no-any-return]
 
-    both = [ended(process) for process in [search(0), search(1)]]
+    try:
+        both = [ended(process) for process in [search(0), search(1)]]
+    finally:
+        (tmp_path / "go").touch()
     assert sum(each["started"] for each in both) == 1
     assert all(each["runs"] for each in both)
     assert all("in the background" in " ".join(each["said"]) for each in both)
@@ -311,7 +319,7 @@ def test_two_searches_at_once_start_one_compiler_and_the_next_compiles_nothing(
     began = time.monotonic()
     while not over():
         assert time.monotonic() - began < 1800
-        time.sleep(0.5)
+        time.sleep(0.1)
     warm = ended(search(2))
     assert warm["digest"] == both[0]["digest"] == both[1]["digest"]
     assert warm["misses"] == [0] * 13

@@ -9,6 +9,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from gtmar import spec as specs
-from gtmar.data.matrix import Accounts, load_accounts
+from gtmar.data.matrix import AccountMatrix, Accounts, load_accounts
 from gtmar.data.scan import scan
 from gtmar.engine.cohorts import RowBlock
 from gtmar.engine.local import LocalEvaluator
@@ -209,6 +210,16 @@ def scored(
 def loaded(frame: pl.DataFrame, spec: specs.ScoringSpec) -> Accounts:
     """Load a frame the way a run does."""
     return load_accounts(scan(frame), spec)
+
+
+@cache
+def drawn_matrix(kind: str, size: int, seed: int) -> AccountMatrix:
+    """Draw a table and load it with the spec of `make_spec`, once for all tests.
+
+    The arrays are read-only, and don't depend on weights, tiers or orientation.
+    """
+    frame = frame_of(draw_table(random.Random(seed), size, kind), kind)
+    return loaded(frame, make_spec()).search
 
 
 def tallied(frame: pl.DataFrame, spec: specs.ScoringSpec) -> Measured:

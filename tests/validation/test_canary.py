@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.slow
 def test_a_canary_in_the_holdout_stays_unseen_from_init_to_decide(tmp_path: Path) -> None:
-    table = synthetic.generate("health_score", accounts=2_400, seed=8)
+    table = synthetic.generate("health_score", accounts=1_800, seed=8)
     held = pl.Series(holdout_mask(table["account_id"], share=0.3, salt="gtmar"))
     # In the holdout a feature tells the outcome outright, the wrong way round.
     told = pl.when(held).then(1 - pl.col("retained_6mo").fill_null(0)).otherwise("session_depth")
@@ -30,7 +30,7 @@ def test_a_canary_in_the_holdout_stays_unseen_from_init_to_decide(tmp_path: Path
         journal = tmp_path / name
         made = first_spec(scan(accounts))
         searches = [
-            runs.run(accounts, made.spec, limits=runs.Limits(80), seed=seed, journal=journal)
+            runs.run(accounts, made.spec, limits=runs.Limits(40), seed=seed, journal=journal)
             for seed in (0, 1)
         ]
         verdict = runs.decide(searches[0].run_id, data=accounts, journal=journal).verdict

@@ -193,25 +193,30 @@ def test_noise_climbs_less_from_a_good_start_than_from_chance() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_p_is_uniform_where_the_start_knows_all_there_is(objective: str) -> None:
+def test_p_is_uniform_where_the_start_knows_all_there_is() -> None:
     """At a good start, where gains from noise used to hide every gain: p was always 1."""
-    cell = Cell(objective, STRENGTHS["much"], 0.0, 500, 30, 9)
-    p = [p_values(cell, seed)["better"] for seed in range(30)]
-    assert uniformity(p, 9) > 0.001
-    assert binomtest(sum(each <= 0.1 for each in p), 30, 0.1).pvalue > 0.001
+    every: list[float] = []
+    for place, objective in enumerate(OBJECTIVES):
+        cell = Cell(objective, STRENGTHS["much"], 0.0, 500, 20, 9)
+        # Other tables for each objective: together they are as good as so many of one.
+        p = [p_values(cell, seed)["better"] for seed in range(10 * place, 10 * (place + 1))]
+        assert uniformity(p, 9) > 0.001, objective
+        every += p
+    assert uniformity(every, 9) > 0.001
+    assert binomtest(sum(each <= 0.1 for each in every), 30, 0.1).pvalue > 0.001
 
 
 @pytest.mark.slow
 def test_p_is_uniform_where_no_score_knows_anything_and_a_planted_gain_is_found() -> None:
-    cell = Cell(OBJECTIVES[0], 0.0, 0.0, 500, 30, 9)
-    found = [p_values(cell, seed) for seed in range(30)]
+    cell = Cell(OBJECTIVES[0], 0.0, 0.0, 500, 20, 9)
+    found = [p_values(cell, seed) for seed in range(12)]
     for question in ("knows", "better"):
         assert uniformity([p[question] for p in found], 9) > 0.001, question
-    planted = replace(cell, strength=STRENGTHS["much"], other=0.7, experiments=60)
-    real = [p_values(planted, seed) for seed in range(6)]
+    planted = replace(cell, strength=STRENGTHS["much"], other=0.7, experiments=40)
+    real = [p_values(planted, seed) for seed in range(3)]
     for question in ("knows", "better"):
-        assert sum(p[question] <= 0.1 for p in real) >= 5, question
+        # By chance once in 1,000 times.
+        assert all(p[question] <= 0.1 for p in real), question
 
 
 # ---- what they say ---------------------------------------------------------------------------
@@ -310,7 +315,8 @@ def test_the_event_has_both_and_the_command_says_them(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_start_that_knows_the_outcomes_cant_be_told_from_noise(tmp_path: Path) -> None:
     """What init fitted is fitted anew; what a run found, or a person edited since, is not."""
-    tables = {name: accounts(300, 0.0, seed) for name, seed in (("a", 1), ("b", 2))}
+    few = ["account_id", "x0", "x1", "x2", "retained_6mo"]
+    tables = {name: accounts(300, 0.0, seed).select(few) for name, seed in (("a", 1), ("b", 2))}
     limits, journal = runs.Limits(10), tmp_path / "j"
     for name, table in tables.items():
         table.write_parquet(tmp_path / f"{name}.parquet")
@@ -340,9 +346,9 @@ RANGE = RangeEncoder.model_validate({"kind": "range", "from": 0.1, "to": 0.9})
 
 @pytest.mark.slow
 def test_on_noise_first_specs_have_uniform_p_and_few_weights_that_hold() -> None:
-    """p reached its least on each table, by chance once in 100,000 times; 29 of 64 weights held."""
+    """p reached its least on each table, by chance once in 10,000 times; 29 of 64 weights held."""
     found = [
-        first_spec_on_noise(400, seed, experiments=20, searches=20, nulls=9) for seed in range(5)
+        first_spec_on_noise(300, seed, experiments=10, searches=12, nulls=9) for seed in range(4)
     ]
     assert uniformity([each.p_value for each in found], 9) > 0.001
     held = [one for each in found for one in each.holds]

@@ -301,17 +301,17 @@ def test_probabilities_are_held_against_whole_accounts() -> None:
 
 @pytest.mark.slow
 def test_clustered_intervals_cover_as_often_as_they_say_and_those_of_rows_do_not() -> None:
-    count = 100
-    true = panels.truth(50_000)
+    count = 60
+    true = panels.truth(20_000)
     covered = np.zeros((2, len(true)))
     for seed in range(count):
         for way, ends in enumerate(panels.simulated(seed, n=150, replicates=200)):
             for place, each in enumerate(ends):
                 # What has no interval covers whatever is true.
                 covered[way, place] += each is None or each[0] <= true[place] <= each[1]
-    # At 95 % fewer than 87 of 100 come twice in 1,000 times each; at 85 % they are the rule.
-    assert (covered[0] >= 87).all(), dict(zip(panels.ASKED, covered[0], strict=True))
-    assert 0.93 <= covered[0].mean() / count <= 0.975
+    # At 95 % fewer than 52 of 60 come three times in 1,000 each; at 85 % they are the rule.
+    assert (covered[0] >= 52).all(), dict(zip(panels.ASKED, covered[0], strict=True))
+    assert 0.925 <= covered[0].mean() / count <= 0.98
     assert covered[1].mean() / count < 0.88
 
 
@@ -319,11 +319,11 @@ def test_clustered_intervals_cover_as_often_as_they_say_and_those_of_rows_do_not
 def test_a_null_finds_nothing_where_nothing_is_and_one_of_rows_would() -> None:
     def found(count: int, *, by_rows: bool) -> np.ndarray[Any, Any]:
         # The least p of nine searches is a tenth: the level that is asked for, exactly.
-        drawn = (panels.null_p(seed, n=150, by_rows=by_rows, searches=9) for seed in range(count))
-        return np.array(list(drawn))
+        how: dict[str, Any] = {"n": 100, "by_rows": by_rows, "searches": 9, "experiments": 10}
+        return np.array([panels.null_p(seed, **how) for seed in range(count)])
 
-    whole, rows = found(30, by_rows=False), found(20, by_rows=True)
-    # At 10 % more than 8 of 30 come once in 500 times.
-    assert ((whole <= 0.1).sum(axis=0) <= 8).all()
+    whole, rows = found(15, by_rows=False), found(8, by_rows=True)
+    # At 10 % more than 5 of 15 come twice in 1,000 times.
+    assert ((whole <= 0.1).sum(axis=0) <= 5).all()
     # Where rows change hands one by one, chance looks smaller than it is.
     assert (rows <= 0.1).mean() > 1.5 * (whole <= 0.1).mean()
