@@ -172,27 +172,49 @@ def postgres(*, port: int | None = None) -> Iterator[Postgres | None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+_SPARK_TYPES = {
+    pl.Float64: "double",
+    pl.Int64: "bigint",
+    pl.Boolean: "boolean",
+    pl.String: "string",
+    pl.Date: "date",
+}
+
+
+def _spark_type(dtype: pl.DataType) -> str:
+    if isinstance(dtype, pl.Decimal):
+        return f"decimal({dtype.precision}, {dtype.scale})"
+    if isinstance(dtype, pl.Datetime):
+        return "timestamp" if dtype.time_zone else "timestamp_ntz"
+    return _SPARK_TYPES[dtype.base_type()]
+
+
 class Spark:
-    """Spark in local mode."""
+    """Spark in local mode, asked in its own words or in those of Databricks."""
 
-    dialect = "spark"
+    def __init__(self, session: Any, folder: Path, dialect: str = "spark") -> None:
+        self._session, self._folder, self.dialect = session, folder, dialect
 
-    def __init__(self, session: Any, folder: Path) -> None:
-        self._session, self._folder = session, folder
+    def speaking(self, dialect: str) -> "Spark":
+        """Return the same Spark under another dialect's name."""
+        return Spark(self._session, self._folder, dialect)
 
     def load(self, name: str, frame: pl.DataFrame) -> None:
         file = self._folder / f"{len(list(self._folder.iterdir()))}.parquet"
         frame.write_parquet(file)
-        self._session.read.parquet(str(file)).createOrReplaceTempView(f"`{name}`")
+        # To find out the types by itself Spark would run a job of its own.
+        columns = ", ".join(
+            f"`{column.replace('`', '``')}` {_spark_type(dtype)}"
+            for column, dtype in frame.schema.items()
+        )
+        table = self._session.read.schema(columns).parquet(str(file))
+        table.createOrReplaceTempView(f"`{name}`")
 
     def ask(self, text: str) -> pl.DataFrame:
-        folder = self._folder / f"{len(list(self._folder.iterdir()))}.answer"
-        found = self._session.sql(text)
-        names = found.columns
-        # Under names of our own: Parquet's writer takes no odd signs.
-        plain = found.toDF(*(f"c{i}" for i in range(len(names))))
-        plain.write.parquet(str(folder))
-        frame = pl.read_parquet(folder / "*.parquet")
+        # Written to files, a statement would be planned twice.
+        found = self._session.sql(text).toArrow()
+        names = found.column_names
+        frame = pl.DataFrame(found.rename_columns([f"c{i}" for i in range(len(names))]))
         return frame.rename(dict(zip(frame.columns, names, strict=True)))
 
 
@@ -208,26 +230,32 @@ def spark() -> Iterator[Spark | None]:
         yield None
         return
     folder = Path(tempfile.mkdtemp(prefix="gtmar-spark-"))
-    session = (
-        SparkSession.builder.master("local[2]")
-        .appName("gtmar")
-        .config("spark.ui.enabled", "false")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.sql.session.timeZone", "UTC")
-        .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
-        .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.sql.shuffle.partitions", "2")
+    settings: dict[str, Any] = {
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+        "spark.sql.shuffle.partitions": "1",
         # Put into one, the steps of a score are worked out once for each time that they are named.
-        .config(
-            "spark.sql.optimizer.excludedRules",
-            "org.apache.spark.sql.catalyst.optimizer.CollapseProject",
-        )
-        # Each statement runs once: to compile for speed would take longer than it saves.
-        .config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
-        .config("spark.log.level", "ERROR")
-        .getOrCreate()
-    )
+        "spark.sql.optimizer.excludedRules": (
+            "org.apache.spark.sql.catalyst.optimizer.CollapseProject"
+        ),
+        # Each statement runs once, over few rows: to compile for speed, or to plan again while it
+        # runs, would take longer than it saves.
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.constraintPropagation.enabled": "false",
+        "spark.driver.extraJavaOptions": (
+            "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+            " -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
+        ),
+    }
+    builder = SparkSession.builder.master("local[1]").appName("gtmar")
+    session = builder.config(map=settings).getOrCreate()
     tables = folder / "tables"
     tables.mkdir()
     try:

@@ -222,10 +222,13 @@ def drawn_matrix(kind: str, size: int, seed: int) -> AccountMatrix:
     return loaded(frame, make_spec()).search
 
 
-def tallied(frame: pl.DataFrame, spec: specs.ScoringSpec) -> Measured:
-    """Measure a spec on a whole table the way a run does."""
+def tallied(
+    frame: pl.DataFrame, spec: specs.ScoringSpec, vectors: Sequence[Sequence[int]] = ()
+) -> Measured:
+    """Measure a spec on a whole table the way a run does; or other weights, a row for each."""
     accounts = loaded(frame, spec)
-    sums = LocalEvaluator(accounts.search, spec).frame([[term.weight for term in spec.terms]])
+    asked = [*map(list, vectors)] or [[term.weight for term in spec.terms]]
+    sums = LocalEvaluator(accounts.search, spec).frame(asked)
     return measure(sums, spec.tier_names, accounts.checked.outcomes)
 
 

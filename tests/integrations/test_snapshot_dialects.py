@@ -1,14 +1,15 @@
 """A snapshot's SELECT for warehouses against DuckDB's, on engines that gtmar did not write."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
+from functools import cache
 from pathlib import Path
 from random import Random
 
 import polars as pl
 import pytest
 import sqlglot
-from engines import DuckDB, Engine, Postgres, postgres, spark
+from engines import DuckDB, Engine, Postgres, Spark
 from histories import DAY, random_history
 from snapshot_tables import snapshot_table
 
@@ -22,15 +23,14 @@ TEXTS = ("Zoo", "apple", "Äpfel", "zebra", "_x", "a b", None)
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+def engine(request: pytest.FixtureRequest) -> Engine:
     if request.param == "duckdb":
-        yield DuckDB()
-        return
-    with (postgres if request.param == "postgres" else spark)() as started:
-        if started is None:
-            pytest.skip(f"{request.param} is not installed here: no SQL can be run on it")
-        started.dialect = request.param
-        yield started
+        return DuckDB()
+    if request.param == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        return server
+    started: Spark = request.getfixturevalue("spark")
+    return started.speaking(request.param)
 
 
 def tables(seed: int) -> dict[str, pl.DataFrame]:
@@ -133,7 +133,13 @@ FEATURES = """
 """
 
 
-def recipe_of(folder: Path, seed: int, shape: str) -> SnapshotRecipe:
+#: One, for recipes that are about revenue.
+ONE_FEATURE = """
+  n: {count: events}
+"""
+
+
+def recipe_of(folder: Path, seed: int, shape: str, *, features: str = FEATURES) -> SnapshotRecipe:
     """Return a recipe with every kind of feature, and conventions drawn by a seed."""
     rng = Random(f"{seed} {shape}")
     dated = f"{{data: {folder}/fx.parquet, currency: code, date: first, rate: worth}}"
@@ -186,18 +192,43 @@ revenue: {{{shape.replace("prepaid", "transactions")}: {revenue}}}
 rules:
   {{zero_amounts: not paying, overlaps: add,
    events_outside: keep, ends_before_start: leave out}}
-features:{FEATURES}"""
+features:{features}"""
     )
 
 
-def compare(engine: Engine, folder: Path, seed: int, shape: str) -> int:
-    drawn = tables(seed)
-    for name, frame in drawn.items():
-        frame.write_parquet(folder / f"{name}.parquet")
-        engine.load(name, frame)
-    recipe = recipe_of(folder, seed, shape)
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Have the tables of a seed as files, written once."""
+
+    @cache
+    def folder_of(seed: int) -> Path:
+        folder = tmp_path_factory.mktemp(f"raw-{seed}-")
+        for name, frame in tables(seed).items():
+            frame.write_parquet(folder / f"{name}.parquet")
+        return folder
+
+    return folder_of
+
+
+@cache
+def table_of(folder: Path, seed: int, shape: str, features: str) -> pl.DataFrame:
+    """Return the table that each engine's is held against."""
+    return snapshot_table(recipe_of(folder, seed, shape, features=features), DAY)
+
+
+def compare(
+    engine: Engine, folder: Path, seed: int, shapes: Sequence[str], features: str = FEATURES
+) -> None:
+    for path in folder.glob("*.parquet"):
+        engine.load(path.stem, pl.read_parquet(path))
+    for shape in shapes:
+        wanted = table_of(folder, seed, shape, features)
+        recipe = recipe_of(folder, seed, shape, features=features)
+        assert_same(engine, recipe, wanted)
+
+
+def assert_same(engine: Engine, recipe: SnapshotRecipe, wanted: pl.DataFrame) -> None:
     text = warehouse_selects(recipe, [DAY], source_tables(recipe), dialect=engine.dialect)[DAY].sql
-    wanted = snapshot_table(recipe, DAY)
     got = engine.ask_texts(text) if isinstance(engine, Postgres) else engine.ask(text)
     assert got.columns == wanted.columns
     assert got.height == wanted.height > 0
@@ -223,36 +254,41 @@ def compare(engine: Engine, folder: Path, seed: int, shape: str) -> int:
             and (not close or None in (value, other) or abs(value / other - 1) > close)
         ]
     assert wrong == []
-    return wanted.height
 
 
-SHAPES = ["subscriptions", "monthly", "transactions", "prepaid"]
+SHAPES = ("subscriptions", "monthly", "transactions", "prepaid")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_value_differs_from_duckdbs(
-    engine: Engine, tmp_path: Path, seed: int, shape: str
+    engine: Engine, raw: Callable[[int], Path], seed: int
 ) -> None:
-    assert compare(engine, tmp_path, seed, shape) > 0
+    if engine.dialect != "databricks":
+        compare(engine, raw(seed), seed, SHAPES)
+        return
+    # Spark plans a statement of all features for long, and none of them knows a revenue's shape.
+    compare(engine, raw(seed), seed, SHAPES[seed - 1 : seed])
+    compare(engine, raw(seed), seed, SHAPES, ONE_FEATURE)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3, 9))
-def test_nor_over_more_histories(engine: Engine, tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("seed", range(3, 6))
+def test_nor_over_more_histories(engine: Engine, raw: Callable[[int], Path], seed: int) -> None:
     if engine.dialect == "databricks":
-        pytest.skip("Spark plans such a statement for a minute: the histories above are enough")
-    for shape in SHAPES:
-        assert compare(engine, tmp_path, seed, shape) > 0
+        pytest.skip("Spark plans such a statement for long: the histories above are enough")
+    # Each shape with all features every other time: none of them knows a revenue's shape.
+    compare(engine, raw(seed), seed, SHAPES[seed % 2 :: 2])
+    compare(engine, raw(seed), seed, SHAPES[1 - seed % 2 :: 2], ONE_FEATURE)
 
 
 @pytest.mark.slow
-def test_a_second_row_of_an_account_is_an_error_there_too(engine: Engine, tmp_path: Path) -> None:
-    for name, frame in tables(1).items():
-        frame.write_parquet(tmp_path / f"{name}.parquet")
-        engine.load(name, frame)
-    recipe = short_recipe(tmp_path, 'twice: {sql: "select who, kind from events"}')
+def test_a_second_row_of_an_account_is_an_error_there_too(
+    engine: Engine, raw: Callable[[int], Path]
+) -> None:
+    for path in raw(1).glob("*.parquet"):
+        engine.load(path.stem, pl.read_parquet(path))
+    recipe = short_recipe(raw(1), 'twice: {sql: "select who, kind from events"}')
     text = warehouse_selects(recipe, [DAY], source_tables(recipe), dialect=engine.dialect)
     with pytest.raises(Exception, match="twice: its SELECT gives an account more than one row"):
         engine.ask(text[DAY].sql)
@@ -263,9 +299,6 @@ def test_a_second_row_of_an_account_is_an_error_there_too(engine: Engine, tmp_pa
 
 def short_recipe(folder: Path, features: str, **sources: str) -> SnapshotRecipe:
     """Return a recipe over payments and events, with a feature or two."""
-    if not (folder / "events.parquet").exists():
-        for name, frame in tables(1).items():
-            frame.write_parquet(folder / f"{name}.parquet")
     more = "".join(f"  {name}: {{{text}}}\n" for name, text in sources.items())
     return parse(
         f"""
@@ -308,9 +341,9 @@ features:
     ],
 )
 def test_what_may_mean_another_thing_is_refused_by_name(
-    tmp_path: Path, feature: str, reason: str
+    raw: Callable[[int], Path], feature: str, reason: str
 ) -> None:
-    recipe = short_recipe(tmp_path, f"odd: {feature}")
+    recipe = short_recipe(raw(1), f"odd: {feature}")
     with pytest.raises(RecipeError) as refused:
         warehouse_selects(recipe, [DAY], source_tables(recipe), dialect="snowflake")
     assert "in snowflake" in refused.value.message
@@ -319,9 +352,11 @@ def test_what_may_mean_another_thing_is_refused_by_name(
     assert reason in problem
 
 
-def test_a_source_is_the_table_of_its_files_name_unless_one_is_given(tmp_path: Path) -> None:
+def test_a_source_is_the_table_of_its_files_name_unless_one_is_given(
+    raw: Callable[[int], Path],
+) -> None:
     recipe = short_recipe(
-        tmp_path,
+        raw(1),
         "n: {count: events}",
         a="data: 'raw/plans/*.parquet', account: acct, as_of: today",
         b="data: 'delta:lake/users', account: acct, as_of: today",
@@ -338,7 +373,7 @@ def test_a_source_is_the_table_of_its_files_name_unless_one_is_given(tmp_path: P
         "d": "part",
     }
     odd = short_recipe(
-        tmp_path,
+        raw(1),
         "n: {count: events}",
         a="data: 'export (1).csv', account: acct, as_of: today",
         b="data: users.csv, query: select * from accounts, account: acct, as_of: today",
@@ -352,19 +387,17 @@ def test_a_source_is_the_table_of_its_files_name_unless_one_is_given(tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_each_dialect_reads_what_is_written_in_it(tmp_path: Path, dialect: str) -> None:
+def test_each_dialect_reads_what_is_written_in_it(raw: Callable[[int], Path], dialect: str) -> None:
     """Snowflake and BigQuery can't be run here: what they have no word for must not stand there."""
-    for name, frame in tables(1).items():
-        frame.write_parquet(tmp_path / f"{name}.parquet")
     for shape in ("subscriptions", "transactions"):
-        recipe = recipe_of(tmp_path, 1, shape)
+        recipe = recipe_of(raw(1), 1, shape)
         [made] = warehouse_selects(
             recipe, [DAY], source_tables(recipe, ["subs=crm.subs"]), dialect=dialect
         ).values()
         tree = sqlglot.parse_one(made.sql, read=dialect)
         assert isinstance(tree, sqlglot.exp.Select)
         names = [chosen.alias_or_name for chosen in tree.selects]
-        assert names == snapshot_table(recipe, DAY).columns
+        assert names == table_of(raw(1), 1, shape, FEATURES).columns
         absent = {"FILTER(", "STRUCT", "ANY_VALUE", "GROUP BY ALL", " USING ", "EXCLUDE", ".*"}
         if dialect == "duckdb":
             absent -= {"STRUCT"}
@@ -387,14 +420,14 @@ def test_each_dialect_reads_what_is_written_in_it(tmp_path: Path, dialect: str) 
         assert [word for word in absent if word in made.sql] == []
 
 
-def test_names_that_a_dialect_cannot_hold_are_refused(tmp_path: Path) -> None:
+def test_names_that_a_dialect_cannot_hold_are_refused(raw: Callable[[int], Path]) -> None:
     for dialect, name, said in (
         ("postgres", "x" * 64, "cuts names off after 63 bytes"),
         ("bigquery", "log ins", "letters, digits and underscores"),
         ("oracle", "n", 'no dialect "oracle"'),
         ("snowflake", "gtmar_n", 'names that begin with "gtmar_"'),
     ):
-        recipe = short_recipe(tmp_path, f'"{name}": {{count: events}}')
+        recipe = short_recipe(raw(1), f'"{name}": {{count: events}}')
         with pytest.raises(UsageError, match=said):
             warehouse_selects(recipe, [DAY], source_tables(recipe), dialect=dialect)
 
@@ -402,11 +435,9 @@ def test_names_that_a_dialect_cannot_hold_are_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_months_of_a_column_and_unknown_flags_are_lost_in_no_dialect(
-    tmp_path: Path, dialect: str
+    raw: Callable[[int], Path], dialect: str
 ) -> None:
-    for name, frame in tables(1).items():
-        frame.write_parquet(tmp_path / f"{name}.parquet")
-    recipe = recipe_of(tmp_path, 1, "prepaid")
+    recipe = recipe_of(raw(1), 1, "prepaid")
     assert recipe.revenue.shape.one_off == "setup"
     [made] = warehouse_selects(recipe, [DAY], source_tables(recipe), dialect=dialect).values()
     tree = sqlglot.parse_one(made.sql, read=dialect)

@@ -6,7 +6,7 @@ import duckdb
 import polars as pl
 import pytest
 import sqlglot
-from engines import DuckDB, postgres, spark
+from engines import DuckDB, Engine
 from factories import binned, make_accounts, make_spec, weighted
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -197,19 +197,17 @@ def test_every_dialect_holds_them_or_refuses(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["postgres", "spark"])
-def test_hostile_names_on_the_other_engines(kind: str) -> None:
-    with (postgres if kind == "postgres" else spark)() as engine:
-        if engine is None:
-            pytest.skip(f"{kind} is not installed here: no SQL can be run on it")
-        for shift in range(len(EXAMPLES)):
-            turned = [*EXAMPLES[shift:], *EXAMPLES[:shift]]
-            spec, frame = hostile_spec(*turned[:3])
-            engine.load("hostile", frame)
-            got = engine.ask(select(spec, "hostile", dialect=engine.dialect))
-            expected = score(frame, spec)
-            scores = [float(value) for value in got["score"].to_list()]
-            assert sorted(scores) == sorted(expected["score"].to_list()), turned[:3]
-            assert sorted(got["tier"]) == sorted(expected["tier"]), turned[:3]
+def test_hostile_names_on_the_other_engines(kind: str, request: pytest.FixtureRequest) -> None:
+    engine: Engine = request.getfixturevalue(kind)
+    for shift in range(len(EXAMPLES)):
+        turned = [*EXAMPLES[shift:], *EXAMPLES[:shift]]
+        spec, frame = hostile_spec(*turned[:3])
+        engine.load("hostile", frame)
+        got = engine.ask(select(spec, "hostile", dialect=engine.dialect))
+        expected = score(frame, spec)
+        scores = [float(value) for value in got["score"].to_list()]
+        assert sorted(scores) == sorted(expected["score"].to_list()), turned[:3]
+        assert sorted(got["tier"]) == sorted(expected["tier"]), turned[:3]
 
 
 @pytest.mark.parametrize(("dialect", "name"), [("bigquery", "a.b"), ("duckdb", "nul\x00")])

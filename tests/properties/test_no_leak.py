@@ -120,7 +120,7 @@ def counted(examples: int, recipes: int, days: int, futures: int) -> int:
 @pytest.mark.slow
 def test_no_other_future_changes_a_feature() -> None:
     """`GTMAR_HISTORIES=50` tries thousands."""
-    assert counted(6 * MORE, 3, 3, 2) >= 108 * MORE
+    assert counted(4 * MORE, 3, 2, 2) >= 48 * MORE
 
 
 # ---- the property can fail -----------------------------------------------------------------------
@@ -174,14 +174,14 @@ def changed(seed: int) -> int:
 def test_a_row_of_the_past_that_is_gone_is_noticed() -> None:
     noticed = 0
 
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=5, deadline=None)
     @given(seed=SEEDS)
     def each(seed: int) -> None:
         nonlocal noticed
         noticed += changed(seed)
 
     each()
-    assert noticed >= 50
+    assert noticed >= 25
 
 
 # ---- SQL that tries to get around ----------------------------------------------------------------

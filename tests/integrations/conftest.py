@@ -1,0 +1,27 @@
+"""One PostgreSQL server and one Spark for all tests of this folder: each takes seconds to start."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import engines
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="package")
+def postgres() -> Iterator[engines.Postgres]:
+    with engines.postgres() as started:
+        if started is None:
+            pytest.skip("PostgreSQL is not installed here: no SQL can be run on it")
+        yield started
+
+
+@pytest.fixture(scope="package")
+def spark() -> Iterator[engines.Spark]:
+    with engines.spark() as started:
+        if started is None:
+            pytest.skip("Spark is not installed here: no SQL can be run on it")
+        yield started
