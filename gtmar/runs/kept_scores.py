@@ -101,7 +101,13 @@ class KeptScores:
         lazy = pl.scan_parquet(path, hive_partitioning=False)
         days = lazy.select("scored_on").head(1).collect()["scored_on"]
         spec = specs.parse(text, source=f"spec of {path.name}")
-        return cls(day, role, spec, next(iter(days), None), cache(lazy.collect))
+        return cls(
+            day,
+            role,
+            spec,
+            next(iter(days), None),
+            cache(partial(pl.read_parquet, path, hive_partitioning=False)),
+        )
 
 
 def score_store(

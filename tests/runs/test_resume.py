@@ -50,7 +50,7 @@ def start(table: Path, journal: Path) -> forks.Fork:
         "from gtmar import runs\n"
         "from gtmar.journal import writer\n"
         "from gtmar.runs import journaled_search\n"
-        "writer.FLUSH_ROWS, journaled_search._MEASURED_AT_ONCE = 40, 20\n"
+        "writer.FLUSH_ROWS, journaled_search._MEASURED_AT_ONCE = 30, 15\n"
         f"runs.run(sys.argv[1], sys.argv[2], limits=runs.Limits({EXPERIMENTS}), seed=11,"
         " journal=sys.argv[3])\n"
     )

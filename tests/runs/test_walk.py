@@ -99,12 +99,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-#: Experiments of a step.
-FEW = 20
+#: Of a step.
+EXPERIMENTS = 60
 
 
 def walked(**options: Any) -> Walked:
-    return walk("accounts", SPEC, limits=Limits(FEW), seed=1, **options)
+    return walk("accounts", SPEC, limits=Limits(EXPERIMENTS), seed=1, **options)
 
 
 def made(folder: Path, drifts: list[float], **options: Any) -> tuple[Path, Walked]:
@@ -211,7 +211,7 @@ def test_a_walk_takes_any_table_of_several_dates(
         "database": Source("duckdb:///accounts.duckdb?table=accounts", query=select),
     }
     for name, data in sources.items():
-        found = walk(data, SPEC, limits=Limits(FEW), seed=1, journal=name)
+        found = walk(data, SPEC, limits=Limits(EXPERIMENTS), seed=1, journal=name)
         assert (found.walk_id, found.gains) == (by_folder.walk_id, by_folder.gains), name
         if isinstance(data, Source):
             # What each step is on is on record, down to the query and the dates.
@@ -245,10 +245,10 @@ def test_a_walk_over_postgresql_is_resumed_and_reads_the_database_once(
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("gtmar.data.scan.fetch", counted)
-            found = walk(address, SPEC, limits=Limits(FEW), seed=1)
+            found = walk(address, SPEC, limits=Limits(EXPERIMENTS), seed=1)
         assert reads == 1
         assert (found.walk_id, found.gains) == (by_folder.walk_id, by_folder.gains)
-        assert walk(address, SPEC, limits=Limits(FEW), seed=1).reused == 2
+        assert walk(address, SPEC, limits=Limits(EXPERIMENTS), seed=1).reused == 2
     journal = b"".join(path.read_bytes() for path in Path("journal").rglob("*") if path.is_file())
     assert PASSWORD.encode() not in journal
     assert found.source.endswith("/postgres?table=accounts")
@@ -337,7 +337,8 @@ def test_a_step_that_was_killed_is_searched_again(
 def test_a_walk_that_is_killed_at_any_moment_goes_on_to_the_same_end(folder: Path) -> None:
     write(folder / "accounts", [0, 0.5, 1, 1])
     Path("spec.yaml").write_text(specs.to_yaml(SPEC), "utf-8")
-    words = ["walk", "--data", "accounts", "--spec", "spec.yaml", "--n", str(FEW), "--seed", "1"]
+    words = ["walk", "--data", "accounts", "--spec", "spec.yaml", "--seed", "1"]
+    words += ["--n", str(EXPERIMENTS)]
 
     def begun(journal: str) -> forks.Fork:
         return forks.start(*words, "--journal", journal, "--json", "-q")
