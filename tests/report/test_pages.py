@@ -185,7 +185,17 @@ def test_charts_are_valid_by_vega_lites_schema(
     assert len(drawn) > 10
     for chart in drawn:
         # Reading one checks it.
-        alt.Chart.from_dict(chart)
+        alt.Chart.from_dict(_of_few_rows(chart))
+
+
+def _of_few_rows(part: Any) -> Any:
+    """Return a chart of the first rows of its data: a schema learns no more from the others."""
+    if isinstance(part, dict):
+        return {
+            name: [*below[:3]] if name == "values" else _of_few_rows(below)
+            for name, below in part.items()
+        }
+    return [_of_few_rows(each) for each in part] if isinstance(part, list | tuple) else part
 
 
 @pytest.mark.slow

@@ -284,7 +284,7 @@ def test_counts_beside_the_metrics_are_the_cohorts(
 
 @pytest.mark.slow
 @given(table=tables(), source=st.randoms(use_true_random=False))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_row_order_changes_nothing(
     bench: Bench,
     table: tuple[list[Row], list[str]],
