@@ -246,7 +246,7 @@ def test_a_draft_with_contradictions_asks_for_rules_first(folder: Path) -> None:
     # What was there is left as it is.
     assert "A first recipe is in snapshots-2.yaml" in said
     assert "subscription periods in subs, 1 contradiction for you to rule on." in said
-    assert "rule: revenue: 1 subscriptions begin while another" in said
+    assert "rule: revenue: 1 subscription begins while another" in said
     [command] = re.findall(r"stands as a comment; then: gtmar (.*)$", said, re.MULTILINE)
     assert "overlaps: add" in gtmar(*shlex.split(command), code=3)
     recipe = Path("snapshots-2.yaml")

@@ -244,7 +244,6 @@ def test_names_of_metrics_break_between_their_words(browser: Browser, tmp_path: 
         page = Page(browser, desk)
         for width in (400, 500, 1280):
             page.open(width=width)
-            page.settled()
             assert browser.ask("return document.querySelectorAll('.metrics th .mono').length") > 8
             assert browser.ask(BROKEN_WORDS) == [], width
 

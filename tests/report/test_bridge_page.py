@@ -107,7 +107,7 @@ def test_the_page_has_all_numbers_of_the_bridge_and_what_is_wrong_with_it(drawn:
     assert [[f">{row['month']}<" in chart for row in found["months"]] for chart in wide] == (
         [[True] * 12] * 2
     )
-    assert "1 subscriptions have an amount of 0" in page
+    assert "1 subscription has an amount of 0" in page
     assert "zero_amounts: not paying, in rules, says that they are no revenue" in page
     assert "kind = &#39;setup&#39;" in page
 

@@ -345,9 +345,9 @@ def rated(folder: Path, rates: list[tuple[str | None, date, float]]) -> Any:
     [
         ([("USD", date(2023, 6, 1), 2.0)], "amounts are of a currency without a rate on or before"),
         ([("usd", date(2022, 6, 1), 2.0)], "amounts are of a currency without a rate on or before"),
-        ([("USD", date(2022, 6, 1), 2.0)] * 2, '1 rates stand twice for their date: "USD"'),
-        ([("USD", date(2022, 6, 1), 0.0)], '1 rates are unknown, not above 0.*"USD"'),
-        ([("USD", date(2022, 6, 1), 2.0), (None, date(2022, 6, 1), 2.0)], "1 rates are unknown"),
+        ([("USD", date(2022, 6, 1), 2.0)] * 2, '1 rate stands twice for their date: "USD"'),
+        ([("USD", date(2022, 6, 1), 0.0)], '1 rate is unknown, not above 0.*"USD"'),
+        ([("USD", date(2022, 6, 1), 2.0), (None, date(2022, 6, 1), 2.0)], "1 rate is unknown"),
     ],
 )
 def test_a_rate_that_is_missing_or_bad_is_refused(
@@ -374,7 +374,7 @@ def test_a_payment_for_no_time_is_refused(
     rows[4] = {**rows[4], column: bad}
     written(tmp_path, rows)
     recipe = recipe_of(tmp_path, "transactions", {**said, "retained_by": "mrr"})
-    with pytest.raises(AccountDataError, match=f'1 payments are for .*"{rows[4]["id"]}"'):
+    with pytest.raises(AccountDataError, match=f'1 payment is for .*"{rows[4]["id"]}"'):
         snapshot_table(recipe, FIRST)
 
 

@@ -163,7 +163,7 @@ def test_nan_is_an_unknown_number(tmp_path: Path) -> None:
     money = "transactions: {source: rows, amount: v}"
     found = snapshot_table(recipe(tmp_path, rows, money, features), DAY)
     assert found.select("sum", "max", "distinct", "large", "own").row(0) == (3.0, 2.0, 2, 1, 1)
-    with pytest.raises(GtmarError, match="1 amounts are unknown"):
+    with pytest.raises(GtmarError, match="1 amount is unknown"):
         snapshot_table(recipe(tmp_path, {**rows, "v": rows["x"]}, money), DAY)
 
 

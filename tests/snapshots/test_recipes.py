@@ -179,8 +179,8 @@ def test_columns_that_arent_there_are_named_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "values", "said"),
     [
-        ("amount", [1.0, -2.0, 3.0, 4.0], '1 amounts are negative: "b"; negative: subtract'),
-        ("amount", [1.0, None, 3.0, 4.0], '1 amounts are unknown: "b"'),
+        ("amount", [1.0, -2.0, 3.0, 4.0], '1 amount is negative: "b"; negative: subtract'),
+        ("amount", [1.0, None, 3.0, 4.0], '1 amount is unknown: "b"'),
     ],
 )
 def test_a_history_that_contradicts_itself_is_refused(
@@ -195,7 +195,7 @@ def test_a_history_that_contradicts_itself_is_refused(
 def test_currencies_need_a_rate_each_and_count_at_it(tmp_path: Path) -> None:
     text = shop(tmp_path, cur=["EUR", "USD", "EUR", "GBP"])
     money = "amount: amount, currency: cur, rates: {EUR: 1, USD: 0.5}"
-    with pytest.raises(AccountDataError, match='1 amounts are of a currency without a rate: "c"'):
+    with pytest.raises(AccountDataError, match='1 amount is of a currency without a rate: "c"'):
         build(parse(text.replace("amount: amount", money)), tmp_path / "out", base=tmp_path)
     money = money.replace("0.5", "0.5, GBP: 2")
     build(parse(text.replace("amount: amount", money)), tmp_path / "out", base=tmp_path)
