@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -46,6 +46,9 @@ __all__ = [
 
 #: A number is cut at its tenths; a list of categories has no more than so many.
 _PARTS, _MOST_LISTED = 10, 4
+#: For a table it is cut into parts of so many accounts each, into ten at least and 32 at most;
+#: a table names each of its categories, so there is none of a column with more than fifty.
+_ACCOUNTS_OF_PART, _MOST_PARTS, _MOST_NAMED = 500, 32, 50
 #: A category's mean outcome is drawn to that of all as if so many average accounts were in it.
 _SHRINKAGE = 20
 #: A rule holds for at least so many accounts and this share of them, and doesn't for as many.
@@ -68,6 +71,8 @@ _MOST_GROWN, _SURE = 100, 1.5
 #: Tables are made of so many pairs of columns, those with the best corners. They have more cells
 #: than a rule parts, and several times its numbers to read, so they are held to twice the proof.
 _MOST_TABLES, _CELLS_OF_RULE, _SURE_OF_TABLE = 6, 4, 3.0
+#: Where one is proven so, the next must be proven as a third condition is.
+_SURE_OF_NEXT = 1.5
 #: It isn't asked where a third condition gains less where it was found, and pairs are grown so many
 #: at a time.
 _WORTH_ASKING, _AT_ONCE = 2.0, 25
@@ -161,26 +166,29 @@ def find_rules(
     the spec's own features most, less a penalty for each number and category to read; so of a
     corner and its three neighbours, which say the same interplay, it is the one that helps here. A
     third condition is taken where rules with one foretell unseen outcomes better, and a table of
-    two columns where tables do, by more. Cost: 2 s a rule for 20 columns and 5,000 accounts, 6 s
-    for 60; more where a table is in question.
+    two columns where tables do: the first by more, the next by as much. Cost: 2 s a rule for 20
+    columns and 5,000 accounts, 6 s for 60; more where a table is in question.
     """
     known = ~np.isnan(y)
     if len(np.unique(y[known])) < 2:
         return []
-    sides = {name: _CutColumn.of(frame[name], each, y) for name, each in fitted.items()}
-    parts = [each.levels for each in sides.values()]
-    predictors = sum(part.sides.shape[1] for part in parts)
-    pairs = len(parts) * (len(parts) - 1) // 2
+    cut = [_CutColumn.of(frame[name], each, y, _PARTS) for name, each in fitted.items()]
+    predictors = sum(each.levels.sides.shape[1] for each in cut)
+    pairs = len(cut) * (len(cut) - 1) // 2
     apart = max(-(-len(y) * predictors // _MOST_CELLS), -(-len(y) * pairs // _MOST_PAIRED), 1)
     chosen = np.flatnonzero(known)
     chosen = (chosen if groups is None else chosen[_one_of_each(groups[chosen])])[::apart]
     low, high = y[known].min(), y[known].max()
+    finer = int(np.clip(len(chosen) // _ACCOUNTS_OF_PART, _PARTS, _MOST_PARTS))
     search = _Search(
-        [LevelColumns(part.codes[chosen], part.sides) for part in parts],
-        list(sides.values()),
+        [each.among(chosen) for each in cut],
+        [
+            _CutColumn.of(frame[name], each, y, finer).among(chosen)
+            for name, each in fitted.items()
+            if tables
+        ],
         encoded(())[chosen],
         (y[chosen] - low) / (high - low),
-        tables,
     )
     found: list[_Found] = []
     while len(found) < most and (more := search.next(found)):
@@ -397,21 +405,23 @@ class _Found:
 class _Search:
     """The accounts that rules are sought among: columns cut, features encoded, outcomes."""
 
-    columns: Sequence[LevelColumns]
     cut: Sequence[_CutColumn]
+    #: The same columns, cut finer, for tables; none where no table is wanted.
+    finer: Sequence[_CutColumn]
     encoded: Doubles
     outcome: Doubles
-    tables: bool
 
     def members(self, sides: _Sides) -> Doubles:
         """Return who is on all of some sides, shape (N,), ones and zeros."""
-        return reduce(np.multiply, [self.columns[column].members(side) for column, side in sides])
+        return reduce(
+            np.multiply, [self.cut[column].levels.members(side) for column, side in sides]
+        )
 
     def block(self, found: _Sides | _Table) -> Doubles:
         """Return for whom a rule holds, shape (N, 1), or who is in which cell, shape (N, K)."""
         if not isinstance(found, _Table):
             return self.members(found)[:, None]
-        one, two = (self.columns[column].codes for column in found.columns)
+        one, two = (self.finer[column].levels.codes for column in found.columns)
         down, across = found.cells.down[one], found.cells.across[two]
         return np.asarray(np.eye(found.cells.count)[down * (found.cells.across.max() + 1) + across])
 
@@ -420,7 +430,7 @@ class _Search:
             return Rule(tuple(self.cut[column].conditions[side] for column, side in found.sides))
         cells = found.sides.cells
         down, across = (
-            [*map(str, self.cut[column].asked(groups))]
+            [*map(str, self.finer[column].asked(groups))]
             for column, groups in zip(found.sides.columns, (cells.down, cells.across), strict=True)
         )
         values = [[0.0] * (len(across) + 1)] * (len(down) + 1)
@@ -431,13 +441,20 @@ class _Search:
         known = [each.sides for each in before]
         above = _ABOVE_NEXT if before else _ABOVE_FIRST
         fine = self._fine(known)
-        proven = proven_corners(self.columns, fine, self.least, above=above)[:_MOST_FITTED]
-        corners = {tuple(zip(each.columns, each.sides, strict=True)): each.p for each in proven}
+        columns = [each.levels for each in self.cut]
+        proven = proven_corners(columns, fine, self.least, above=above)
+        corners = {
+            tuple(zip(each.columns, each.sides, strict=True)): each.p
+            for each in proven[:_MOST_FITTED]
+        }
         model = self._coarse(known)
         if not (pairs := self._ranked(list(corners), model)[:_MOST_GROWN]):
             return None
-        apart = list(dict.fromkeys(each.columns for each in proven))[:_MOST_TABLES]
-        from_these = [own for _, own in pairs], apart if self.tables else []
+        short = [len(each.names) <= _MOST_NAMED for each in self.finer]
+        apart = dict.fromkeys(
+            each.columns for each in proven if short and all(short[at] for at in each.columns)
+        )
+        from_these = [own for _, own in pairs], list(apart)[:_MOST_TABLES]
         best: _Sides | _Table
         kind, (worth, best) = _PAIR, pairs[0]
         for other in (_THIRD, _TABLE):
@@ -466,7 +483,8 @@ class _Search:
         """Return a table of each pair of columns, by gain in likelihood less a penalty a word."""
         found = []
         for pair in apart:
-            one, two = (self.columns[column] for column in pair)
+            columns = [self.finer[column] for column in pair]
+            one, two = (each.levels for each in columns)
             shape = one.sides.shape[1], two.sides.shape[1]
             place = one.codes * shape[1] + two.codes
             rows = self.outcome - model.chance, model.information
@@ -478,7 +496,7 @@ class _Search:
             cells = best_cells(
                 _unknown_with_last(off),
                 _unknown_with_last(known),
-                ordered=(not self.cut[pair[0]].names, not self.cut[pair[1]].names),
+                ordered=(not columns[0].names, not columns[1].names),
                 most=TABLE_SIDE,
                 ridge=_RIDGES["rule"],
                 penalty=_WORD,
@@ -486,11 +504,9 @@ class _Search:
             if cells is None:
                 continue
             sides = [
-                self.cut[column].grouped(
-                    groups, others=bool(known.sum(axis=1 - axis)[-2:].sum() > 0)
-                )
+                column.grouped(groups, others=bool(known.sum(axis=1 - axis)[-2:].sum() > 0))
                 for axis, (column, groups) in enumerate(
-                    zip(pair, (cells.down, cells.across), strict=True)
+                    zip(columns, (cells.down, cells.across), strict=True)
                 )
             ]
             table = _Table(pair, CellGroups(sides[0], sides[1], cells.worth))
@@ -499,8 +515,8 @@ class _Search:
                 continue
             words = table.cells.count + sum(
                 len(each.categories) or 1
-                for column, groups in zip(pair, sides, strict=True)
-                for each in self.cut[column].asked(groups)
+                for column, groups in zip(columns, sides, strict=True)
+                for each in column.asked(groups)
             )
             gain = model.gain(self.block(table), _RIDGES["rule"])
             found.append((round(gain - _WORD * words, 6), table))
@@ -538,8 +554,8 @@ class _Search:
         each = np.stack(
             [self.outcome - model.chance, model.information, np.ones_like(model.chance)]
         )
-        levels = np.concatenate([column.indicators() for column in self.columns], axis=1)
-        ends = np.cumsum([column.sides.shape[1] for column in self.columns])[:-1]
+        levels = np.concatenate([each.levels.indicators() for each in self.cut], axis=1)
+        ends = np.cumsum([each.levels.sides.shape[1] for each in self.cut])[:-1]
         found: dict[_Sides, float] = {}
         for begin in range(0, len(pairs), _AT_ONCE):
             some = pairs[begin : begin + _AT_ONCE]
@@ -548,7 +564,7 @@ class _Search:
                 for column, sums in enumerate(np.split(both, ends, axis=1)):
                     if column in dict(pair):
                         continue
-                    off, known, size = sums @ self.columns[column].sides.T
+                    off, known, size = sums @ self.cut[column].levels.sides.T
                     worth = np.round(off**2 / (known + _RIDGES["rule"]) / 2, 6)
                     enough = (size >= self.least) & (size < sums[2].sum())
                     for side in np.flatnonzero(enough).tolist():
@@ -607,13 +623,14 @@ class _Search:
                 heights.append(unseen._heights(fit, rules))
             gained.append(heights[1] - heights[0])
         gain = np.concatenate(gained)
-        sure = _SURE_OF_TABLE if other == _TABLE else _SURE
+        tabled = any(isinstance(each, _Table) for each in before)
+        sure = _SURE if other == _THIRD else _SURE_OF_NEXT if tabled else _SURE_OF_TABLE
         return bool(gain.sum() > sure * np.sqrt(len(gain)) * gain.std())
 
     def _part(self, some: NDArray[np.bool_]) -> _Search:
-        columns = [LevelColumns(each.codes[some], each.sides) for each in self.columns]
+        cut, finer = ([each.among(some) for each in own] for own in (self.cut, self.finer))
         encoded, outcome = self.encoded[some], self.outcome[some]
-        return replace(self, columns=columns, encoded=encoded, outcome=outcome)
+        return replace(self, cut=cut, finer=finer, encoded=encoded, outcome=outcome)
 
     def _table(self, rules: Sequence[_Sides | _Table]) -> Doubles:
         return np.column_stack([self.encoded, *map(self.block, rules)])
@@ -637,7 +654,7 @@ class _Search:
         The spec's encoders, whose shapes know these outcomes, would take chance for less than it
         is. Wood and Fasiolo (2017) as in `fit_levels`, one share for all levels of all columns.
         """
-        columns = [each.indicators() for each in self.columns]
+        columns = [each.levels.indicators() for each in self.cut]
         table = np.concatenate([*columns, *map(self.block, before)], axis=1)
         level = np.arange(table.shape[1]) < sum(each.shape[1] for each in columns)
         start, share = None, 10 * _LEAST_SHARED
@@ -669,6 +686,11 @@ class _CutColumn:
     #: Categories in the order of their levels; none of a number or a flag.
     names: tuple[str, ...] = ()
 
+    def among(self, some: NDArray[Any]) -> _CutColumn:
+        """Return the column of some accounts alone."""
+        levels = replace(self.levels, codes=self.levels.codes[some])
+        return replace(self, levels=levels)
+
     def grouped(self, groups: NDArray[np.intp], *, others: bool) -> NDArray[np.intp]:
         """Return each level's group, that of other categories and the unknown being the last.
 
@@ -692,8 +714,8 @@ class _CutColumn:
         return [self.conditions[2 * at] for at in np.flatnonzero(np.diff(groups[:-1]))]
 
     @classmethod
-    def of(cls, column: pl.Series, fitted: Fitted, y: Doubles) -> _CutColumn:
-        """Cut a number at plain numbers near its tenths, or take categories one by one."""
+    def of(cls, column: pl.Series, fitted: Fitted, y: Doubles, parts: int) -> _CutColumn:
+        """Cut a number at plain numbers into so many parts, or take categories one by one."""
         name = column.name
         if fitted.kind == "categories":
             text = column.cast(pl.String).str.strip_chars(" ")
@@ -717,7 +739,7 @@ class _CutColumn:
         x = column.cast(pl.Float64).to_numpy()
         unknown = np.isnan(x)
         flag = fitted.kind == "flag"
-        cuts = [1.0] if flag else _cuts(x[~unknown])
+        cuts = [1.0] if flag else _cuts(x[~unknown], parts)
         below = np.arange(len(cuts) + 1)[None, :] <= np.arange(len(cuts))[:, None]
         taken = []
         for cut, levels in zip(cuts, below, strict=True):
@@ -763,17 +785,17 @@ def _ordered(text: pl.Series, listed: Sequence[str], y: Doubles) -> tuple[str, .
     return tuple(sorted(listed, key=lambda name: (round(found.get(name, mean), 9), name)))
 
 
-def _cuts(known: Doubles) -> list[float]:
-    """Return plain numbers near the tenths of known values, N in any order, that part them."""
+def _cuts(known: Doubles, parts: int) -> list[float]:
+    """Return plain numbers that cut known values, N in any order, into parts of about one size."""
     values, counts = np.unique(known, return_counts=True)
     # How many accounts lie below each value but the first: where a cut may be.
     below = np.cumsum(counts)[:-1]
-    few = len(values) <= _PARTS
-    share = np.arange(1, len(values)) if few else below / len(known) * _PARTS
+    few = len(values) <= parts
+    share = np.arange(1, len(values)) if few else below / len(known) * parts
     nearest = np.floor(share + 0.5)
     cuts = []
     for tenth in np.unique(nearest):
-        if few or 0 < tenth < _PARTS:
+        if few or 0 < tenth < parts:
             at = np.flatnonzero(nearest == tenth)
             middle = at[np.abs(share[at] - tenth).argmin()]
             cuts.append(spoken(values[at[0]], values[at[-1] + 1], values[middle + 1]))

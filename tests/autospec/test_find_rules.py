@@ -235,6 +235,48 @@ def test_a_planted_table_of_cells_is_found_as_one() -> None:
     assert "with the table" in found.text
 
 
+#: Interplay of three rows and three places, 0 along both.
+CELLS = np.array([[1.0, -1, 0], [-1, 0, 1], [0, 1, -1]])
+
+
+def two_tables(count: int) -> pl.DataFrame:
+    """Draw accounts and two planted tables: a, cut between tenths, and b; c and d, weaker."""
+    rng = np.random.default_rng(22)
+    a, c = rng.integers(0, 100, (2, count))
+    b, d = rng.choice(["x", "y", "z"], (2, count))
+    rows = [np.searchsorted([25, 75], each, side="right") for each in (a, c)]
+    places = [np.searchsorted(["x", "y", "z"], each) for each in (b, d)]
+    effect = 1.5 * CELLS[rows[0], places[0]] + 0.6 * CELLS[rows[1], places[1]]
+    columns = {"account_id": np.arange(count), "a": a, "b": b, "c": c, "d": d}
+    return pl.DataFrame(columns | {"retained_6mo": outcome(rng, effect)})
+
+
+def tables_of(found: FirstSpec) -> list[TableEncoder]:
+    return [f.encode for f in found.spec.features.values() if isinstance(f.encode, TableEncoder)]
+
+
+@pytest.mark.slow
+def test_a_table_is_cut_finer_than_a_rule_where_accounts_are_many() -> None:
+    frame = two_tables(12_000)
+    [table] = tables_of(first(frame, rules=1))
+    assert table.columns == ("a", "b")
+    assert {25, 75} <= {each.number for each in table.sides[0]}
+
+
+@pytest.mark.slow
+def test_the_next_table_is_held_to_less_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = two_tables(6_000)
+    monkeypatch.setattr("gtmar.autospec.find_rules._SURE_OF_NEXT", 99)
+    assert [table.columns for table in tables_of(first(frame, rules=2))] == [("a", "b")]
+    monkeypatch.undo()
+    # None is held to it beside no table.
+    monkeypatch.setattr("gtmar.autospec.find_rules._SURE_OF_TABLE", 99)
+    assert tables_of(first(frame, rules=2)) == []
+    monkeypatch.undo()
+    found = [table.columns for table in tables_of(first(frame, rules=2))]
+    assert found == [("a", "b"), ("c", "d")]
+
+
 # ---- not found -----------------------------------------------------------------------------------
 
 
