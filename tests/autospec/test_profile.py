@@ -373,7 +373,7 @@ def test_weights_start_equal_and_bounds_are_wide() -> None:
 
 @pytest.mark.slow
 def test_many_features_share_the_points() -> None:
-    more = {f"x{i}": ACCOUNTS["depth"] * (i + 1) for i in range(120)}
+    more = {f"x{i}": ACCOUNTS["depth"] * (i + 1) for i in range(300)}
     spec = detect(ACCOUNTS.with_columns(**more)).spec
     assert set(spec.weights.values()) == {1}
     assert {(term.min, term.max) for term in spec.terms} == {(-25, 25)}

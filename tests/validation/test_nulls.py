@@ -209,14 +209,14 @@ def test_p_is_uniform_where_the_start_knows_all_there_is() -> None:
 @pytest.mark.slow
 def test_p_is_uniform_where_no_score_knows_anything_and_a_planted_gain_is_found() -> None:
     cell = Cell(OBJECTIVES[0], 0.0, 0.0, 500, 20, 9)
-    found = [p_values(cell, seed) for seed in range(12)]
+    found = [p_values(cell, seed) for seed in range(16)]
     for question in ("knows", "better"):
         assert uniformity([p[question] for p in found], 9) > 0.001, question
     planted = replace(cell, strength=STRENGTHS["much"], other=0.7, experiments=40)
-    real = [p_values(planted, seed) for seed in range(3)]
+    real = [p_values(planted, seed) for seed in range(4)]
     for question in ("knows", "better"):
-        # By chance once in 1,000 times.
-        assert all(p[question] <= 0.1 for p in real), question
+        # By chance three or more of four come four in 1,000 times.
+        assert sum(p[question] <= 0.1 for p in real) >= 3, question
 
 
 # ---- what they say ---------------------------------------------------------------------------
@@ -315,8 +315,7 @@ def test_the_event_has_both_and_the_command_says_them(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_start_that_knows_the_outcomes_cant_be_told_from_noise(tmp_path: Path) -> None:
     """What init fitted is fitted anew; what a run found, or a person edited since, is not."""
-    few = ["account_id", "x0", "x1", "x2", "retained_6mo"]
-    tables = {name: accounts(300, 0.0, seed).select(few) for name, seed in (("a", 1), ("b", 2))}
+    tables = {name: accounts(300, 0.0, seed) for name, seed in (("a", 1), ("b", 2))}
     limits, journal = runs.Limits(10), tmp_path / "j"
     for name, table in tables.items():
         table.write_parquet(tmp_path / f"{name}.parquet")
@@ -346,9 +345,9 @@ RANGE = RangeEncoder.model_validate({"kind": "range", "from": 0.1, "to": 0.9})
 
 @pytest.mark.slow
 def test_on_noise_first_specs_have_uniform_p_and_few_weights_that_hold() -> None:
-    """p reached its least on each table, by chance once in 10,000 times; 29 of 64 weights held."""
+    """p reached its least on each table, by chance once in 100,000 times; 29 of 64 weights held."""
     found = [
-        first_spec_on_noise(300, seed, experiments=10, searches=12, nulls=9) for seed in range(4)
+        first_spec_on_noise(400, seed, experiments=20, searches=20, nulls=9) for seed in range(5)
     ]
     assert uniformity([each.p_value for each in found], 9) > 0.001
     held = [one for each in found for one in each.holds]
