@@ -882,11 +882,12 @@ def _given(
     """
     names = function.__annotations__.keys() - {"return"}
     given = checked(function, {n: value for n, value in arguments.items() if n in names})
-    for name in (name for name in ("as_of", "holdout_as_of") if name in given):
-        given[name] = given[name] and f"{_day(name, given[name]):%Y-%m-%d}"
-    for name in (name for name in named if name in given):
-        if given[name] is not None and not (files and _file(given[name])):
-            given[name] = _spec(given[name], given["journal"] or "journal")
+    for name in ("as_of", "holdout_as_of"):
+        if name in given:
+            given[name] = given[name] and f"{_day(name, given[name]):%Y-%m-%d}"
+    for key in (key for key in named if given.get(key) is not None):
+        if not (files and _file(given[key])):
+            given[key] = _spec(given[key], given["journal"] or "journal")
     return given
 
 

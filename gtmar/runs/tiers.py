@@ -290,7 +290,7 @@ class Grid(PlainData):
     searched: str | None = None
 
     def _repr_html_(self) -> str:
-        caption = ". ".join([" by ".join(self.models), *[self.searched] * bool(self.searched)])
+        caption = ". ".join(filter(None, (" by ".join(self.models), self.searched)))
         return html_table(self.cells.columns, self.cells.rows(), caption=caption)
 
 
