@@ -228,26 +228,6 @@ def test_it_is_seen_whole_and_read_with_ease(
         assert browser.logged("browser") == []
 
 
-#: Parts of metrics' names that are broken within a word.
-BROKEN_WORDS = """
-return [...document.querySelectorAll('.metrics tbody th .mono')].flatMap(name =>
-  [...name.childNodes].filter(part => part.nodeType === Node.TEXT_NODE).filter(part => {
-    const range = document.createRange(); range.selectNodeContents(part);
-    return range.getClientRects().length > 1;
-  }).map(part => part.data))
-"""
-
-
-def test_names_of_metrics_break_between_their_words(browser: Browser, tmp_path: Path) -> None:
-    made(tmp_path, make_accounts(300), make_spec())
-    with RunningDesk(tmp_path, *OPENED) as desk:
-        page = Page(browser, desk)
-        for width in (400, 500, 1280):
-            page.open(width=width)
-            assert browser.ask("return document.querySelectorAll('.metrics th .mono').length") > 8
-            assert browser.ask(BROKEN_WORDS) == [], width
-
-
 def made(folder: Path, table: pl.DataFrame, spec: ScoringSpec) -> None:
     table.write_parquet(folder / "accounts.parquet")
     (folder / "spec.yaml").write_text(to_yaml(spec), "utf-8")

@@ -147,6 +147,12 @@ def test_the_live_page_has_what_was_measured(folder: Any) -> None:
     assert shown["before.30.leavers"] == rows[30]["leavers"]
 
 
+def test_names_of_metrics_break_between_their_words(folder: Any) -> None:
+    page = (folder[0] / "live.html").read_text("utf-8")
+    assert "<td>auc_<wbr>roc_<wbr>retain</td>" in page
+    assert "<td>auc_<wbr>roc_<wbr>retain &gt;= 0.6</td>" in page
+
+
 def test_the_live_page_draws_shadows_beside_the_live_score(folder: Any) -> None:
     place, said, _ = folder
     page = (place / "live.html").read_text("utf-8")
