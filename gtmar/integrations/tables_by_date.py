@@ -13,7 +13,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
@@ -33,12 +33,14 @@ from gtmar.safe_text import without_credentials
 from gtmar.snapshots.build import change_of, change_of_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import date
 
     import duckdb
 
 __all__ = ["DeltaSnapshots", "DuckDBSnapshots", "ScoreTable", "snapshots_into"]
+
+_T = TypeVar("_T")
 
 #: The column of the snapshot date; in a folder it is part of the partition's name.
 _DAY = "features_asof"
@@ -326,12 +328,12 @@ class ScoreTable:
 
     def forget(self, before: date) -> None:
         """Delete the rows of dates before a day, also from older versions of a Delta table."""
-        if not self._is_there():
-            return
         condition = f"{_DAY} < '{before.isoformat()}'"
         if self._in_delta:
             with delta_table(self.location) as (deltalake, target):
-                table = deltalake.DeltaTable(target)
+                table = self._delta(deltalake, target)
+                if table is None:
+                    return
                 table.delete(condition)
                 # Even if nothing was deleted: an earlier call may have been killed before this.
                 table.vacuum(0, dry_run=False, enforce_retention_duration=False)
@@ -341,42 +343,63 @@ class ScoreTable:
             connection.execute(f"delete from {table} where {condition}")
             connection.execute("checkpoint")
 
-        in_duckdb(self.location, act)
+        self._in_file(act, without=None)
 
     def _is_there(self) -> bool:
         """Whether the table exists; raise `UsageError` if it isn't one of kept scores."""
         if self._in_delta:
             with delta_table(self.location) as (deltalake, target):
-                if not deltalake.DeltaTable.is_deltatable(target):
-                    return False
-                there = [field.name for field in deltalake.DeltaTable(target).schema().fields]
-        else:
-            path, name = duckdb_place(self.location)
-            if not path.exists():
-                return False
+                return self._delta(deltalake, target) is not None
+        return self._in_file(lambda *_: True, without=False)
+
+    def _delta(self, deltalake: Any, target: str) -> Any:
+        """Return the Delta table, or None if there is none; raises as `_is_there`."""
+        if not deltalake.DeltaTable.is_deltatable(target):
+            return None
+        table = deltalake.DeltaTable(target)
+        self._refuse_others([field.name for field in table.schema().fields])
+        return table
+
+    def _in_file(self, act: Callable[[duckdb.DuckDBPyConnection, str], _T], *, without: _T) -> _T:
+        """Call `act` as `in_duckdb` does, or return `without` if there is no table.
+
+        Both are asked by one connection: opening the file takes longer than reading a date.
+        """
+        path, name = duckdb_place(self.location)
+        if not path.exists():
+            return without
+
+        def checked(connection: duckdb.DuckDBPyConnection, table: str) -> _T:
             text = (
                 "select column_name from information_schema.columns "
                 "where table_schema = 'main' and lower(table_name) = lower(?)"
             )
-            found = in_duckdb(self.location, lambda c, _: c.execute(text, [name]).fetchall())
-            there = [column for (column,) in found]
+            there = [column for (column,) in connection.execute(text, [name]).fetchall()]
             if not there:
-                return False
+                return without
+            self._refuse_others(there)
+            return act(connection, table)
+
+        return in_duckdb(self.location, checked)
+
+    def _refuse_others(self, there: Sequence[str]) -> None:
+        """Raise `UsageError` if a table's columns aren't those of kept scores."""
         if lacking := [name for name in _COLUMNS if name not in there]:
             raise UsageError(
                 f'"{without_credentials(self.location)}" is there already and is no table of kept '
                 f"scores: it has no column {culprits(lacking)}",
                 hint="give --scores another table",
             )
-        return True
 
     def _read(self, columns: Sequence[str], kept_as: str | None = None) -> pl.DataFrame:
         """Read some columns, of one `kept_as` or of all; without a table, return no rows."""
-        if not self._is_there():
-            return pl.DataFrame(schema={name: _COLUMNS[name] for name in columns})
+        nothing = pl.DataFrame(schema={name: _COLUMNS[name] for name in columns})
         if self._in_delta:
             with delta_table(self.location) as (deltalake, target):
-                lazy = pl.scan_delta(deltalake.DeltaTable(target))
+                there = self._delta(deltalake, target)
+                if there is None:
+                    return nothing
+                lazy = pl.scan_delta(there)
                 if kept_as is not None:
                     day = pl.lit(kept_as[:10]).str.to_date()
                     lazy = lazy.filter(pl.col(_DAY) == day, pl.col(_KEY) == kept_as)
@@ -391,4 +414,4 @@ class ScoreTable:
             ).pl()
             return rows
 
-        return in_duckdb(self.location, act)
+        return self._in_file(act, without=nothing)

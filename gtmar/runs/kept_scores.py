@@ -12,7 +12,7 @@ import re
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,7 @@ class KeptScores:
     spec: ScoringSpec
     #: The day on which they were kept; None where there is no account.
     scored_on: date | None
+    #: Reads them; once, since what is kept never changes and a table may be far away.
     read: Callable[[], pl.DataFrame]
 
     def frame(self) -> pl.DataFrame:
@@ -99,7 +100,13 @@ class KeptScores:
         lazy = pl.scan_parquet(path, hive_partitioning=False)
         days = lazy.select("scored_on").head(1).collect()["scored_on"]
         spec = specs.parse(text, source=f"spec of {path.name}")
-        return cls(day, role, spec, next(iter(days), None), lazy.collect)
+        return cls(
+            day,
+            role,
+            spec,
+            next(iter(days), None),
+            cache(partial(pl.read_parquet, path, hive_partitioning=False)),
+        )
 
 
 def score_store(
@@ -156,7 +163,7 @@ class TableStore:
                 row["role"],
                 specs.parse(row["spec"], source=f"spec of {row['kept_as']}"),
                 row["scored_on"],
-                partial(self.table.rows, row["kept_as"]),
+                cache(partial(self.table.rows, row["kept_as"])),
             )
             for row in self.table.kept().to_dicts()
         ]

@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from gtmar import spec as specs
 from gtmar.errors import UsageError
+from gtmar.integrations.tables_by_date import ScoreTable
 from gtmar.journal.catalog import Journal
 from gtmar.journal.verify import verify
 from gtmar.runs import Watched, promote, watch
@@ -82,6 +83,25 @@ def test_a_table_keeps_what_the_folder_keeps_and_measures_by_it(place: str) -> N
     # The folder's kept scores tell the same.
     assert watch("accounts", shadows=[shadow]).before_leaving.equals(found.before_leaving)
     assert verify(Path("journal")).findings == ()
+
+
+@pytest.mark.slow
+def test_each_date_is_read_once_when_it_is_due_and_once_for_what_became_of_it(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a table in a warehouse each reading is a query."""
+    asked = []
+    rows = ScoreTable.rows
+
+    def counted(table: ScoreTable, kept_as: str) -> pl.DataFrame:
+        asked.append(kept_as[:10])
+        return rows(table, kept_as)
+
+    monkeypatch.setattr(ScoreTable, "rows", counted)
+    for day in (FIRST, SECOND):
+        write(Path("accounts"), day, accounts=FEW)
+        watched(place)
+    assert sorted(asked) == [str(FIRST)] * 3 + [str(SECOND)] * 2
 
 
 @pytest.mark.slow
@@ -225,12 +245,13 @@ def test_killed_before_during_and_after_it_keeps_and_measures_once(place: str) -
 def test_killed_at_any_moment_nothing_is_lost_or_comes_twice(place: str) -> None:
     words = ["watch", "--data", "accounts", "--scores", place, "--json"]
     kills = 0
-    for day in (FIRST, SECOND):
+    # At the second date the moments lie between those of the first.
+    for day, first in ((FIRST, 0.1), (SECOND, 0.07)):
         write(Path("accounts"), day, accounts=4_000)
-        # A little later each time, until one ends by itself, however fast the machine is.
+        # Later each time, until one ends by itself, however fast the machine is.
         for number in range(60):
             process = forks.start(*words)
-            if process.wait(0.05 * 1.5**number) is None:
+            if process.wait(first * 2**number) is None:
                 process.kill()
             kills += process.wait() == -signal.SIGKILL
             if process.wait() == 0:
