@@ -10,12 +10,12 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import forks
 import polars as pl
 import pytest
 import typer
@@ -219,8 +219,7 @@ def test_a_new_file_is_written_past_what_others_left(here: Path, name: str) -> N
 
 @pytest.mark.slow
 @every_file
-@pytest.mark.parametrize("force", ["", " --force"])
-def test_folders_links_and_places_that_are_not_there(here: Path, name: str, force: str) -> None:
+def test_folders_links_and_places_that_are_not_there(here: Path, name: str) -> None:
     case = FILES[name]
     ending = Path(case.name).suffix
     Path(f"folder{ending}").mkdir()
@@ -228,7 +227,10 @@ def test_folders_links_and_places_that_are_not_there(here: Path, name: str, forc
     Path(f"loop{ending}").symlink_to(f"loop{ending}")
     Path(f"link{ending}").symlink_to("other.parquet" if name != "try" else "old.parquet")
     Path("plain").touch()
-    words = case.words + force
+    refused(case.words, f"folder{ending}", "can't be written: Is a directory")
+    refused(case.words, f"link{ending}", "link")
+    # Nor by force.
+    words = f"{case.words} --force"
     refused(words, f"folder{ending}", "can't be written: Is a directory")
     for link in ("dangling", "loop", "link"):
         refused(words, f"{link}{ending}", "link")
@@ -375,17 +377,11 @@ def test_a_folder_that_is_lost_during_a_search(here: Path, monkeypatch: pytest.M
 
 
 FULL = """
-import resource, sys
+import resource
 from gtmar.cli import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
 main()
 """
-
-
-def process(*words: str, code: str = "from gtmar.cli import main; main()") -> Any:
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
 
 
 @pytest.mark.slow
@@ -394,9 +390,9 @@ def process(*words: str, code: str = "from gtmar.cli import main; main()") -> An
 )
 def test_a_disk_that_is_full_leaves_nothing(here: Path, name: str) -> None:
     before = snapshot()
-    with process(*f"{SCORE} {name}".split(), code=FULL) as running:
-        said = running.communicate()[1].decode()
-    assert running.returncode == 2, said
+    ended = forks.script(FULL, *f"{SCORE} {name}".split())
+    said = ended.stderr
+    assert ended.returncode == 2, said
     assert "can't be written" in said
     assert "Traceback" not in said
     assert snapshot() == before
@@ -406,11 +402,10 @@ def test_a_disk_that_is_full_leaves_nothing(here: Path, name: str) -> None:
 def test_two_at_once_write_one_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     words = ["generate", "health_score", "--accounts", "500", "-o", str(path), "--seed"]
-    both = [process(*words, seed) for seed in ("1", "2")]
-    said = [running.communicate() for running in both]
-    codes = [running.returncode for running in both]
-    assert sorted(codes) == [0, 2], said
-    assert b"is not replaced" in said[codes.index(2)][1]
+    both = [forks.start(*words, seed) for seed in ("1", "2")]
+    ended = sorted((running.ended() for running in both), key=lambda each: each.returncode)
+    assert [each.returncode for each in ended] == [0, 2], ended
+    assert "is not replaced" in ended[1].stderr
     assert pl.read_parquet(path).height == 500
     assert [file.name for file in tmp_path.iterdir()] == ["a.parquet"]
 
@@ -426,9 +421,7 @@ def test_a_kill_around_the_placing_leaves_all_or_nothing(here: Path, point: str)
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "outputs.settle = settle\nmain()"
     )
-    with process(*f"{SCORE} new.parquet".split(), code=code) as running:
-        running.communicate()
-    assert running.returncode == -9
+    assert forks.script(code, *f"{SCORE} new.parquet".split()).returncode == -signal.SIGKILL
     assert Path("new.parquet").exists() is (point == "after")
     if point == "before":
         [left] = Path().glob("*.partial")
