@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import time
@@ -98,8 +99,30 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+#: Of a step.
+EXPERIMENTS = 60
+
+
 def walked(**options: Any) -> Walked:
-    return walk("accounts", SPEC, limits=Limits(60), seed=1, **options)
+    return walk("accounts", SPEC, limits=Limits(EXPERIMENTS), seed=1, **options)
+
+
+def made(folder: Path, drifts: list[float], **options: Any) -> tuple[Path, Walked]:
+    """Walk once for several tests; those that write more go on in a copy."""
+    write(folder / "accounts", drifts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return folder, walked(**options)
+
+
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Walked]:
+    return made(tmp_path_factory.mktemp("two"), [0, 0.5, 1])
+
+
+@pytest.fixture(scope="module")
+def three_steps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Walked]:
+    return made(tmp_path_factory.mktemp("three"), [0, 0.5, 1, 1], score_column="their_score")
 
 
 def score_of(table: pl.DataFrame, weights: dict[str, int]) -> np.ndarray[Any, Any]:
@@ -108,9 +131,11 @@ def score_of(table: pl.DataFrame, weights: dict[str, int]) -> np.ndarray[Any, An
 
 
 @pytest.mark.slow
-def test_each_step_is_a_run_that_the_next_date_judges(folder: Path) -> None:
-    write(folder / "accounts", [0, 0.5, 1, 1])
-    found = walked(score_column="their_score")
+def test_each_step_is_a_run_that_the_next_date_judges(
+    three_steps: tuple[Path, Walked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, found = three_steps
+    monkeypatch.chdir(folder)
     assert [step.day for step in found.steps] == DAYS[1:]
     assert [step.known for step in found.steps] == [(DAYS[0], day) for day in DAYS[:3]]
     assert found.left_out == ((DAYS[0], "no outcomes were over before it"),)
@@ -134,9 +159,10 @@ def test_each_step_is_a_run_that_the_next_date_judges(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_interval_leaves_groups_of_accounts_out_in_turn(folder: Path) -> None:
-    write(folder / "accounts", [0, 0.5, 1, 1])
-    found = walked()
+def test_the_interval_leaves_groups_of_accounts_out_in_turn(
+    three_steps: tuple[Path, Walked],
+) -> None:
+    _, found = three_steps
     groups = (np.arange(500, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
     groups %= np.uint64(40)
 
@@ -163,10 +189,11 @@ def test_the_interval_leaves_groups_of_accounts_out_in_turn(folder: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_walk_takes_any_table_of_several_dates(folder: Path) -> None:
+def test_a_walk_takes_any_table_of_several_dates(
+    two_steps: tuple[Path, Walked], folder: Path
+) -> None:
     """The same walk, to the id: which says that each step saw the same rows."""
-    write(folder / "accounts", [0, 0.5, 1])
-    by_folder = walked(journal="of folder")
+    _, by_folder = two_steps
     parts = [
         table_of(day, drift=drift).with_columns(features_asof=pl.lit(day))
         for day, drift in zip(DAYS, [0, 0.5, 1], strict=False)
@@ -184,7 +211,7 @@ def test_a_walk_takes_any_table_of_several_dates(folder: Path) -> None:
         "database": Source("duckdb:///accounts.duckdb?table=accounts", query=select),
     }
     for name, data in sources.items():
-        found = walk(data, SPEC, limits=Limits(60), seed=1, journal=name)
+        found = walk(data, SPEC, limits=Limits(EXPERIMENTS), seed=1, journal=name)
         assert (found.walk_id, found.gains) == (by_folder.walk_id, by_folder.gains), name
         if isinstance(data, Source):
             # What each step is on is on record, down to the query and the dates.
@@ -193,12 +220,14 @@ def test_a_walk_takes_any_table_of_several_dates(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_walk_over_postgresql_is_resumed_and_reads_the_database_once(folder: Path) -> None:
+def test_a_walk_over_postgresql_is_resumed_and_reads_the_database_once(
+    two_steps: tuple[Path, Walked], folder: Path
+) -> None:
     parts = [
         table_of(day, drift=drift).with_columns(features_asof=pl.lit(day))
         for day, drift in zip(DAYS, [0, 0.5, 1], strict=False)
     ]
-    by_frame = walk(pl.concat(parts), SPEC, limits=Limits(60), seed=1, journal="of frame")
+    _, by_folder = two_steps
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -216,10 +245,10 @@ def test_a_walk_over_postgresql_is_resumed_and_reads_the_database_once(folder: P
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("gtmar.data.scan.fetch", counted)
-            found = walk(address, SPEC, limits=Limits(60), seed=1)
+            found = walk(address, SPEC, limits=Limits(EXPERIMENTS), seed=1)
         assert reads == 1
-        assert (found.walk_id, found.gains) == (by_frame.walk_id, by_frame.gains)
-        assert walk(address, SPEC, limits=Limits(60), seed=1).reused == 2
+        assert (found.walk_id, found.gains) == (by_folder.walk_id, by_folder.gains)
+        assert walk(address, SPEC, limits=Limits(EXPERIMENTS), seed=1).reused == 2
     journal = b"".join(path.read_bytes() for path in Path("journal").rglob("*") if path.is_file())
     assert PASSWORD.encode() not in journal
     assert found.source.endswith("/postgres?table=accounts")
@@ -266,9 +295,11 @@ def test_where_signals_turn_re_tuning_pays(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_walk_is_done_once_and_goes_on_where_it_was_cut_off(folder: Path) -> None:
-    write(folder / "accounts", [0, 0.5, 1])
-    short = walked()
+def test_a_walk_is_done_once_and_goes_on_where_it_was_cut_off(
+    two_steps: tuple[Path, Walked], folder: Path
+) -> None:
+    before, short = two_steps
+    shutil.copytree(before, folder, dirs_exist_ok=True)
     write_more = table_of(DAYS[3], drift=1)
     place = folder / "accounts" / f"features_asof={DAYS[3]}"
     again = walked()
@@ -284,9 +315,11 @@ def test_a_walk_is_done_once_and_goes_on_where_it_was_cut_off(folder: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_step_that_was_killed_is_searched_again(folder: Path) -> None:
-    write(folder / "accounts", [0, 0.5, 1])
-    whole = walked()
+def test_a_step_that_was_killed_is_searched_again(
+    two_steps: tuple[Path, Walked], folder: Path
+) -> None:
+    before, whole = two_steps
+    shutil.copytree(before, folder, dirs_exist_ok=True)
     last = Path("journal/runs") / f"run_id={whole.steps[-1].run_id}"
     for name in ("end.parquet", "seal"):
         (last / name).unlink()
@@ -304,7 +337,8 @@ def test_a_step_that_was_killed_is_searched_again(folder: Path) -> None:
 def test_a_walk_that_is_killed_at_any_moment_goes_on_to_the_same_end(folder: Path) -> None:
     write(folder / "accounts", [0, 0.5, 1, 1])
     Path("spec.yaml").write_text(specs.to_yaml(SPEC), "utf-8")
-    words = ["walk", "--data", "accounts", "--spec", "spec.yaml", "--n", "60", "--seed", "1"]
+    words = ["walk", "--data", "accounts", "--spec", "spec.yaml", "--seed", "1"]
+    words += ["--n", str(EXPERIMENTS)]
 
     def begun(journal: str) -> forks.Fork:
         return forks.start(*words, "--journal", journal, "--json", "-q")
@@ -331,7 +365,7 @@ def test_a_walk_that_is_killed_at_any_moment_goes_on_to_the_same_end(folder: Pat
     assert len(runs) == 3
     kills = 0
     # Later and later, until it is done before it is killed.
-    for moment in np.geomspace(0.2, 60.0, 14):
+    for moment in np.geomspace(0.2, 60.0, 9):
         process = begun("killed")
         seen = time.monotonic()
         while not Path("killed").exists() and process.wait(0.01) is None:
