@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -422,8 +423,9 @@ def test_a_tier_gains_nothing_by_shrinking(
     decision = facts("decide", found.run_id, *found.journal)
     before, after = (decision["intervals"][side][objective] for side in ("before", "after"))
     assert after["value"] - before["value"] == pytest.approx(gain, abs=1e-9)
-    if kind == "noise":
-        assert decision["verdict"] == "KEEP_INCUMBENT"
+    if kind != "noise":
+        return
+    assert decision["verdict"] == "KEEP_INCUMBENT"
     # The page has the same: where the search never looked, the tier has its size.
     for key, shown in pages.values_in(found.page()).items():
         for side, name in (("holdout_start", "start"), ("holdout_best", "best")):
@@ -486,9 +488,16 @@ def searched_once(folder: Path, spec: specs.ScoringSpec, other: tuple[int, ...])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tiers", [EDGES, SHARES], ids=["fixed edges", "shares"])
-@pytest.mark.parametrize("other", [UP, DOWN], ids=["x 1.25", "x 0.75"])
-@pytest.mark.parametrize("objective", ["auc_roc_retain", "nrr_by_tier.A", "nrr_by_tier.D"])
+@pytest.mark.parametrize(
+    ("tiers", "other", "objective"),
+    [
+        *product([EDGES], [UP, DOWN], ["auc_roc_retain", "nrr_by_tier.A", "nrr_by_tier.D"]),
+        # Where tiers keep their sizes nothing moves, so that a scale of each objective is enough.
+        (SHARES, UP, "auc_roc_retain"),
+        (SHARES, DOWN, "nrr_by_tier.A"),
+        (SHARES, UP, "nrr_by_tier.D"),
+    ],
+)
 def test_a_score_times_a_constant_changes_no_verdict(
     tiers: dict[str, Any], other: tuple[int, ...], objective: str, tmp_path: Path
 ) -> None:

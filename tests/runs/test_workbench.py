@@ -167,7 +167,7 @@ def assert_as_tried(found: MeasuredWeights, rows: list[dict[str, Any]]) -> None:
     assert {t.tier: t.low_after for t in found.tiers if t.rule} == edges
 
 
-@pytest.mark.parametrize("draws", [1, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("draws", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("form", FORMS)
 def test_numbers_are_those_of_try(form: str, draws: int, tmp_path: Path) -> None:
     bench, draw = opened(form, tmp_path), random.Random(f"{form}, {draws} draws")
