@@ -67,7 +67,7 @@ def current(frame: pl.DataFrame) -> pl.DataFrame:
     seed=st.integers(0, 2**32),
     weights=st.tuples(*[st.integers(-60, 120)] * 3),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_account_level_expressions_equal_the_tallied_metrics(
     size: int, seed: int, weights: tuple[int, ...]
 ) -> None:
