@@ -160,9 +160,9 @@ class Run:
         ]
         heads = ("weight", "start", "best", "change", "earned by")
         weights = table(heads, rows, caption=f"Run {self.id}")
-        said = [*self._said(), *self.warnings]
-        said += [note for note in (basis_note(self.result.basis),) if note]
-        return "".join(map(sentence, said)) + weights
+        sentences = [*self._said(), *self.warnings]
+        sentences += [note for note in (basis_note(self.result.basis),) if note]
+        return "".join(map(sentence, sentences)) + weights
 
 
 #: All that a spec may be given as.
@@ -741,9 +741,9 @@ def front(
         If there is no such run or metric.
     """
     given = _given(front, locals())
-    asked = run.id if isinstance(run, Run) else run
+    run_id = run.id if isinstance(run, Run) else run
     with Journal(_journal(given.pop("journal"), given.pop("run"))) as opened:
-        return compromises(opened, asked, **given)
+        return compromises(opened, run_id, **given)
 
 
 def walk(
@@ -856,8 +856,8 @@ def watch(
     given = _given(watch, locals())
     given["shadows"] = [_spec(each, journal) for each in shadows]
     given |= {name: _day(name, given[name]) for name in ("forget_before", "today")}
-    found = runs.watch(_dated(given.pop("data"), given.pop("at")), **given)
-    return in_kind_of(data, found)
+    watched = runs.watch(_dated(given.pop("data"), given.pop("at")), **given)
+    return in_kind_of(data, watched)
 
 
 def load_spec(path: str | Path) -> Spec:

@@ -107,14 +107,14 @@ def earned_in(changes: str, earned: Mapping[str, Earning]) -> str:
     >>> earned_in("nps: 5 -> 9, saved: 3 -> -2", earned)
     'higher nps; without saved costs'
     """
-    said = {}
+    by_position = {}
     for name, each in earned.items():
         listed = f", {changes}"
-        place = listed.find(f", {name}: ")
-        if place >= 0:
-            below = re.match(r"\S+ -> -", listed[place + len(f", {name}: ") :])
-            said[place] = f"{each.what} costs" if below else each.what
-    return "; ".join(what for _, what in sorted(said.items()))
+        position = listed.find(f", {name}: ")
+        if position >= 0:
+            below = re.match(r"\S+ -> -", listed[position + len(f", {name}: ") :])
+            by_position[position] = f"{each.what} costs" if below else each.what
+    return "; ".join(what for _, what in sorted(by_position.items()))
 
 
 def _of_encoder(column: str, encode: Mapping[str, Any]) -> Earning:
@@ -175,9 +175,9 @@ def _of_cells(encode: Mapping[str, Any]) -> Earning:
     """Return what earns points in a table encoder: its first cell with the highest value."""
     down, across = ([*encode[side], "otherwise"] for side in ("down", "across"))
     cells = {
-        f"{row}, {place}": value
+        f"{row}, {across_name}": value
         for row, values in zip(down, encode["values"], strict=True)
-        for place, value in zip(across, values, strict=True)
+        for across_name, value in zip(across, values, strict=True)
     }
     low, high = min(cells.values()), max(cells.values())
     best = next(cell for cell, value in cells.items() if value == high)

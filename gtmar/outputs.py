@@ -373,7 +373,7 @@ def _is_or_in(path: Path, given: str) -> bool:
         return alike or (path.exists() and any(_same(path, file) for file in _matching(used)))
     # Both the link itself and its target count.
     places = {path.parent.resolve() / path.name, path.resolve()}
-    if any(_same(p, used) for place in places for p in (place, *place.parents)):
+    if any(_same(p, used) for path in places for p in (path, *path.parents)):
         return True
     # Paths that don't exist yet, such as a journal before its first run, are compared by name.
     real = used.resolve()

@@ -287,14 +287,14 @@ def redacted(text: str, *locations: str, foreign: bool = False) -> str:
 def _words(text: str) -> Iterable[str]:
     """Yield a text in pieces, each URL in it without credentials."""
     at = 0
-    for found in _URL.finditer(text):
-        if found.start() < at:
+    for match in _URL.finditer(text):
+        if match.start() < at:
             continue
-        end = _END.search(text, found.end())
+        end = _END.search(text, match.end())
         stop = end.start() if end else len(text)
-        url = text[found.start() : stop]
+        url = text[match.start() : stop]
         tail = url[len(url.rstrip(".,:;)")) :]
-        yield text[at : found.start()]
+        yield text[at : match.start()]
         yield without_credentials(url.removesuffix(tail)) + tail
         at = stop
     yield text[at:]

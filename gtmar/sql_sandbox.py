@@ -181,9 +181,9 @@ def plain_answer(
     rows: list[dict[str, Any]] = []
 
     def work() -> bool:
-        found = connection.execute(text)
-        names = [column[0] for column in found.description or ()]
-        rows.extend(dict(zip(names, row, strict=True)) for row in found.fetchall())
+        answer = connection.execute(text)
+        names = [column[0] for column in answer.description or ()]
+        rows.extend(dict(zip(names, row, strict=True)) for row in answer.fetchall())
         return True
 
     _run(connection, work, limits, flags)
@@ -253,13 +253,13 @@ def _run(
 def _told_apart(names: list[str]) -> list[str]:
     """Return names of columns; repeated ones get numbers as in DuckDB: a, a_1."""
     taken: set[str] = set()
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         number, free = 0, name
         while free.casefold() in taken:
             number += 1
             free = f"{name}_{number}"
         taken.add(free.casefold())
-        names[place] = free
+        names[index] = free
     return names
 
 

@@ -117,8 +117,8 @@ def spoken(low: float, high: float, near: float) -> float:
         for step in (10, 5, 2, 1):
             unit = step * 10.0**power / 10
             places = (round(near / unit), math.floor(high / unit), math.ceil(low / unit))
-            for place in places:
-                number = float(f"{place * unit:.15g}")
+            for digit in places:
+                number = float(f"{digit * unit:.15g}")
                 if low < number <= high:
                     return number + 0.0
     return high
@@ -190,13 +190,13 @@ def find_rules(
         encoded(())[chosen],
         (y[chosen] - low) / (high - low),
     )
-    found: list[_Found] = []
-    while len(found) < most and (more := search.next(found)):
-        found.append(more)
-        if len(found) < most:
-            beside = encoded(tuple(map(search.rule, found)))
+    rules: list[_Found] = []
+    while len(rules) < most and (more := search.next(rules)):
+        rules.append(more)
+        if len(rules) < most:
+            beside = encoded(tuple(map(search.rule, rules)))
             search = replace(search, encoded=beside[chosen])
-    return [FoundRule(search.rule(each), each.p) for each in found]
+    return [FoundRule(search.rule(each), each.p) for each in rules]
 
 
 def rule_of_columns(
@@ -230,10 +230,11 @@ def rule_of_columns(
     outcome = y[chosen]
     if len(np.unique(outcome)) < 2:
         return None
-    cut = [_CutColumn.of(frame[name], each, y) for name, each in fitted.items()]
-    columns = [LevelColumns(each.levels.codes[chosen], each.levels.sides) for each in cut]
+    cut = [
+        _CutColumn.of(frame[name], each, y, _PARTS).among(chosen) for name, each in fitted.items()
+    ]
     outcome = (outcome - outcome.min()) / np.ptp(outcome)
-    search = _Search(columns, cut, encoded[chosen], outcome, tables=False)
+    search = _Search(cut, [], encoded[chosen], outcome)
     model = search._coarse(())
     ranked = search._ranked(search._whole_corners(model, upward=upward), model)
     if not ranked:
@@ -294,7 +295,7 @@ def _fitted(table: Doubles, outcome: Doubles, rules: int) -> Fit:
 
 
 def weigh_rules(
-    found: Sequence[FoundRule],
+    candidates: Sequence[FoundRule],
     values: Doubles,
     encoded: Doubles,
     y: Doubles,
@@ -308,7 +309,7 @@ def weigh_rules(
 
     Parameters
     ----------
-    found, values
+    candidates, values
         R rules and tables, and the value that each gives, shape (N, R): 1 where a rule holds.
     encoded, y
         The spec's encoded values, shape (N, F), in [0, 1], and outcomes as for `find_rules`.
@@ -333,16 +334,16 @@ def weigh_rules(
         """Return slopes, and the log-odds that they give, shape (N,)."""
         table = np.column_stack([features[known], values[:, :rules]])
         fit = _fitted(table, outcome, rules)
-        return fit.coefficients, fit.place[0] + table @ fit.place[1:]
+        return fit.coefficients, fit.solution[0] + table @ fit.solution[1:]
 
-    sums = [fitted(alone, rules)[1] for rules in range(len(found) + 1)]
+    sums = [fitted(alone, rules)[1] for rules in range(len(candidates) + 1)]
     worth = [area(each, outcome == 1) if binary else correlation(each, outcome) for each in sums]
     expected = 1 / (1 + np.exp(-sums[0]))
-    own, rules = np.split(fitted(encoded, len(found))[0], [encoded.shape[1]])
+    own, rules = np.split(fitted(encoded, len(candidates))[0], [encoded.shape[1]])
     spread = float((encoded[known] @ own).std())
     scale = float((encoded[known] @ weights).std()) / spread if spread else 0.0
     weighted = []
-    for number, (each, slope) in enumerate(zip(found, rules.tolist(), strict=True)):
+    for number, (each, slope) in enumerate(zip(candidates, rules.tolist(), strict=True)):
         inside = values[:, number] > values[:, number].mean()
         means = outcome[inside].mean(), outcome[~inside].mean(), expected[inside].mean()
         got, others, due = (f"{mean:.1%}" if binary else f"rank {mean:.2f}" for mean in means)
@@ -417,21 +418,25 @@ class _Search:
             np.multiply, [self.cut[column].levels.members(side) for column, side in sides]
         )
 
-    def block(self, found: _Sides | _Table) -> Doubles:
+    def block(self, sides: _Sides | _Table) -> Doubles:
         """Return for whom a rule holds, shape (N, 1), or who is in which cell, shape (N, K)."""
-        if not isinstance(found, _Table):
-            return self.members(found)[:, None]
-        one, two = (self.finer[column].levels.codes for column in found.columns)
-        down, across = found.cells.down[one], found.cells.across[two]
-        return np.asarray(np.eye(found.cells.count)[down * (found.cells.across.max() + 1) + across])
+        if not isinstance(sides, _Table):
+            return self.members(sides)[:, None]
+        one, two = (self.finer[column].levels.codes for column in sides.columns)
+        down, across = sides.cells.down[one], sides.cells.across[two]
+        return np.asarray(np.eye(sides.cells.count)[down * (sides.cells.across.max() + 1) + across])
 
-    def rule(self, found: _Found) -> Rule | TableEncoder:
-        if not isinstance(found.sides, _Table):
-            return Rule(tuple(self.cut[column].conditions[side] for column, side in found.sides))
-        cells = found.sides.cells
+    def rule(self, candidate: _Found) -> Rule | TableEncoder:
+        if not isinstance(candidate.sides, _Table):
+            return Rule(
+                tuple(self.cut[column].conditions[side] for column, side in candidate.sides)
+            )
+        cells = candidate.sides.cells
         down, across = (
-            [*map(str, self.finer[column].asked(groups))]
-            for column, groups in zip(found.sides.columns, (cells.down, cells.across), strict=True)
+            [*map(str, self.finer[column].conditions_of(groups))]
+            for column, groups in zip(
+                candidate.sides.columns, (cells.down, cells.across), strict=True
+            )
         )
         values = [[0.0] * (len(across) + 1)] * (len(down) + 1)
         return TableEncoder(kind="table", down=down, across=across, values=values)
@@ -481,15 +486,15 @@ class _Search:
         self, apart: Sequence[tuple[int, int]], model: Predicted
     ) -> list[tuple[float, _Table]]:
         """Return a table of each pair of columns, by gain in likelihood less a penalty a word."""
-        found = []
+        tables = []
         for pair in apart:
             columns = [self.finer[column] for column in pair]
             one, two = (each.levels for each in columns)
             shape = one.sides.shape[1], two.sides.shape[1]
-            place = one.codes * shape[1] + two.codes
+            cell = one.codes * shape[1] + two.codes
             rows = self.outcome - model.chance, model.information
             off, known = (
-                np.asarray(np.bincount(place, row, shape[0] * shape[1]), dtype=np.float64)
+                np.asarray(np.bincount(cell, row, shape[0] * shape[1]), dtype=np.float64)
                 for row in rows
             )
             off, known = off.reshape(shape), known.reshape(shape)
@@ -516,11 +521,11 @@ class _Search:
             words = table.cells.count + sum(
                 len(each.categories) or 1
                 for column, groups in zip(columns, sides, strict=True)
-                for each in column.asked(groups)
+                for each in column.conditions_of(groups)
             )
             gain = model.gain(self.block(table), _RIDGES["rule"])
-            found.append((round(gain - _WORD * words, 6), table))
-        return sorted(found, key=lambda each: (-each[0], each[1].columns))
+            tables.append((round(gain - _WORD * words, 6), table))
+        return sorted(tables, key=lambda each: (-each[0], each[1].columns))
 
     @property
     def least(self) -> float:
@@ -556,7 +561,7 @@ class _Search:
         )
         levels = np.concatenate([each.levels.indicators() for each in self.cut], axis=1)
         ends = np.cumsum([each.levels.sides.shape[1] for each in self.cut])[:-1]
-        found: dict[_Sides, float] = {}
+        worth_of: dict[_Sides, float] = {}
         for begin in range(0, len(pairs), _AT_ONCE):
             some = pairs[begin : begin + _AT_ONCE]
             rows = np.concatenate([each * self.members(pair) for pair in some])
@@ -568,24 +573,25 @@ class _Search:
                     worth = np.round(off**2 / (known + _RIDGES["rule"]) / 2, 6)
                     enough = (size >= self.least) & (size < sums[2].sum())
                     for side in np.flatnonzero(enough).tolist():
-                        found[tuple(sorted((*pair, (column, side))))] = float(worth[side])
-        return sorted(found, key=lambda sides: (-found[sides], sides))[:_MOST_FITTED]
+                        worth_of[tuple(sorted((*pair, (column, side))))] = float(worth[side])
+        return sorted(worth_of, key=lambda sides: (-worth_of[sides], sides))[:_MOST_FITTED]
 
     def _whole_corners(self, model: Predicted, *, upward: bool) -> list[_Sides]:
         """Return the most promising rules with a condition on every column, as `_grown` does."""
-        shape = [column.sides.shape[1] for column in self.columns]
-        place = np.ravel_multi_index([column.codes for column in self.columns], shape)
+        columns = [each.levels for each in self.cut]
+        shape = [column.sides.shape[1] for column in columns]
+        cell = np.ravel_multi_index([column.codes for column in columns], shape)
         rows = self.outcome - model.chance, model.information, np.ones_like(model.chance)
-        sums = np.stack([np.bincount(place, row, math.prod(shape)) for row in rows])
+        sums = np.stack([np.bincount(cell, row, math.prod(shape)) for row in rows])
         corners: Doubles = sums.reshape(3, *shape).astype(np.float64)
-        for column in self.columns:
+        for column in columns:
             # The first column's levels give way to its sides, which come last.
             corners = np.tensordot(corners, column.sides, (1, 1))
         off, known, size = corners
         worth = np.round(off**2 / (known + _RIDGES["rule"]) / 2, 6)
         enough = (size >= self.least) & (len(self.outcome) - size >= self.least)
         enough &= (off > 0) == upward
-        for axis, column in enumerate(self.columns):
+        for axis, column in enumerate(columns):
             # A side with everybody on it asks for nothing.
             parted = column.sides @ np.bincount(column.codes, minlength=column.sides.shape[1])
             own = [1] * len(shape)
@@ -645,7 +651,7 @@ class _Search:
 
     def _heights(self, fit: Fit, rules: Sequence[_Sides | _Table]) -> Doubles:
         """Return each account's log-likelihood by a fit to features and rules, shape (N,)."""
-        logit = fit.place[0] + self._table(rules) @ fit.place[1:]
+        logit = fit.solution[0] + self._table(rules) @ fit.solution[1:]
         return np.asarray(self.outcome * logit - np.logaddexp(0, logit))
 
     def _fine(self, before: Sequence[_Sides | _Table]) -> Predicted:
@@ -661,7 +667,7 @@ class _Search:
         for _ in range(_ROUNDS):
             penalty = np.where(level, share, _RIDGES["rule"])
             fit = fit_logistic(lambda: [(table, self.outcome)], np.diag(penalty), start=start)
-            start, before_it = fit.place, share
+            start, before_it = fit.solution, share
             free = level.sum() - share * np.diag(fit.covariance)[level].sum()
             size = share * float((fit.coefficients[level] ** 2).sum())
             # Twice the step, as each goes less than half of the way.
@@ -672,7 +678,7 @@ class _Search:
         return self._predicted(table, penalty, fit)
 
     def _predicted(self, table: Doubles, penalty: Doubles, fit: Fit) -> Predicted:
-        chance = 1 / (1 + np.exp(-(fit.place[0] + table @ fit.place[1:])))
+        chance = 1 / (1 + np.exp(-(fit.solution[0] + table @ fit.solution[1:])))
         constant = np.column_stack([np.ones(len(table)), table])
         return Predicted(constant, np.append(0, penalty), chance, self.outcome)
 
@@ -704,7 +710,7 @@ class _CutColumn:
             groups = np.array([number[each] for each in groups.tolist()])
         return np.append(groups, groups[-1])
 
-    def asked(self, groups: NDArray[np.intp]) -> list[Condition]:
+    def conditions_of(self, groups: NDArray[np.intp]) -> list[Condition]:
         """Return the conditions of all groups but the last; the first that holds counts."""
         if self.names:
             own, name = groups[: len(self.names)], self.conditions[0].column
@@ -720,8 +726,8 @@ class _CutColumn:
         if fitted.kind == "categories":
             text = column.cast(pl.String).str.strip_chars(" ")
             names = _ordered(text, fitted.listed, y)
-            place = {each: at for at, each in enumerate(names)}
-            codes = text.replace_strict(place, default=len(names), return_dtype=pl.Int64)
+            code = {each: at for at, each in enumerate(names)}
+            codes = text.replace_strict(code, default=len(names), return_dtype=pl.Int64)
             lists = {names[:many] for many in range(1, _MOST_LISTED + 1)}
             lists |= {names[-many:] for many in range(1, _MOST_LISTED + 1)}
             lists |= {(each,) for each in names}
@@ -781,8 +787,8 @@ def _ordered(text: pl.Series, listed: Sequence[str], y: Doubles) -> tuple[str, .
     rates = frame.group_by("name").agg(
         (pl.col("y").sum() + _SHRINKAGE * mean) / (pl.len() + _SHRINKAGE)
     )
-    found = dict(rates.iter_rows())
-    return tuple(sorted(listed, key=lambda name: (round(found.get(name, mean), 9), name)))
+    rate = dict(rates.iter_rows())
+    return tuple(sorted(listed, key=lambda name: (round(rate.get(name, mean), 9), name)))
 
 
 def _cuts(known: Doubles, parts: int) -> list[float]:

@@ -238,34 +238,38 @@ def _detected(
     """Detect features on the search part, copies of an account being in one part."""
     identifier = _identifier(table, identifier, outcomes, keep)
     outcomes = named_outcomes(table, outcomes, labels)
-    found = OutcomeColumns.found(outcomes, table.columns)
+    outcome_columns = OutcomeColumns.matching(outcomes, table.columns)
     # Before anything is split: the ids of a run are the texts that the file has.
     table = table.with_text(identifier)
     table, words = with_labels(table, outcomes, labels)
     _refuse_pooled(table, identifier)
     window = window_of(table)
-    table, left_open = leave_open_out(table, found, Window(**window) if window else None, None)
+    table, left_open = leave_open_out(
+        table, outcome_columns, Window(**window) if window else None, None
+    )
     aside, several = SetAside(), table.several
     if set_aside is not None:
         rules = [
             *id_rules(identifier, table.schema, several),
-            *outcome_rules(found, table.schema),
-            *total_rules(identifier, found, [], table.schema),
+            *outcome_rules(outcome_columns, table.schema),
+            *total_rules(identifier, outcome_columns, [], table.schema),
         ]
         table, aside = leave_out(table, rules, set_aside)
-    target = _target(table, found)
-    _refuse_texts(table, found, words)
-    _refuse_odd_labels(table, found)
-    sample = search_sample(table, found, identifier, split, copies=copies)
+    target = _target(table, outcome_columns)
+    _refuse_texts(table, outcome_columns, words)
+    _refuse_odd_labels(table, outcome_columns)
+    sample = search_sample(table, outcome_columns, identifier, split, copies=copies)
     outcome = _told_apart(table, target, sample[f"{OWN}{target}"].cast(pl.Float64))
     # Money is skewed: its rank orients better than its amount.
     y = (outcome.rank("average") if target in MONEY else outcome).to_numpy()
     frame = sample.select(table.columns)
-    candidates = [n for n in table.columns if n not in {identifier, *found.columns.values()}]
-    leaks = find_leaks(sample, candidates, found)
+    candidates = [
+        n for n in table.columns if n not in {identifier, *outcome_columns.columns.values()}
+    ]
+    leaks = find_leaks(sample, candidates, outcome_columns)
     reasons = {k.column: k.sentence for k in leaks if k.grade is Grade.ERROR}
     reasons = {name: why for name, why in reasons.items() if name not in keep}
-    reasons |= dict.fromkeys(found.columns.values(), "an outcome")
+    reasons |= dict.fromkeys(outcome_columns.columns.values(), "an outcome")
     reasons |= {identifier: "the account id"} if identifier else {}
     reasons |= dict.fromkeys((window or {}).values(), "a day of the window")
     reasons |= {} if table.dates is None else {table.dates.column: "the date that a row is of"}
@@ -285,7 +289,7 @@ def _detected(
         groups=groups,
         oriented=oriented,
     )
-    used = {*fitted, *found.columns.values()}
+    used = {*fitted, *outcome_columns.columns.values()}
     # Another file may have no other column that settles it.
     thousands = table.texts.thousands(used) if table.texts else {}
     reading = reading.model_copy(update={"columns": {**reading.columns, **thousands}})
@@ -299,7 +303,7 @@ def _detected(
         "window": window,
     }
     data = _spec_data(optional, split, _TARGETS[target][1], features, frame, tiers)
-    roles = ", ".join(f"{column} ({role})" for role, column in found.columns.items())
+    roles = ", ".join(f"{column} ({role})" for role, column in outcome_columns.columns.items())
     heading = _heading(table, roles, oriented, len(frame), split, bins=bins)
     proven = len(features) - len(fitted)
     if proven:
@@ -318,7 +322,7 @@ def _detected(
         f"Features are oriented by {oriented}; objective: {spec.objective}."
         + (
             ""
-            if found.labelled
+            if outcome_columns.labelled
             else " No label was found: --outcome churned=COLUMN or retained=COLUMN names one."
         ),
         *((_rules_found(proven, found_rules, most_rules),) if most_rules else ()),
@@ -328,7 +332,9 @@ def _detected(
         *_wide_notes(weak, spec),
         *(_order_notes(fitted) if monotone else ()),
     ]
-    return FirstSpec(spec, text, left_out, leaks, tuple(notes), taken, found.columns, aside)
+    return FirstSpec(
+        spec, text, left_out, leaks, tuple(notes), taken, outcome_columns.columns, aside
+    )
 
 
 def _order_notes(fitted: Mapping[str, Fitted]) -> list[str]:
@@ -421,9 +427,9 @@ def _reading_notes(
     return [
         *table.texts.notes(used),
         *(
-            f'Column "{name}" is left out: {found[0]}. {found[1]}.'
-            for name, found in nearly.items()
-            if found is not None
+            f'Column "{name}" is left out: {reading[0]}. {reading[1]}.'
+            for name, reading in nearly.items()
+            if reading is not None
         ),
         *(
             f'Column "{name}" is left out: {reason}. Store the numbers alone.'
@@ -503,9 +509,9 @@ def window_of(table: AccountTable) -> dict[str, str] | None:
     return window if all(table.schema[name] == pl.Date for name in window.values()) else None
 
 
-def _target(table: AccountTable, found: OutcomeColumns) -> str:
+def _target(table: AccountTable, outcomes: OutcomeColumns) -> str:
     """Return the outcome that features are oriented by; refuse a table that has none."""
-    target = target_of(found)
+    target = target_of(outcomes)
     if target is not None:
         return target
     names = ", ".join(str(f.default) for f in Outcomes.model_fields.values())
@@ -515,10 +521,10 @@ def _target(table: AccountTable, found: OutcomeColumns) -> str:
     )
 
 
-def _refuse_texts(table: AccountTable, found: OutcomeColumns, words: list[LabelWords]) -> None:
+def _refuse_texts(table: AccountTable, outcomes: OutcomeColumns, words: list[LabelWords]) -> None:
     """Refuse outcomes that aren't numbers, all at once."""
     wrong, hints = [], []
-    for role, column in found.columns.items():
+    for role, column in outcomes.columns.items():
         dtype = table.schema[column]
         if dtype.is_numeric() or dtype in (pl.Boolean, pl.Null):
             continue
@@ -536,14 +542,14 @@ def _refuse_texts(table: AccountTable, found: OutcomeColumns, words: list[LabelW
         )
 
 
-def _refuse_odd_labels(table: AccountTable, found: OutcomeColumns) -> None:
+def _refuse_odd_labels(table: AccountTable, outcomes: OutcomeColumns) -> None:
     """Refuse labels that break the contract: features would be turned by them."""
-    labels = {found.columns[role] for role in LABELS if found.has(role)}
-    rules = [rule for rule in outcome_rules(found, table.schema) if rule.column in labels]
+    labels = {outcomes.columns[role] for role in LABELS if outcomes.has(role)}
+    rules = [rule for rule in outcome_rules(outcomes, table.schema) if rule.column in labels]
     if not rules:
         return
-    asked = [rule.mask.sum().alias(str(i)) for i, rule in enumerate(rules)]
-    counts = collect(table, table.frame.select(asked)).row(0)
+    counted = [rule.mask.sum().alias(str(i)) for i, rule in enumerate(rules)]
+    counts = collect(table, table.frame.select(counted)).row(0)
     broken = [(rule, count) for rule, count in zip(rules, counts, strict=True) if count]
     if broken:
         wrong = [f'column "{rule.column}": {count:,} {rule.problem}' for rule, count in broken]
@@ -686,7 +692,7 @@ def _features_of(
     comments = {name: beside(rules)[name].comment for name in fitted}
     spec = _encoded(features, frame[:1])[0]
     limits = {"weight": 1, "min": -bound, "max": bound}
-    asked = {
+    requested = {
         name: {"rule": str(each)}
         if isinstance(each, Rule)
         else {"encode": table_of(each, beside(rules)[name]).model_dump(mode="json")}
@@ -694,7 +700,7 @@ def _features_of(
     }
     weighted = weigh_rules(
         proven[:paying],
-        _encoded({name: each | limits for name, each in asked.items()}, frame)[1] / VALUE_UNITS,
+        _encoded({name: each | limits for name, each in requested.items()}, frame)[1] / VALUE_UNITS,
         encoded(rules),
         y,
         alone=encoded(()),
@@ -702,7 +708,7 @@ def _features_of(
         bound=max(_LEAST_BOUND, weight),
         oriented=oriented,
     )
-    for (name, each), given in zip(asked.items(), weighted, strict=True):
+    for (name, each), given in zip(requested.items(), weighted, strict=True):
         features[name] = {**each, **limits, "weight": given.weight}
         comments[name] = given.comment
     return features, comments, len(proven)

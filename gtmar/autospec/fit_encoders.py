@@ -261,7 +261,7 @@ def _stepped(
     if not fit.steps:
         return marks, fit
     known = column.cast(pl.Float64).drop_nulls().drop_nans().to_numpy()
-    ends = [(float(known[known < place].max()), place) for place in fit.steps]
+    ends = [(float(known[known < at].max()), at) for at in fit.steps]
     # For each knot, the value whose level it has. No account lies between the two ends of a step.
     value_at = {knot: knot for knot in marks if not any(low < knot < high for low, high in ends)}
     for low, high in ends:
@@ -269,8 +269,8 @@ def _stepped(
     knots = sorted(value_at)
     values = np.array([value_at[knot] for knot in knots])
     levels = np.interp(values, marks, fit.levels[: len(marks)])
-    for place, height in fit.steps.items():
-        levels += height * (values >= place)
+    for at, height in fit.steps.items():
+        levels += height * (values >= at)
     return tuple(knots), replace(fit, levels=np.append(levels, fit.levels[len(marks) :]))
 
 
@@ -315,14 +315,14 @@ def _shape(fitted: Fitted, marks: tuple[Any, ...], part: Part, fit: Levels, unkn
 
     values = [scaled(level) for level in listed]
     if fitted.kind == "number":
-        ends = [bisect_right(marks, place) - 1 for place in fit.steps]
+        ends = [bisect_right(marks, at) - 1 for at in fit.steps]
         encode = _line(marks, values, sizes[:count], {*ends, *(end - 1 for end in ends)})
         if fitted.rising is not None:
             encode["monotone"] = _direction(encode)
         given = _at(encode, marks).tolist()
         points = len(encode.get("points", ()))
         form = f"{points} points" if points else "a line"
-        form += "".join(f", a step at {digits(place)}" for place in sorted(fit.steps))
+        form += "".join(f", a step at {digits(at)}" for at in sorted(fit.steps))
     else:
         # Accounts in no listed category have a level of their own, if there are any.
         rest = levels[count] if sizes[count] else np.average(listed, weights=sizes[:count])
@@ -357,10 +357,10 @@ def _flag_shape(fitted: Fitted, part: Part, fit: Levels, unknowns: int) -> Shape
     inverted = level < 0
     encode = {"kind": "bool", **({"invert": True} if inverted else {})}
     true, absent = part.columns.mean(axis=0).tolist()
-    place = true / ((1 - absent) or 1)
+    share = true / ((1 - absent) or 1)
     if unknowns >= _ENOUGH_UNKNOWN:
-        place = unknown / level if level else 0.5
-    missing = round(float(np.clip(1 - place if inverted else place, 0, 1)), 2)
+        share = unknown / level if level else 0.5
+    missing = round(float(np.clip(1 - share if inverted else share, 0, 1)), 2)
     return Shape(encode, missing, _said(fitted, fit, "flag", unknowns))
 
 
@@ -382,7 +382,7 @@ def _line(
         kept = outer
     while inner := [n for n in kept[1:-1] if values[n] not in (0, 1) and n not in steps]:
         least = min(inner, key=lambda place: lost([other for other in kept if other != place]))
-        fewer = [place for place in kept if place != least]
+        fewer = [index for index in kept if index != least]
         if lost(fewer) > _FLAT * spread and len(kept) <= _MOST_POINTS + len(steps):
             break
         kept = fewer
@@ -390,7 +390,7 @@ def _line(
     if len(kept) == 2 and ends in ((0, 1), (1, 0), (0, 0)):
         line = {"kind": "range", "from": knots[0], "to": knots[-1]}
         return line | ({"invert": True} if ends == (1, 0) else {})
-    return {"kind": "curve", "points": [[knots[place], values[place]] for place in kept]}
+    return {"kind": "curve", "points": [[knots[index], values[index]] for index in kept]}
 
 
 def _at(encode: dict[str, Any], knots: tuple[float, ...]) -> Doubles:
@@ -519,11 +519,11 @@ class _Cut:
         bins = {}
         begun = 0
         number = max(0, len(self.edges) - 1)
-        for place in range(number):
-            if stated or place + 1 == number or scored[place + 1] != scored[place]:
-                low, high = map(_number, (self.edges[begun], self.edges[place + 1]))
-                bins[f"[{low},{high})"] = scored[place]
-                begun = place + 1
+        for index in range(number):
+            if stated or index + 1 == number or scored[index + 1] != scored[index]:
+                low, high = map(_number, (self.edges[begun], self.edges[index + 1]))
+                bins[f"[{low},{high})"] = scored[index]
+                begun = index + 1
         return bins | dict(zip(self.keys, scored[number:], strict=True))
 
 

@@ -136,9 +136,9 @@ def area(values: Doubles, positive: Flags) -> float:
     No value may be NaN, and `positive` must have both classes. Hanley and McNeil (1982), The
     meaning and use of the area under a ROC curve.
     """
-    levels, place = np.unique(values, return_inverse=True)
-    above = np.bincount(place, weights=positive, minlength=len(levels))
-    below = np.bincount(place, minlength=len(levels)) - above
+    levels, level_of = np.unique(values, return_inverse=True)
+    above = np.bincount(level_of, weights=positive, minlength=len(levels))
+    below = np.bincount(level_of, minlength=len(levels)) - above
     won = (above * (np.cumsum(below) - below / 2)).sum()
     return float(won / (above.sum() * below.sum()))
 
@@ -150,13 +150,13 @@ def separation(values: Doubles, positive: Flags) -> float:
     level below or above all others, whichever separates more. `positive` must have both classes.
     """
     unknown = np.isnan(values)
-    _, place = np.unique(values[~unknown], return_inverse=True)
+    _, level_of = np.unique(values[~unknown], return_inverse=True)
     best = 0.5
-    for level in (-1, len(place)) if unknown.any() else (0,):
+    for level in (-1, len(level_of)) if unknown.any() else (0,):
         ranked = np.full(len(values), float(level))
-        ranked[~unknown] = place
-        found = area(ranked, positive)
-        best = max(best, found, 1 - found)
+        ranked[~unknown] = level_of
+        auc = area(ranked, positive)
+        best = max(best, auc, 1 - auc)
     return best
 
 
@@ -352,7 +352,7 @@ class _Outcome:
 
 
 def find_leaks(
-    sample: pl.DataFrame, columns: Sequence[str], found: OutcomeColumns
+    sample: pl.DataFrame, columns: Sequence[str], outcomes: OutcomeColumns
 ) -> tuple[Leak, ...]:
     """Look for leakage in columns that are features, or may become one.
 
@@ -375,15 +375,15 @@ def find_leaks(
     Cost: a sort of N values for each column and outcome, and a pass over N for each pair of columns
     that may be duplicates.
     """
-    labels, amounts = _outcomes(sample, found)
+    labels, amounts = _outcomes(sample, outcomes)
     leaks = [leak for name in columns for leak in _of_column(sample[name], labels, amounts)]
     leaks += _duplicates(sample, columns)
-    places = {name: place for place, name in enumerate(columns)}
+    places = {name: index for index, name in enumerate(columns)}
     return tuple(sorted(leaks, key=lambda k: (k.grade is not Grade.ERROR, places[k.column])))
 
 
 def _outcomes(
-    sample: pl.DataFrame, found: OutcomeColumns
+    sample: pl.DataFrame, outcomes: OutcomeColumns
 ) -> tuple[list[_Outcome], list[tuple[_Outcome, Doubles | None]]]:
     """Return the labels; and the amounts, each with the MRR at the start if it may follow that."""
 
@@ -391,11 +391,11 @@ def _outcomes(
         return _Outcome(role, sample[f"{OWN}{role}"].cast(pl.Float64).to_numpy())
 
     labels = [known(role) for role in ("retained", "activated", "won_back")]
-    start = known("start").values if found.has("mrr") else None
+    start = known("start").values if outcomes.has("mrr") else None
     later = {"end": ("mrr_end", start), "ltv": ("ltv", start), "days": ("days_to_activate", None)}
-    amounts = [(known(role), before) for role, (own, before) in later.items() if found.has(own)]
+    amounts = [(known(role), before) for role, (own, before) in later.items() if outcomes.has(own)]
     labels = [label for label in labels if not np.isnan(label.values).all()]
-    if not labels and not amounts and found.has("mrr"):
+    if not labels and not amounts and outcomes.has("mrr"):
         amounts = [(known("start"), None)]
     return labels, amounts
 
@@ -409,17 +409,17 @@ def _of_column(
     if codes is not None and len(np.unique(codes)) == 1:
         # Written by Python, since Polars can't cast every type to text.
         known = column.drop_nulls()
-        found = "it is empty" if known.is_empty() else f"it is always {known[0]}"
+        observed = "it is empty" if known.is_empty() else f"it is always {known[0]}"
         why = "what is the same for every account can't rank them"
-        return [Leak(name, Grade.WARNING, "constant", found, why, "leave it out")]
+        return [Leak(name, Grade.WARNING, "constant", observed, why, "leave it out")]
     areas: dict[str, float] = {}
     empty = column.is_null().to_numpy()
     label_leaks = (_tells_label(label, values, codes, empty, areas) for label in labels)
     amount_leaks = (_follows(each, values, start) for each, start in amounts if values is not None)
-    if said := next(filter(None, chain(label_leaks, amount_leaks)), None):
+    if observed_first := next(filter(None, chain(label_leaks, amount_leaks)), None):
         why = "it is the outcome under another name, or made from it"
         advice = f"leave it out, or name it with --outcome; --keep {name} takes it all the same"
-        return [Leak(name, Grade.ERROR, "outcome", said, why, advice)]
+        return [Leak(name, Grade.ERROR, "outcome", observed_first, why, advice)]
     hint = name_hint(name)
     best = max(areas, key=lambda role: areas[role], default=None)
     strength = None if best is None else areas[best]
@@ -497,10 +497,10 @@ def _by_name(
     """Return the leak that a column's name suggests, graded by its AUC; None if it is too low."""
     advice = f"leave it out; --keep {name} takes it all the same"
     beside = f" and {measured}" if measured else ""
-    found = f'its name says "{hint.words}"{beside}'
+    observed = f'its name says "{hint.words}"{beside}'
     if hint.kind is HintKind.AFTERWARDS:
         why = "such a column is filled in once the account has gone"
-        return Leak(name, Grade.ERROR, "afterwards", found, why, advice)
+        return Leak(name, Grade.ERROR, "afterwards", observed, why, advice)
     limit, why = STRONG, "a column that is named after the outcome is seldom known before it"
     if hint.kind is HintKind.RUNNING:
         if labelled and (strength or 0) < SLIGHT:
@@ -508,7 +508,7 @@ def _by_name(
         limit, why = TELLING, "such a number keeps growing until the outcome is known"
         advice = f"take it as it was when the window began, or {advice}"
     grade = Grade.ERROR if strength is not None and strength >= limit else Grade.WARNING
-    return Leak(name, grade, hint.kind.value, found, why, advice)
+    return Leak(name, grade, hint.kind.value, observed, why, advice)
 
 
 def _duplicates(sample: pl.DataFrame, columns: Iterable[str]) -> list[Leak]:

@@ -68,13 +68,13 @@ class EncoderRefit:
         """Return the refit for some features; reads the distinct values of their columns."""
         columns = columns_of(spec, names)
         distinct = [own_value(name, table.schema[name]).unique().sort() for name in columns]
-        found = {
+        values_of = {
             name: collect(table, table.frame.select(values.alias(name)))[name].drop_nulls()
             for name, values in zip(columns, distinct, strict=True)
         }
         known = {
             name: pl.concat([pl.Series(name, [None], dtype=values.dtype), values])
-            for name, values in found.items()
+            for name, values in values_of.items()
         }
         return cls(spec, tuple(names), known)
 

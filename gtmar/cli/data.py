@@ -117,7 +117,7 @@ def init(
     from gtmar.data.scan import scan
 
     new = option_values.output_or_print(output_path, data, force=force)
-    found = first_spec(
+    draft = first_spec(
         scan(data),
         holdout=option_values.share(holdout),
         outcomes=option_values.outcomes(outcome or []),
@@ -133,32 +133,32 @@ def init(
         reading=option_values.reading(**reading),
         tiers=None if tiers is None else option_values.sizes("share", tiers, option="--tiers"),
     )
-    aside = runs.write_rows_aside([found.set_aside], set_aside_to)
+    aside = runs.write_rows_aside([draft.set_aside], set_aside_to)
     if new is None:
-        output.text(found.text)
+        output.text(draft.text)
         return None
-    new.write(found.text)
+    new.write(draft.text)
     facts = {
         "output": str(output_path),
-        "features": list(found.spec.features),
-        "rules": {name: f.rule for name, f in found.spec.features.items() if f.rule is not None},
-        "left_out": found.left_out,
-        "id": found.spec.id,
-        "outcomes": found.outcomes,
-        "labels": found.spec.labels,
-        "objective": found.spec.objective,
-        "notes": list(found.notes),
+        "features": list(draft.spec.features),
+        "rules": {name: f.rule for name, f in draft.spec.features.items() if f.rule is not None},
+        "left_out": draft.left_out,
+        "id": draft.spec.id,
+        "outcomes": draft.outcomes,
+        "labels": draft.spec.labels,
+        "objective": draft.spec.objective,
+        "notes": list(draft.notes),
     }
 
     def text() -> None:
         output.say(
-            f"{some(len(found.spec.features), 'feature')} in {output_path}, "
-            f"{some(len(found.left_out), 'column')} left out; the file says why. Read it and "
+            f"{some(len(draft.spec.features), 'feature')} in {output_path}, "
+            f"{some(len(draft.left_out), 'column')} left out; the file says why. Read it and "
             "edit it: it is yours."
         )
-        for sentence in (*found.taken, *aside[1:]):
+        for sentence in (*draft.taken, *aside[1:]):
             output.say(sentence)
-        for note in found.notes:
+        for note in draft.notes:
             output.complain("note", note)
         # The spec itself says now how cells are read.
         print_next("check", spec=output_path, parse=None, nulls=None, no_null_markers=None)
@@ -182,7 +182,7 @@ def check(
     from gtmar import spec as specs
 
     try:
-        found = runs.check(
+        checkup = runs.check(
             data,
             spec,
             metric=metric,
@@ -196,23 +196,23 @@ def check(
         raise
     loaded = None if spec is None else specs.load(spec)
     scorecard = loaded is not None and any(term.bin is not None for term in loaded.terms)
-    code = _LEAKS if found.leaking else 0
+    code = _LEAKS if checkup.leaking else 0
     # `run` detects features too, but has no options that say how.
     stated = spec is None and (keep is not None or any(reading.values()))
 
     def text() -> None:
-        _print_check(found)
-        if found.objective_value is None:
+        _print_check(checkup)
+        if checkup.objective_value is None:
             return
         if stated:
             print_next("init", output_path=free_path("spec.yaml"))
             return
         # A scorecard is best searched from fitted weights.
-        fitted = scorecard and found.cohorts["retained"] and found.cohorts["lost"]
+        fitted = scorecard and checkup.cohorts["retained"] and checkup.cohorts["lost"]
         start = "logistic" if fitted else None
         print_next("run", start=start, output_path=free_path("best.yaml"))
 
-    return Answer(found.as_json, text, code)
+    return Answer(checkup.as_json, text, code)
 
 
 #: If more than this share of rows breaks the contract, leaving them out isn't proposed.
@@ -251,7 +251,7 @@ def drift(
     """Say whether features and score are distributed as they were."""
     from gtmar import runs
 
-    found = runs.drift(
+    result = runs.drift(
         data,
         spec,
         against=against,
@@ -263,8 +263,8 @@ def drift(
         set_aside_to=set_aside_to,
         announce=announce,
     )
-    code = _MOVED if found.moved or found.upside_down else 0
-    return Answer(found.as_json, lambda: _print_drift(found), code)
+    code = _MOVED if result.moved or result.upside_down else 0
+    return Answer(result.as_json, lambda: _print_drift(result), code)
 
 
 @a.command(app, "score --data accounts.parquet --spec best.yaml -o scored.parquet")
@@ -319,8 +319,8 @@ def score(
     inputs = local_inputs(data, spec, since, history)
     new = runs.NewTable(output_path, inputs=inputs, **how)
     loaded = specs.reading_dates(specs.load(spec), date_format)
-    found = runs.score_table(data, loaded, as_of=as_of, set_aside=set_aside)
-    scored, notes = found.frame, found.notes
+    scored_table = runs.score_table(data, loaded, as_of=as_of, set_aside=set_aside)
+    scored, notes = scored_table.frame, scored_table.notes
     for note in notes:
         output.complain("note", note)
     leaving = None
@@ -331,14 +331,14 @@ def score(
         scored = runs.changed_since(since, scored, loaded, least=least, tier_only=tier_only)
     else:
         scored = runs.with_spec_stamp(scored, loaded)
-    aside = runs.write_rows_aside([found.set_aside], set_aside_to)
+    aside = runs.write_rows_aside([scored_table.set_aside], set_aside_to)
     path = new.write(scored)
     tiers = {t: int((scored["tier"] == t).sum()) for t in loaded.tier_names}
     facts = {
         "output": str(path),
         "accounts": scored.height,
         "accounts_by_tier": tiers,
-        "set_aside": found.set_aside.counts,
+        "set_aside": scored_table.set_aside.counts,
         "notes": notes,
         "time_to_leaving": leaving and leaving.as_json(),
     }
@@ -387,7 +387,7 @@ def list_accounts(
     new = option_values.new_table(output_path, data, spec, **how)
     loaded = specs.reading_dates(specs.load(spec), date_format)
     notes: list[str] = []
-    found = runs.account_list(
+    account_list = runs.account_list(
         data,
         loaded,
         tier=tier,
@@ -396,15 +396,17 @@ def list_accounts(
         announce=notes.append,
         set_aside=set_aside,
     )
-    aside = runs.write_rows_aside([found.set_aside], set_aside_to)
-    path = None if new is None else new.write(found.rows)
+    aside = runs.write_rows_aside([account_list.set_aside], set_aside_to)
+    path = None if new is None else new.write(account_list.rows)
     probabilities = specs.calibration_of(loaded)
     assert probabilities is not None  # Else there is no list.
 
     def text() -> None:
-        _print_list(found, probabilities, [*aside, *notes], written=path)
+        _print_list(account_list, probabilities, [*aside, *notes], written=path)
 
-    return Answer(lambda: {**found.as_json(), "output": path and str(path), "notes": notes}, text)
+    return Answer(
+        lambda: {**account_list.as_json(), "output": path and str(path), "notes": notes}, text
+    )
 
 
 #: Accounts of a list that the terminal shows.
@@ -412,21 +414,21 @@ _LISTED = 10
 
 
 def _print_list(
-    found: AccountList,
+    account_list: AccountList,
     probabilities: Calibration,
     notes: list[str],
     *,
     written: str | Path | None,
 ) -> None:
     """Print how much is at stake and the first accounts, two lines each."""
-    say(found.sentence)
-    say_newest(found.newest)
-    if found.mrr_unknown:
-        say(f"MRR isn't known of {some(found.mrr_unknown, 'account')}; these come last.")
+    say(account_list.sentence)
+    say_newest(account_list.newest)
+    if account_list.mrr_unknown:
+        say(f"MRR isn't known of {some(account_list.mrr_unknown, 'account')}; these come last.")
     for note in notes:
         say(f"Note: {note}")
-    key = found.rows.columns[0]
-    for number, row in enumerate(found.rows.head(_LISTED).iter_rows(named=True), start=1):
+    key = account_list.rows.columns[0]
+    for number, row in enumerate(account_list.rows.head(_LISTED).iter_rows(named=True), start=1):
         money = ""
         if "mrr" in row:
             known = row["mrr"] is not None
@@ -440,7 +442,7 @@ def _print_list(
             f"{probabilities.step_of(row['score']).sentence}{money}"
         )
         say(f"     {row['reasons']}")
-    more = found.rows.height - _LISTED
+    more = account_list.rows.height - _LISTED
     if more > 0:
         say(f"     and {more:,} more{'' if written is None else f', in {written}'}")
     elif written is not None:
@@ -449,12 +451,12 @@ def _print_list(
         "In brackets: points against the average account. They go with leaving, which doesn't make "
         "them its cause."
     )
-    if found.rows.is_empty():
+    if account_list.rows.is_empty():
         return
     if written is None:
-        print_next("list", output_path=free_path("list.csv"), tier=found.tier)
+        print_next("list", output_path=free_path("list.csv"), tier=account_list.tier)
     else:
-        print_next("explain", found.rows[key][0])
+        print_next("explain", account_list.rows[key][0])
 
 
 @a.command(app, "grid fit.yaml engagement.yaml --data accounts.parquet -o grid.parquet")
@@ -478,17 +480,17 @@ def grid(
     how = {"force": force, "spreadsheet_safe": spreadsheet_safe}
     new = option_values.new_table(output_path, data, fit, engagement, **how)
     one, two = (specs.reading_dates(specs.load(path), date_format) for path in (fit, engagement))
-    found = runs.grid(data, one, two, as_of=as_of, journal=journal)
-    path = None if new is None else new.write(found.rows)
+    result = runs.grid(data, one, two, as_of=as_of, journal=journal)
+    path = None if new is None else new.write(result.rows)
     return Answer(
-        lambda: {**found.as_json(), "output": path and str(path)},
-        lambda: _print_grid(found, path, (fit, engagement)),
+        lambda: {**result.as_json(), "output": path and str(path)},
+        lambda: _print_grid(result, path, (fit, engagement)),
     )
 
 
-def _print_grid(found: Grid, written: str | Path | None, files: tuple[Path, Path]) -> None:
+def _print_grid(grid: Grid, written: str | Path | None, files: tuple[Path, Path]) -> None:
     """Print the cells, one a line."""
-    shown = [n for n in ("logo_retention", "nrr", "mrr") if n in found.cells.columns]
+    shown = [n for n in ("logo_retention", "nrr", "mrr") if n in grid.cells.columns]
 
     def worded(name: str, value: float | None) -> str:
         if value is None:
@@ -497,21 +499,21 @@ def _print_grid(found: Grid, written: str | Path | None, files: tuple[Path, Path
 
     lines = [
         (
-            *(row[f"{model}_tier"] for model in found.models),
+            *(row[f"{model}_tier"] for model in grid.models),
             row["cell"],
             f"{row['accounts']:,}",
             percent(row["share"], 1),
             *(worded(name, row[name]) for name in shown),
         )
-        for row in found.cells.to_dicts()
+        for row in grid.cells.to_dicts()
     ]
-    head = [*found.models, "cell", "accounts", "share", *(output.HEADS[name] for name in shown)]
-    table(head, lines, title=f"{some(found.accounts, 'account')} of {found.source}")
-    say_newest(found.newest)
-    if found.unmeasured is not None:
-        say(f"What became of them isn't known: {found.unmeasured}")
-    if found.searched is not None:
-        say(found.searched)
+    head = [*grid.models, "cell", "accounts", "share", *(output.HEADS[name] for name in shown)]
+    table(head, lines, title=f"{some(grid.accounts, 'account')} of {grid.source}")
+    say_newest(grid.newest)
+    if grid.unmeasured is not None:
+        say(f"What became of them isn't known: {grid.unmeasured}")
+    if grid.searched is not None:
+        say(grid.searched)
     if written is None:
         print_next("grid", *files, output_path=free_path("grid.parquet"))
     else:
@@ -536,22 +538,22 @@ def calibrate(
     from gtmar.runs.inputs import local_inputs
 
     new = Output(output_path, local_inputs(data, spec), force=force)
-    found = runs.calibrate(data, specs.load(spec), **table_options)
-    fitted = found.calibration
-    on = f"{fitted.accounts:,} {found.counted}"
-    heading = f"calibrate: probabilities fitted on {on} of {found.source}."
-    option_values.write_spec(new, found.spec, heading=heading)
+    result = runs.calibrate(data, specs.load(spec), **table_options)
+    fitted = result.calibration
+    on = f"{fitted.accounts:,} {result.counted}"
+    heading = f"calibrate: probabilities fitted on {on} of {result.source}."
+    option_values.write_spec(new, result.spec, heading=heading)
 
     def text() -> None:
         rate = f"{fitted.left:,} of {on} left, {percent(fitted.base_rate, 1)}"
         say(f"{rate}: probabilities in {some(len(fitted.steps), 'step')}, in {output_path}.")
-        if found.held_out is None:
+        if result.held_out is None:
             say("In-sample: nothing was held out to check them on.", "warning")
         else:
-            say(f"On accounts held out. {found.held_out.sentence}")
+            say(f"On accounts held out. {result.held_out.sentence}")
         print_next("list", spec=output_path)
 
-    return Answer(lambda: {**found.as_json(), "output": str(output_path)}, text)
+    return Answer(lambda: {**result.as_json(), "output": str(output_path)}, text)
 
 
 @a.command(spec_app, "spec schema > gtmar.schema.json", as_json=False)
@@ -594,83 +596,83 @@ def spec_show(path: Annotated[Path, typer.Argument(help="The spec's file.")]) ->
     return Answer(lambda: {**ids, "spec": json.loads(specs.to_json(spec))}, text)
 
 
-def _print_check(found: Checkup) -> None:
+def _print_check(checkup: Checkup) -> None:
     """Print what a table offers."""
     from gtmar.journal.sentences import on_dates
 
-    by = "features detected" if found.detected else f"spec {found.model}"
-    say(f"{found.source} keeps the data contract ({by}, {some(found.features, 'feature')}).")
-    left_out = f", {found.dropped:,} without an outcome left out" if found.dropped else ""
-    rows = found.rows
-    total = f"{found.accounts:,} accounts"
+    by = "features detected" if checkup.detected else f"spec {checkup.model}"
+    say(f"{checkup.source} keeps the data contract ({by}, {some(checkup.features, 'feature')}).")
+    left_out = f", {checkup.dropped:,} without an outcome left out" if checkup.dropped else ""
+    rows = checkup.rows
+    total = f"{checkup.accounts:,} accounts"
     if rows is not None:
-        total = on_dates(found.accounts, len(found.dates), rows)
+        total = on_dates(checkup.accounts, len(checkup.dates), rows)
     say(
-        f"{total}{left_out}: {found.search_accounts:,} {'accounts ' * bool(rows)}to search, "
-        f"{found.holdout_accounts:,} held out."
+        f"{total}{left_out}: {checkup.search_accounts:,} {'accounts ' * bool(rows)}to search, "
+        f"{checkup.holdout_accounts:,} held out."
     )
-    cohorts = ", ".join(f"{count:,} {name}" for name, count in found.cohorts.items() if count)
+    cohorts = ", ".join(f"{count:,} {name}" for name, count in checkup.cohorts.items() if count)
     say(f"Cohorts{', in rows' * bool(rows)}: {cohorts}.")
     basis = {"observed": "start and end MRR are there", "binary": "MRR is assumed flat", None: None}
-    if found.basis:
-        say(f"Revenue retention: {found.basis} ({basis[found.basis]}).")
+    if checkup.basis:
+        say(f"Revenue retention: {checkup.basis} ({basis[checkup.basis]}).")
     values = [
-        (name, value, found.reasons.get(name, ""))
-        for name, value in found.metrics.items()
+        (name, value, checkup.reasons.get(name, ""))
+        for name, value in checkup.metrics.items()
         if not name.startswith(("share_clipped", "score_"))
     ]
     table(["metric, search part, all tiers", "value", ""], values)
-    _print_leaks(found)
-    _print_holdout_drift(found)
-    for note in found.notes:
+    _print_leaks(checkup)
+    _print_holdout_drift(checkup)
+    for note in checkup.notes:
         say(f"Note: {note}")
-    if found.objective_value is None:
-        say(f"Objective {found.objective} has no value here: choose another with --metric.")
+    if checkup.objective_value is None:
+        say(f"Objective {checkup.objective} has no value here: choose another with --metric.")
         return
-    say(f"Objective {found.objective}: {found.objective_value:.4f} at the start.")
-    deciding = some(found.holdout_accounts or found.search_accounts, "account")
-    deciding += f" on {some(len(found.dates), 'date')}" if found.dates else ""
-    if found.smallest_gain is None:
+    say(f"Objective {checkup.objective}: {checkup.objective_value:.4f} at the start.")
+    deciding = some(checkup.holdout_accounts or checkup.search_accounts, "account")
+    deciding += f" on {some(len(checkup.dates), 'date')}" if checkup.dates else ""
+    if checkup.smallest_gain is None:
         say(f"{deciding} can't prove a gain of it: too few, or it has no interval.")
     else:
-        gain = f"{found.smallest_gain:.2g}"
+        gain = f"{checkup.smallest_gain:.2g}"
         say(f"Smallest gain that {deciding} would prove four times in five: about {gain}.")
 
 
-def _print_leaks(found: Checkup) -> None:
+def _print_leaks(checkup: Checkup) -> None:
     """Print what was found of leakage, each with why and what to do."""
-    if not found.leaks:
+    if not checkup.leaks:
         say("Leakage: nothing suspicious in the columns read.")
         return
-    errors = sum(leak.grade == "error" for leak in found.leaks)
-    say(f"Leakage: {some(errors, 'error')}, {some(len(found.leaks) - errors, 'warning')}.")
-    for leak in found.leaks:
+    errors = sum(leak.grade == "error" for leak in checkup.leaks)
+    say(f"Leakage: {some(errors, 'error')}, {some(len(checkup.leaks) - errors, 'warning')}.")
+    for leak in checkup.leaks:
         bad = leak.grade == "error"
-        left = " (left out)" if bad and leak.column not in found.leaking else ""
+        left = " (left out)" if bad and leak.column not in checkup.leaking else ""
         tone: Tone = "bad" if bad else "warning"
         say(f'{leak.grade}: column "{leak.column}"{left}: {leak.found}.', tone)
         say(f"  Why: {leak.why}.")
         say(f"  Do: {leak.advice}.")
 
 
-def _print_holdout_drift(found: Checkup) -> None:
+def _print_holdout_drift(checkup: Checkup) -> None:
     """Print which columns are distributed otherwise in the holdout than in the search part."""
-    moved = [each for each in found.drift if each.reading in ("moderate", "large")]
+    moved = [each for each in checkup.drift if each.reading in ("moderate", "large")]
     if moved:
         listed = ", ".join(f"{each.name} ({each.index:.2f}, {each.reading})" for each in moved)
         say(f"Drift between search part and holdout, by stability index: {listed}.", "warning")
-    elif found.drift:
+    elif checkup.drift:
         say("Drift between search part and holdout: none beyond what chance gives.")
 
 
-def _print_drift(found: Drift) -> None:
+def _print_drift(drift: Drift) -> None:
     """Print the stability index of each feature, the largest first, and what it means."""
-    if found.upside_down is not None:
-        say(found.upside_down, "bad")
+    if drift.upside_down is not None:
+        say(drift.upside_down, "bad")
     say(
-        f"{found.model}: {some(found.accounts, 'account')}{_on_dates(found.dates)} of "
-        f"{found.source} against {found.accounts_before:,}{_on_dates(found.dates_before)} of "
-        f"{found.against}."
+        f"{drift.model}: {some(drift.accounts, 'account')}{_on_dates(drift.dates)} of "
+        f"{drift.source} against {drift.accounts_before:,}{_on_dates(drift.dates_before)} of "
+        f"{drift.against}."
     )
     heads = ["feature", "index", "by chance below", "reading", "most in", "then", "now"]
     rows = [
@@ -681,20 +683,20 @@ def _print_drift(found: Drift) -> None:
             str(each.reading),
             *_largest_bin(each),
         )
-        for each in sorted(found.shifts, key=lambda each: -each.index)
+        for each in sorted(drift.shifts, key=lambda each: -each.index)
     ]
     table(heads, rows, title="Population stability")
     say("Stable below 0.1, moderate below 0.25, else large; unclear where chance gives as much.")
-    if found.moved:
-        names = ", ".join(each.name for each in found.moved)
+    if drift.moved:
+        names = ", ".join(each.name for each in drift.moved)
         say(f"Moved: {names}. The spec was made on accounts that were spread otherwise.", "warning")
     else:
-        say("Nothing moved by as much as 0.25.", None if found.upside_down else "good")
-    say(found.ranking_sentence)
-    if found.searched is not None:
-        say(found.searched)
-    if found.leaving_sentence is not None:
-        say(found.leaving_sentence)
+        say("Nothing moved by as much as 0.25.", None if drift.upside_down else "good")
+    say(drift.ranking_sentence)
+    if drift.searched is not None:
+        say(drift.searched)
+    if drift.leaving_sentence is not None:
+        say(drift.leaving_sentence)
 
 
 def _on_dates(dates: int) -> str:

@@ -133,10 +133,10 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the command line; after ``--set-aside`` without a share, insert 0.01."""
-        for place in reversed([i for i, arg in enumerate(args) if arg == "--set-aside"]):
-            after = args[place + 1] if place + 1 < len(args) else "-"
+        for index in reversed([i for i, arg in enumerate(args) if arg == "--set-aside"]):
+            after = args[index + 1] if index + 1 < len(args) else "-"
             if not re.fullmatch(r"-?[0-9.]+(?:e-?[0-9]+)?", after):
-                args.insert(place + 1, "0.01")
+                args.insert(index + 1, "0.01")
         for parameter in self.get_params(ctx):
             _skip_conversion(parameter)
         return super().parse_args(ctx, args)
@@ -220,8 +220,8 @@ def _warnings_as_notes(answers: bool, *, as_json: bool) -> Iterator[None]:
                 return
             shown.add(str(message))
             if as_json:
-                told = {"code": category.code, "message": str(message), "hint": category.hint}
-                output.data({"warning": told}, to_errors=True)
+                warning = {"code": category.code, "message": str(message), "hint": category.hint}
+                output.data({"warning": warning}, to_errors=True)
                 return
             output.complain("note", str(message))
             if category.hint:

@@ -149,14 +149,14 @@ def export_mlflow(
             texts["report.html"] = run_page(opened, run, data=data).html
         except UsageError as err:
             without.append(str(err))
-        found = log_run(opened, run, store, experiment=experiment, texts=texts)
+        logged = log_run(opened, run, store, experiment=experiment, texts=texts)
 
     def text() -> None:
-        if not found.new:
-            say(f"Run {run} is in {store} already, as {found.mlflow_run_id}: nothing written.")
+        if not logged.new:
+            say(f"Run {run} is in {store} already, as {logged.mlflow_run_id}: nothing written.")
             return
         say(
-            f"Run {run} in {store}, experiment {experiment}, as {found.mlflow_run_id}, "
+            f"Run {run} in {store}, experiment {experiment}, as {logged.mlflow_run_id}, "
             f"with {', '.join(sorted(texts)) or 'no file'}."
         )
         for reason in without:
@@ -164,7 +164,7 @@ def export_mlflow(
         say("To look at it, with all of MLflow installed:")
         output.print_command(shlex.join(["mlflow", "ui", "--backend-store-uri", store]))
 
-    return Answer(lambda: {**found.as_json(), "files": sorted(texts), "without": without}, text)
+    return Answer(lambda: {**logged.as_json(), "files": sorted(texts), "without": without}, text)
 
 
 @a.command(journal_app, "journal publish --to delta:lake/gtmar")
@@ -179,18 +179,18 @@ def journal_publish(
     from gtmar.integrations.lakehouse import publish
 
     with option_values.open_journal(journal) as opened:
-        found = publish(opened, target)
+        published = publish(opened, target)
 
     def text() -> None:
         say(
-            f"{some(found.runs, 'run')} appended to {found.runs_table}, "
-            f"{some(found.experiments, 'experiment')} to {found.experiments_table}, "
-            f"{some(found.events, 'event')} to {found.events_table}."
+            f"{some(published.runs, 'run')} appended to {published.runs_table}, "
+            f"{some(published.experiments, 'experiment')} to {published.experiments_table}, "
+            f"{some(published.events, 'event')} to {published.events_table}."
         )
-        if found.waiting:
-            say(f"{some(found.waiting, 'run')} not ended yet, left for later.")
+        if published.waiting:
+            say(f"{some(published.waiting, 'run')} not ended yet, left for later.")
 
-    return Answer(found.as_json, text)
+    return Answer(published.as_json, text)
 
 
 @a.command(app, "report r20260101-120000-abc123 -o report.html")

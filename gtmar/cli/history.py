@@ -82,18 +82,18 @@ def try_change(
         **table_options,
     )
     with option_values.open_journal(journal) as opened:
-        found = lookup.experiment(opened, f"{result.run_id}/1")
+        experiment = lookup.experiment(opened, f"{result.run_id}/1")
         if new is not None:
             option_values.write_found(
                 new,
-                lookup.checkout(opened, str(found.reference)),
-                heading=f"try, experiment {found.reference}.",
-                experiment=str(found.reference),
+                lookup.checkout(opened, str(experiment.reference)),
+                heading=f"try, experiment {experiment.reference}.",
+                experiment=str(experiment.reference),
                 journal=journal,
             )
     return Answer(
-        lambda: {**found.as_json(), "run": result.as_json(), "output": output_path},
-        lambda: _print_tried(found, result, written=output_path),
+        lambda: {**experiment.as_json(), "run": result.as_json(), "output": output_path},
+        lambda: _print_tried(experiment, result, written=output_path),
     )
 
 
@@ -140,7 +140,7 @@ def tiers(
     new = option_values.output(output_path, *read, force=force)
     given = specs.load(spec)
     rule = stated[0] if stated else None
-    found = runs.tiers_of(
+    result = runs.tiers_of(
         data,
         given,
         rule=rule,  # type: ignore[arg-type] # one of the three above
@@ -154,15 +154,15 @@ def tiers(
     if new is not None:
         option_values.write_found(
             new,
-            found.spec,
-            heading=f"tiers, {found.experiment}: the edges are set on {found.source}.",
-            experiment=str(found.experiment),
+            result.spec,
+            heading=f"tiers, {result.experiment}: the edges are set on {result.source}.",
+            experiment=str(result.experiment),
             journal=journal,
         )
     return Answer(
-        lambda: {**found.as_json(), "output": output_path},
+        lambda: {**result.as_json(), "output": output_path},
         lambda: _print_tiers(
-            found,
+            result,
             spec=spec,
             written=output_path,
             searched=runs.searched_note(data, [given], journal, table_options.get("as_of")),
@@ -170,28 +170,28 @@ def tiers(
     )
 
 
-def _print_tiers(found: Tiers, *, spec: Path, written: Path | None, searched: str | None) -> None:
+def _print_tiers(tiers: Tiers, *, spec: Path, written: Path | None, searched: str | None) -> None:
     """Print size and retention of each tier, and how many accounts change tier."""
-    if found.newest is not None:
-        say(f"Edges by the accounts of {found.newest}, the newest date whose outcomes are over.")
-    if found.moved is None:
-        say(f"Tiers of {spec} on {some(found.accounts, 'account')} of {found.source}.")
-    elif found.moved:
-        share = found.moved / max(1, found.accounts)
-        change = "changes" if found.moved == 1 else "change"
-        say(f"{found.moved:,} of {found.accounts:,} accounts {change} tier ({percent(share, 1)}).")
+    if tiers.newest is not None:
+        say(f"Edges by the accounts of {tiers.newest}, the newest date whose outcomes are over.")
+    if tiers.moved is None:
+        say(f"Tiers of {spec} on {some(tiers.accounts, 'account')} of {tiers.source}.")
+    elif tiers.moved:
+        share = tiers.moved / max(1, tiers.accounts)
+        change = "changes" if tiers.moved == 1 else "change"
+        say(f"{tiers.moved:,} of {tiers.accounts:,} accounts {change} tier ({percent(share, 1)}).")
     else:
-        say(f"Tiers of {spec} on {some(found.accounts, 'account')}: nobody changes tier.")
-    shown = [name for name in ("nrr", "grr") if any(getattr(x, name) for x in found.lines)]
-    money = any(line.mrr is not None for line in found.lines)
-    kept = any(line.logo_retention is not None for line in found.lines)
-    heads = ["tier", "from", *(["was"] if found.before else []), "accounts", "share"]
+        say(f"Tiers of {spec} on {some(tiers.accounts, 'account')}: nobody changes tier.")
+    shown = [name for name in ("nrr", "grr") if any(getattr(x, name) for x in tiers.lines)]
+    money = any(line.mrr is not None for line in tiers.lines)
+    kept = any(line.logo_retention is not None for line in tiers.lines)
+    heads = ["tier", "from", *(["was"] if tiers.before else []), "accounts", "share"]
     heads += ["logos kept"] * kept + [name.upper() for name in shown] + ["MRR"] * money
     rows = []
-    for line in found.lines:
+    for line in tiers.lines:
         row: list[object] = [line.tier, f"{line.low:g}"]
-        if found.before:
-            row.append(f"{found.before[line.tier]:g}" if line.tier in found.before else "")
+        if tiers.before:
+            row.append(f"{tiers.before[line.tier]:g}" if line.tier in tiers.before else "")
         row += [line.accounts, percent(line.share, 1)]
         if kept:
             row.append(_kept(line))
@@ -203,10 +203,10 @@ def _print_tiers(found: Tiers, *, spec: Path, written: Path | None, searched: st
         say(searched)
     say()
     if written is None:
-        print_next("tiers", str(spec), data=found.source, output_path=free_path("tiers.yaml"))
+        print_next("tiers", str(spec), data=tiers.source, output_path=free_path("tiers.yaml"))
         return
-    say(f"On record as {found.experiment}. Written: {written}")
-    print_next("run", data=found.source, spec=written, output_path=free_path("best.yaml"))
+    say(f"On record as {tiers.experiment}. Written: {written}")
+    print_next("run", data=tiers.source, spec=written, output_path=free_path("best.yaml"))
 
 
 def _kept(line: TierLine) -> str:
@@ -250,8 +250,8 @@ def promote(
     from gtmar import runs
 
     spec = runs.spec_of(experiment, journal)
-    found = runs.promote(spec, note=note, author=author, expect=expect, journal=journal)
-    return Answer(found.as_json, lambda: _print_went_live(found))
+    went_live = runs.promote(spec, note=note, author=author, expect=expect, journal=journal)
+    return Answer(went_live.as_json, lambda: _print_went_live(went_live))
 
 
 @a.command(app, "record --spec tool.yaml --since 2026-03-31 --note N --author A")
@@ -270,7 +270,7 @@ def record(
     from gtmar import runs
     from gtmar import spec as specs
 
-    found = runs.record(
+    went_live = runs.record(
         specs.load(spec),
         since=since,
         note=note,
@@ -281,7 +281,7 @@ def record(
         journal=journal,
         **table_options,
     )
-    return Answer(found.as_json, lambda: _print_went_live(found))
+    return Answer(went_live.as_json, lambda: _print_went_live(went_live))
 
 
 @a.command(app, "log")
@@ -311,8 +311,8 @@ def show(experiment: a.Experiment, journal: a.JournalPath = a.DEFAULT_JOURNAL) -
     from gtmar.journal import lookup
 
     with option_values.open_journal(journal) as opened:
-        found = lookup.experiment(opened, experiment)
-    return Answer(found.as_json, lambda: _print_experiment(found, journal=journal))
+        shown = lookup.experiment(opened, experiment)
+    return Answer(shown.as_json, lambda: _print_experiment(shown, journal=journal))
 
 
 @a.command(app, "diff RUN/EXP spec.yaml --data accounts.parquet")
@@ -326,8 +326,8 @@ def diff(
     """Compare two experiments, runs or specs."""
     from gtmar import runs
 
-    found = runs.difference(one, two, journal=journal, data=data, as_of=as_of)
-    return Answer(found.as_json, lambda: _print_difference(found))
+    difference = runs.difference(one, two, journal=journal, data=data, as_of=as_of)
+    return Answer(difference.as_json, lambda: _print_difference(difference))
 
 
 @a.command(app, "lineage best.yaml")
@@ -394,8 +394,8 @@ def front(
     from gtmar.journal.front import front as compromises
 
     with option_values.open_journal(journal) as opened:
-        found = compromises(opened, run_id, by=by, whole_table=whole_table, blocked=blocked)
-    return Answer(found.as_json, lambda: _print_front(found, full=full, journal=journal))
+        result = compromises(opened, run_id, by=by, whole_table=whole_table, blocked=blocked)
+    return Answer(result.as_json, lambda: _print_front(result, full=full, journal=journal))
 
 
 #: How many accounts that change tier, and how many metrics, are shown; --json has all.
@@ -404,9 +404,9 @@ _IMPORT = "import"
 _METRICS_SHOWN = 20
 
 
-def _print_tried(found: Experiment, result: RunResult, *, written: Path | None) -> None:
+def _print_tried(experiment: Experiment, result: RunResult, *, written: Path | None) -> None:
     """Print what a person's change did."""
-    row = found.row
+    row = experiment.row
     say(_who_and_why(row["author"], row["note"]))
     say(f"Change: {row['changes']}")
     for sentence in result.dates_held:
@@ -422,15 +422,15 @@ def _print_tried(found: Experiment, result: RunResult, *, written: Path | None) 
         say(each["sentence"])
     if result.time_order is not None:
         say(result.time_order, "warning")
-    _print_metrics(found.effect, "before", "after")
+    _print_metrics(experiment.effect, "before", "after")
     say()
-    say(f"In the journal as {found.reference}, with its reason, kept or not.")
+    say(f"In the journal as {experiment.reference}, with its reason, kept or not.")
     if written:
         kept = "" if row["outcome"] == "win" else " You keep it against that verdict."
         say(f"Changed spec: {written}.{kept}")
         print_next("promote", written, note=WHY, journal=result.journal)
     else:
-        _follow_checkout(found.reference, "new.yaml", result.journal)
+        _follow_checkout(experiment.reference, "new.yaml", result.journal)
 
 
 def _follow_checkout(reference: Reference | str, name: str, journal: str | Path) -> None:
@@ -474,15 +474,17 @@ def _effect(row: dict[str, Any]) -> str:
     return f"{moved}: {'no better' if before == after else 'worse'}, not kept."
 
 
-def _print_metrics(found: list[Row] | None, one: str, two: str, *, title: str = "Metrics") -> None:
+def _print_metrics(
+    compared: list[Row] | None, one: str, two: str, *, title: str = "Metrics"
+) -> None:
     """Print metrics that differ, the worse ones first."""
-    if found is None:
+    if compared is None:
         return
     from gtmar.metrics import all_metrics
     from gtmar.metrics.metric import basis_note, marked
 
     counts = {key for key, metric in all_metrics().items() if metric.count}
-    moved = [row for row in found if row["reading"] != "same"]
+    moved = [row for row in compared if row["reading"] != "same"]
     shown = [row for row in moved if row["metric"].partition(".")[0] not in counts]
     shown = shown[: max(_METRICS_SHOWN, sum(row["reading"] != "moved" for row in shown))]
     if not shown:
@@ -529,38 +531,38 @@ def _print_checked_out(
         print_next("run", journal=journal, **options)
 
 
-def _print_went_live(found: WentLive) -> None:
+def _print_went_live(went_live: WentLive) -> None:
     """Print what is live now, and what it took the place of."""
-    by = f" by {found.author}" if found.author else ""
-    say(f"{found.model} is live since {_moment(found.since)}{by}: {found.note}")
-    for note in found.notes:
+    by = f" by {went_live.author}" if went_live.author else ""
+    say(f"{went_live.model} is live since {_moment(went_live.since)}{by}: {went_live.note}")
+    for note in went_live.notes:
         say(f"Note: {note}. What is recorded now counts as the later.", "warning")
-    if found.expect:
-        say(f"Expected: {found.expect}")
-    if found.replaced_since is None:
+    if went_live.expect:
+        say(f"Expected: {went_live.expect}")
+    if went_live.replaced_since is None:
         say("Nothing was on record as live before it.")
-    elif found.changes is None:
+    elif went_live.changes is None:
         say(
-            f"It takes the place of the one live since {_moment(found.replaced_since)}; they "
+            f"It takes the place of the one live since {_moment(went_live.replaced_since)}; they "
             "differ in more than weights."
         )
     else:
-        pairs = (f"{n}: {a} -> {b}" for n, (a, b) in found.changes.items())
-        edges = ", ".join(f"{n}: {a:g} -> {b:g}" for n, (a, b) in (found.tiers or {}).items())
+        pairs = (f"{n}: {a} -> {b}" for n, (a, b) in went_live.changes.items())
+        edges = ", ".join(f"{n}: {a:g} -> {b:g}" for n, (a, b) in (went_live.tiers or {}).items())
         changes = ", ".join(pairs) or "the same weights"
         changes += f"; tiers from {edges}" if edges else ""
-        say(f"Against the one live since {_moment(found.replaced_since)}: {changes}")
-    if found.verdict is not None:
-        against = found.verdict != _READY
+        say(f"Against the one live since {_moment(went_live.replaced_since)}: {changes}")
+    if went_live.verdict is not None:
+        against = went_live.verdict != _READY
         word = " It goes live against that." if against else ""
-        say(f"{_decided(vars(found))}{word}", "warning" if against else "good")
-    as_what = f"Measured as {found.experiment}"
-    if found.measured is not None and found.measured.experiments:
-        verb = "better" if found.measured.improved else "not better"
+        say(f"{_decided(vars(went_live))}{word}", "warning" if against else "good")
+    as_what = f"Measured as {went_live.experiment}"
+    if went_live.measured is not None and went_live.measured.experiments:
+        verb = "better" if went_live.measured.improved else "not better"
         say(f"{as_what}: {verb} than what was live before, by its objective.")
-        print_next("show", found.experiment, journal=found.measured.journal)
+        print_next("show", went_live.experiment, journal=went_live.measured.journal)
     else:
-        say(f"{as_what}." if found.experiment else "Not measured in this journal.")
+        say(f"{as_what}." if went_live.experiment else "Not measured in this journal.")
         print_next("log")
 
 
@@ -572,10 +574,10 @@ _START = " against its start, "
 
 def _decided(row: dict[str, Any]) -> str:
     """Word the decision on an experiment, and when it was made."""
-    said = f"Decided {_moment(row['decided_at'])}: {row['verdict']}."
+    sentence = f"Decided {_moment(row['decided_at'])}: {row['verdict']}."
     compared = row.get("compared")
     # For the best of a run, the entry says already what was compared with what.
-    return f"{said} {compared}" if compared and _START not in compared else said
+    return f"{sentence} {compared}" if compared and _START not in compared else sentence
 
 
 def _name(row: dict[str, Any]) -> str:
@@ -587,10 +589,10 @@ def _moment(at: datetime) -> str:
     return f"{at:%Y-%m-%d}" if midnight else f"{at:%Y-%m-%d %H:%M}"
 
 
-def _print_experiment(found: Experiment, *, journal: Path) -> None:
+def _print_experiment(experiment: Experiment, *, journal: Path) -> None:
     """Print one experiment: who, why, what it changed, what that did."""
-    row = found.row
-    say(f"{found.reference}, {row['model']}, {_moment(row['at'])}, by {row['proposer']}")
+    row = experiment.row
+    say(f"{experiment.reference}, {row['model']}, {_moment(row['at'])}, by {row['proposer']}")
     if row["author"] or row["note"]:
         say(_who_and_why(row["author"], row["note"]))
     if row["changes"]:
@@ -599,54 +601,54 @@ def _print_experiment(found: Experiment, *, journal: Path) -> None:
     if row["verdict"]:
         say(f"{_decided(row)} {row['reason'] or ''}".rstrip())
     weights = sorted(row["weights"].items(), key=lambda item: (-item[1], item[0]))
-    lines = [(name, weight, found.points.get(name, "")) for name, weight in weights]
+    lines = [(name, weight, experiment.points.get(name, "")) for name, weight in weights]
     table(["weight", "value", "points for"], lines, title="Weights", spare=True)
     title = f"What it did to the metrics{_on_whom(row).replace(' on', ', on', 1)}"
-    _print_metrics(found.effect, "before", "after", title=title)
+    _print_metrics(experiment.effect, "before", "after", title=title)
     say()
     if row["kind"] == _IMPORT:
         # An import has weights and no spec, so there is nothing to check out.
         print_next("log", journal=journal)
     else:
-        _follow_checkout(found.reference, "spec.yaml", journal)
+        _follow_checkout(experiment.reference, "spec.yaml", journal)
 
 
-def _print_difference(found: Difference) -> None:
+def _print_difference(difference: Difference) -> None:
     """Print how two specs differ."""
-    one, two = found.one.name, found.two.name
+    one, two = difference.one.name, difference.two.name
     say(f"one: {one}")
     say(f"two: {two}")
-    say_newest(found.newest)
-    if found.weights:
-        earned = found.earned_by
+    say_newest(difference.newest)
+    if difference.weights:
+        earned = difference.earned_by
         rows = [
             (name, before, after, change, earned.get(name, ""))
-            for name, before, after in found.weights
+            for name, before, after in difference.weights
             for change in ["" if before is None or after is None else f"{after - before:+d}"]
         ]
         heads = ["weight", "one", "two", "change", "earned by"]
         table(heads, rows, title="Weights that differ", spare=True)
     else:
         say("The weights are the same.")
-    if found.parts:
-        say(f"Also different: {', '.join(found.parts)}.")
-    if edges := _edge_changes(found.one.spec, found.two.spec):
+    if difference.parts:
+        say(f"Also different: {', '.join(difference.parts)}.")
+    if edges := _edge_changes(difference.one.spec, difference.two.spec):
         say(f"Tiers from: {edges}.")
-    if found.equal_sizes is not None:
+    if difference.equal_sizes is not None:
         from gtmar.cli.journal import sized_table
         from gtmar.journal.review import sized_rows
 
         title = "Tiers at the sizes of the first, one -> two"
-        sized_table(sized_rows(found.equal_sizes), title=title)
-        if found.searched is not None:
-            say(found.searched)
-    if found.metrics is not None:
+        sized_table(sized_rows(difference.equal_sizes), title=title)
+        if difference.searched is not None:
+            say(difference.searched)
+    if difference.metrics is not None:
         title = "Metrics that differ, on the accounts searched"
-        _print_metrics(found.metrics.to_dicts(), "one", "two", title=title)
+        _print_metrics(difference.metrics.to_dicts(), "one", "two", title=title)
     else:
-        say(f"Metrics don't compare: {found.unmeasured}.")
-    if found.moves is not None and found.moved is not None:
-        _print_moves(found.moves, found.moved)
+        say(f"Metrics don't compare: {difference.unmeasured}.")
+    if difference.moves is not None and difference.moved is not None:
+        _print_moves(difference.moves, difference.moved)
 
 
 def _edge_changes(one: ScoringSpec, two: ScoringSpec) -> str:
@@ -792,8 +794,8 @@ def _print_best(rows: list[Row], metric: str, *, journal: Path) -> None:
     name = _name(top)
     value = f"{number(top['value'])}{_SEARCHED}"
     say(f"Best {metric} ever kept on this table: {value}, {name}.")
-    if said := basis_note(top["basis"]):
-        say(said)
+    if note := basis_note(top["basis"]):
+        say(note)
     if top["note"]:
         say(_who_and_why(top["author"], top["note"]))
     shown = [(_name(row), row["value"], _moment(row["at"])) for row in rows]
@@ -801,19 +803,19 @@ def _print_best(rows: list[Row], metric: str, *, journal: Path) -> None:
     _follow_checkout(name, "best.yaml", journal)
 
 
-def _print_front(found: Front, *, full: bool, journal: Path) -> None:
+def _print_front(front: Front, *, full: bool, journal: Path) -> None:
     """Print the compromises, and the command that checks one of them out."""
-    for sentence in found.sentences:
+    for sentence in front.sentences:
         say(sentence)
-    total = len(found.found)
-    shown = found.shown(total) if full else found.shown()
+    total = len(front.found)
+    shown = front.shown(total) if full else front.shown()
     if shown:
-        table(*found.cells(shown))
+        table(*front.cells(shown))
     if len(shown) < total:
         say(f"{len(shown)} of {total:,}, evenly spread; --full shows all.")
     say()
-    choice = found.bend or found.best
-    if choice is None or not found.has_spec:
-        print_next("review", found.run_id, journal=journal)
+    choice = front.bend or front.best
+    if choice is None or not front.has_spec:
+        print_next("review", front.run_id, journal=journal)
     else:
         _follow_checkout(choice["experiment"], "compromise.yaml", journal)

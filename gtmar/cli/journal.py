@@ -53,8 +53,8 @@ def review(
     from gtmar.journal import review as reading
 
     with option_values.open_journal(journal) as opened:
-        found = reading.review(opened, run_id)
-    return Answer(found.as_json, lambda: print_review(found, journal=str(journal), full=full))
+        result = reading.review(opened, run_id)
+    return Answer(result.as_json, lambda: print_review(result, journal=str(journal), full=full))
 
 
 @a.command(app, "compare RUN OTHER")
@@ -67,8 +67,8 @@ def compare(
     from gtmar.journal import review as reading
 
     with option_values.open_journal(journal) as opened:
-        found = reading.compare(opened, run_id, other)
-    return Answer(found.as_json, lambda: _print_comparison(found, journal=str(journal)))
+        comparison = reading.compare(opened, run_id, other)
+    return Answer(comparison.as_json, lambda: _print_comparison(comparison, journal=str(journal)))
 
 
 @a.command(app, "sql weights --set run=r20260101-120000-abc123")
@@ -105,8 +105,8 @@ def sql(
         return Answer(lambda: listed, lambda: _print_listing(queries))
     size = None if memory is None else memory_of(memory)
     with option_values.open_journal(journal, time_limit=time_limit, memory=size) as opened:
-        found = option_values.run_query(opened, name, text, settings or [])
-    return Answer(found.to_dicts, lambda: output.frame(found))
+        rows = option_values.run_query(opened, name, text, settings or [])
+    return Answer(rows.to_dicts, lambda: output.frame(rows))
 
 
 @a.command(app, "verify --against gtmar2:12:0f3a...:Qx...")
@@ -136,10 +136,14 @@ def verify(
     if save is not None and run_id is not None:
         raise UsageError("--save is of the whole journal", hint="leave the run out")
     new = option_values.output(save, journal)
-    found = verified(journal, run_id, against=against, rows=rows)
-    if new is not None and not found.findings:
-        new.write(found.entries)
-    return Answer(found.as_json, lambda: _print_verification(found), 0 if found.sound else 5)
+    verification = verified(journal, run_id, against=against, rows=rows)
+    if new is not None and not verification.findings:
+        new.write(verification.entries)
+    return Answer(
+        verification.as_json,
+        lambda: _print_verification(verification),
+        0 if verification.sound else 5,
+    )
 
 
 @a.command(journal_app, "journal compact")
@@ -147,23 +151,23 @@ def compact(journal: a.JournalPath = a.DEFAULT_JOURNAL) -> Answer:
     """Pack the small parts of each run that has ended into one; no row changes."""
     from gtmar.journal.compaction import compact as compacted
 
-    found = compacted(journal)
-    return Answer(found.as_json, lambda: _print_packing(found))
+    compaction = compacted(journal)
+    return Answer(compaction.as_json, lambda: _print_packing(compaction))
 
 
-def _print_packing(found: Compaction) -> None:
+def _print_packing(compaction: Compaction) -> None:
     from gtmar.errors import culprits
 
-    if found.packed:
-        before = sum(run.parts_before for run in found.packed)
-        after = sum(run.parts_after for run in found.packed)
-        say(f"{some(len(found.packed), 'run')}: {some(before, 'part')} packed into {after:,}.")
-    elif not found.tidied:
+    if compaction.packed:
+        before = sum(run.parts_before for run in compaction.packed)
+        after = sum(run.parts_after for run in compaction.packed)
+        say(f"{some(len(compaction.packed), 'run')}: {some(before, 'part')} packed into {after:,}.")
+    elif not compaction.tidied:
         say("Nothing to pack.")
-    if found.tidied:
-        runs = some(len(found.tidied), "run")
+    if compaction.tidied:
+        runs = some(len(compaction.tidied), "run")
         say(f"{runs}: old parts that lay beside the packed one were taken away.")
-    for reason, ids in found.left_alone.items():
+    for reason, ids in compaction.left_alone.items():
         say(f"Left alone, {reason}: {culprits(ids)}.")
 
 
@@ -231,34 +235,34 @@ def journal_import(
         undone = undo_import(undo, journal, author=author, note=note)
         return Answer(undone.as_json, lambda: _print_undone(undone))
     if path is not None and undo is None:
-        found = import_jsonl(path, journal, author=author, note=note)
-        return Answer(found.as_json, lambda: _print_imported(found, journal=journal))
+        imported = import_jsonl(path, journal, author=author, note=note)
+        return Answer(imported.as_json, lambda: _print_imported(imported, journal=journal))
     raise UsageError(
         "name a FILE to bring in, or with --undo the event of an import to take back",
         hint="gtmar journal import experiments.jsonl",
     )
 
 
-def _print_undone(found: Undone) -> None:
+def _print_undone(undone: Undone) -> None:
     say(
-        f"{some(found.experiments, 'experiment')} from {found.source} taken back: "
-        f"{some(len(found.runs), 'run')} deleted. Event {found.event_id} says so."
+        f"{some(undone.experiments, 'experiment')} from {undone.source} taken back: "
+        f"{some(len(undone.runs), 'run')} deleted. Event {undone.event_id} says so."
     )
 
 
-def _print_imported(found: Imported, *, journal: Path) -> None:
+def _print_imported(imported: Imported, *, journal: Path) -> None:
     say(
-        f"{some(found.experiments, 'experiment')}, {found.wins:,} of them wins, imported from "
-        f"{found.source} as {some(len(found.runs), 'run')}:"
+        f"{some(imported.experiments, 'experiment')}, {imported.wins:,} of them wins, imported "
+        f"from {imported.source} as {some(len(imported.runs), 'run')}:"
     )
-    for run_id in found.runs:
+    for run_id in imported.runs:
         say(f"  {run_id}")
-    if found.ignored:
-        names = sorted(found.ignored, key=lambda name: (-found.ignored[name], name))
+    if imported.ignored:
+        names = sorted(imported.ignored, key=lambda name: (-imported.ignored[name], name))
         rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         listed = f"{', '.join(names[:_NAMED])}{rest}"
         say(f"Kept as they are for an export, since no column of the journal has them: {listed}.")
-    print_next("review", found.runs[-1], journal=journal)
+    print_next("review", imported.runs[-1], journal=journal)
 
 
 #: How many wins a full review shows, and a short one, the largest gains first.
@@ -293,56 +297,56 @@ def verdict_lines(
 
     A line is good (green) where a gain was found, or holds, and bad (red) where it doesn't hold.
     """
-    told = list(sentences)
-    _lead_lines(told, improved=improved, held=held)
+    lines = list(sentences)
+    _lead_lines(lines, improved=improved, held=held)
     for number, sentence in enumerate(verdict):
-        if sentence not in told:
+        if sentence not in lines:
             say(sentence, _TONES[held] if number else "good" if improved else None)
     for sentence in warnings:
         say(sentence, "warning")
 
 
 def print_review(
-    found: Review, *, journal: str, best: str | None = None, full: bool = False
+    review: Review, *, journal: str, best: str | None = None, full: bool = False
 ) -> None:
     """Print a review: on one screen, or all of it."""
-    s = found.summary
+    s = review.summary
     say(f"{s['model']} on {s['source']}, run {s['run_id']} ({s['state']})")
-    for sentence in found.dates:
+    for sentence in review.dates:
         say(sentence)
     if full:
-        _print_all(found)
+        _print_all(review)
     else:
-        _print_screen(found, journal=journal)
-    after_review(found, journal=journal, best=best)
+        _print_screen(review, journal=journal)
+    after_review(review, journal=journal, best=best)
 
 
-def _print_screen(found: Review, *, journal: str) -> None:
+def _print_screen(review: Review, *, journal: str) -> None:
     """Print what fits one screen: sentences, numbers, tiers at equal sizes, largest wins."""
     from gtmar.journal.sentences import numbers
 
-    s = found.summary
-    _lead_lines(found.sentences, improved=found.improved, held=found.held)
-    if not found.improved:
-        after = [*found.warnings]
+    s = review.summary
+    _lead_lines(review.sentences, improved=review.improved, held=review.held)
+    if not review.improved:
+        after = [*review.warnings]
     else:
-        after = [x for x in found.verdict[1:] if x.startswith("Tier ")] + found.warnings
+        after = [x for x in review.verdict[1:] if x.startswith("Tier ")] + review.warnings
         say(numbers(s))
     for sentence in after:
         say(sentence, "warning")
-    for each in found.customers:
+    for each in review.customers:
         say(each["sentence"])
-    _print_tiers_at_equal_sizes(found)
-    for row in _largest(found)[:_WINS_ON_SCREEN]:
+    _print_tiers_at_equal_sizes(review)
+    for row in _largest(review)[:_WINS_ON_SCREEN]:
         say(_win_line(row))
     say(f"More: {next_command('review', s['run_id'], full=True, journal=journal)}")
 
 
-def _largest(found: Review) -> list[dict[str, Any]]:
+def _largest(review: Review) -> list[dict[str, Any]]:
     """Return the wins, the largest gain first; wins without a known gain before all others."""
-    sign = -1 if found.summary["higher_is_better"] else 1
+    sign = -1 if review.summary["higher_is_better"] else 1
     return sorted(
-        found.wins,
+        review.wins,
         key=lambda win: (win["gain"] is not None, sign * (win["gain"] or 0.0)),
     )
 
@@ -359,75 +363,75 @@ def _win_line(win: dict[str, Any]) -> str:
     return line
 
 
-def _print_all(found: Review) -> None:
+def _print_all(review: Review) -> None:
     """Print verdict, wins, weights, tiers, what else moved."""
     from gtmar.metrics.metric import basis_note
 
-    s = found.summary
+    s = review.summary
     if s["note"] or s["author"]:
         by = f" (by {s['author']})" if s["author"] else ""
         say(f"Asked for{by}: {s['note'] or 'no reason given'}")
     say()
     verdict_lines(
-        found.sentences,
-        found.verdict,
-        improved=found.improved,
-        held=found.held,
-        warnings=found.warnings,
+        review.sentences,
+        review.verdict,
+        improved=review.improved,
+        held=review.held,
+        warnings=review.warnings,
     )
     last = f"the last win was experiment {s['last_win']:,}; " if s["last_win"] else ""
     rate = f"{percent(s['win_rate'], 1)} won; " if s["win_rate"] is not None else ""
     blocked = f"{s['blocked']:,} broke a guardrail; " if s["blocked"] else ""
     say(f"{rate}{blocked}{last}longest stretch without a win {s['longest_gap']:,}.")
-    apart = (each["sentence"] for each in found.customers)
-    for note in filter(None, (*apart, basis_note(s["basis"]), found.retention_reading)):
+    apart = (each["sentence"] for each in review.customers)
+    for note in filter(None, (*apart, basis_note(s["basis"]), review.retention_reading)):
         say(note)
-    if found.wins:
-        gains = _largest(found)[:_WINS_SHOWN]
+    if review.wins:
+        gains = _largest(review)[:_WINS_SHOWN]
         rows = [(win["number"], win["largest"], win["gain"]) for win in gains]
         title = f"Largest of {some(s['wins'], 'win')}, by their gain on the accounts searched"
         table(["experiment", "changes", "gain"], rows, title=title)
     heads = ["weight", "start", "best", "change", ""]
     weights: list[list[Any]] = [
         [*row, f"at its {w['at_bound']}" if w["at_bound"] else ""]
-        for w in found.weights
+        for w in review.weights
         for change in [f"{w['change']:+d}" if w["change"] else ""]
         for row in [[w["feature"], w["start"], w["best"], change]]
     ]
-    if found.by_date is not None:
+    if review.by_date is not None:
         heads.append("sign on dates")
-        for row, w in zip(weights, found.weights, strict=True):
+        for row, w in zip(weights, review.weights, strict=True):
             held = w["sign_held"], w["sign_dates"]
             row.append("" if None in held else "{} of {}".format(*held))
-    earned = [w["earned_by"] or "" for w in found.weights]
+    earned = [w["earned_by"] or "" for w in review.weights]
     lines = [[*row, what] for row, what in zip(weights, earned, strict=True)]
     table([*heads, "earned by"], lines, title="Weights", spare=True)
-    if found.by_date is not None:
-        _print_by_date(found.by_date, s["objective"])
+    if review.by_date is not None:
+        _print_by_date(review.by_date, s["objective"])
     if s["orientation"] == "risk":
         say()
         say("Orientation risk: a high score is bad, so the last tier is the best one.")
-    _print_tiers_at_equal_sizes(found)
-    money = any(row["arpa"] is not None for row in found.tiers)
+    _print_tiers_at_equal_sizes(review)
+    money = any(row["arpa"] is not None for row in review.tiers)
     columns = ["stage", "tier", "accounts", "logo_retention"]
     columns += ["nrr", "grr", "arpa"] if money else []
     tiers = [
         [f"{v:.1%}" if c in _RATIOS and v is not None else v for c in columns for v in [row[c]]]
-        for row in found.tiers
+        for row in review.tiers
     ]
     title = "Tiers by each score's own edges, on the accounts searched"
-    headings = {**HEADS, "accounts": found.counted}
+    headings = {**HEADS, "accounts": review.counted}
     table([headings.get(c, c) for c in columns], tiers, title=title)
-    if found.resized:
-        say(found.resized)
-    for sentence in found.emptied:
+    if review.resized:
+        say(review.resized)
+    for sentence in review.emptied:
         say(sentence, "warning")
-    if found.hhi_reading:
-        say(found.hhi_reading)
-    for sentence in filter(None, (found.probabilities, *found.usual)):
+    if review.hhi_reading:
+        say(review.hhi_reading)
+    for sentence in filter(None, (review.probabilities, *review.usual)):
         say(sentence)
     if s["state"] != "imported":
-        _print_proxy_drift(found)
+        _print_proxy_drift(review)
     say()
 
 
@@ -440,24 +444,24 @@ def _print_by_date(by_date: dict[str, Any], objective: str) -> None:
     for day in by_date["dates"]:
         cells: list[Any] = [day]
         for part in parts.values():
-            place = part["dates"].index(day) if day in part["dates"] else None
-            ends = [None if place is None else part[end][place] for end in ("before", "after")]
+            index = part["dates"].index(day) if day in part["dates"] else None
+            ends = [None if index is None else part[end][index] for end in ("before", "after")]
             texts = ("none" if value is None else f"{value:.4f}" for value in ends)
-            counted = 0 if place is None else part["rows_by_date"][place]
+            counted = 0 if index is None else part["rows_by_date"][index]
             cells += [counted, " -> ".join(texts)]
         rows.append(cells)
     heads = [head for name in parts for head in (DATED[name], "start -> best")]
     table(["date", *heads], rows, title=f"{objective} by date, accounts searched and held out")
 
 
-def _print_tiers_at_equal_sizes(found: Review) -> None:
+def _print_tiers_at_equal_sizes(review: Review) -> None:
     """Print start and best side by side, each tier with as many accounts as at the start."""
-    if found.tiers_at_equal_sizes is None or not found.improved:
+    if review.tiers_at_equal_sizes is None or not review.improved:
         return
-    part, rows = found.tiers_at_equal_sizes
+    part, rows = review.tiers_at_equal_sizes
     where = "held out" if part == "held_out" else "searched"
     title = f"Tiers at the start's sizes, start -> best, on the accounts {where}"
-    basis, counted = found.summary["basis"], found.counted
+    basis, counted = review.summary["basis"], review.counted
     sized_table(rows, title=title, basis=basis, counted=counted)
 
 
@@ -503,26 +507,26 @@ def _arrow(before: float | None, after: float | None) -> str:
     return f"{one} -> {two}"
 
 
-def after_review(found: Review, *, journal: str, best: str | None = None) -> None:
+def after_review(review: Review, *, journal: str, best: str | None = None) -> None:
     """Print the next command after a run; `best` is the file of the best spec, None if unknown."""
-    s = found.summary
+    s = review.summary
     if s["state"] == "imported":
         print_next("show", s["run_id"], journal=journal)
-    elif not found.improved or found.held is False:
-        if not found.improved and s["blocked"]:
+    elif not review.improved or review.held is False:
+        if not review.improved and s["blocked"]:
             say("Check whether that guardrail's limit is the one that you mean.")
         else:
             say("Other features or encoders in the spec may do better than other weights.")
         settings = [f"run={s['run_id']}"]
         print_next("sql", "convergence", settings=settings, journal=journal)
-    elif best is not None and found.calibration is not None:
+    elif best is not None and review.calibration is not None:
         print_next("list", data=s["source"], spec=best)
     elif best is not None:
         scored = free_path(Path(best).with_name("scored.parquet"))
         print_next("score", data=s["source"], spec=best, output_path=scored)
-    elif found.decision is not None:
+    elif review.decision is not None:
         decided = f"{s['run_id']}/{s['best_experiment']}"
-        if found.decision["verdict"] == "READY_FOR_REVIEW":
+        if review.decision["verdict"] == "READY_FOR_REVIEW":
             print_next("promote", decided, note=WHY, journal=journal)
         else:
             print_next("sql", "decisions", settings=[f"run={s['run_id']}"], journal=journal)
@@ -538,12 +542,12 @@ _FRAME = "frame"
 _RATIOS = {"logo_retention", "nrr", "grr"}
 
 
-def _print_proxy_drift(found: Review) -> None:
+def _print_proxy_drift(review: Review) -> None:
     from gtmar.metrics.metric import marked
 
-    worse = [row for row in found.drift if row["reading"] == "worse"]
-    objective = found.summary["objective"]
-    if not found.improved:
+    worse = [row for row in review.drift if row["reading"] == "worse"]
+    objective = review.summary["objective"]
+    if not review.improved:
         return
     if not worse:
         say(f"Proxy drift: no other metric got worse while {objective} improved.")
@@ -557,12 +561,12 @@ def _print_proxy_drift(found: Review) -> None:
     table(["metric", "start", "best", "change"], rows, title=title)
 
 
-def _print_comparison(found: Comparison, *, journal: str) -> None:
+def _print_comparison(comparison: Comparison, *, journal: str) -> None:
     """Print two runs side by side."""
     from gtmar.metrics.metric import basis_note
 
-    one, two = found.one, found.two
-    say(found.verdict)
+    one, two = comparison.one, comparison.two
+    say(comparison.verdict)
     if note := basis_note(one["basis"]):
         say(note)
     hidden = {"weights", "outcomes_fingerprint", "features_fingerprint", "tiers_id", "run_id"}
@@ -580,37 +584,37 @@ def _print_comparison(found: Comparison, *, journal: str) -> None:
     print_next("review", two["run_id"], journal=journal)
 
 
-def _print_verification(found: Verification) -> None:
+def _print_verification(verification: Verification) -> None:
     """Print what a check of the journal found, and its digest."""
-    for finding in found.findings:
+    for finding in verification.findings:
         where = finding.file or f"run {finding.run_id}"
         say(f"{finding.kind}: {where}: {finding.problem}", "bad")
-    for note in found.notes:
+    for note in verification.notes:
         say(f"Note: {note}")
-    looked = f"{some(found.runs, 'run')}, {some(found.experiments, 'experiment')}"
-    if found.events:
-        looked += f", {some(found.events, 'event')}"
-    if found.findings:
-        say(f"{looked}: {some(len(found.findings), 'finding')}.", "bad")
+    looked = f"{some(verification.runs, 'run')}, {some(verification.experiments, 'experiment')}"
+    if verification.events:
+        looked += f", {some(verification.events, 'event')}"
+    if verification.findings:
+        say(f"{looked}: {some(len(verification.findings), 'finding')}.", "bad")
     else:
         say(f"{looked}: nothing is missing, torn, changed or added.", "good")
-    if found.against_holds is False:
-        _print_broken_digest(found)
-    elif found.against_holds:
-        count = found.against_added or 0
+    if verification.against_holds is False:
+        _print_broken_digest(verification)
+    elif verification.against_holds:
+        count = verification.against_added or 0
         since = f"; {count:,} {'entry' if count == 1 else 'entries'} added since" if count else ""
         say(f"The digest given holds: all that it covered is there unchanged{since}.", "good")
     else:
         say("Keep this digest elsewhere, in a commit or a ticket; later, --against checks it:")
-    text(found.digest + "\n")
+    text(verification.digest + "\n")
 
 
-def _print_broken_digest(found: Verification) -> None:
+def _print_broken_digest(verification: Verification) -> None:
     """Print why the digest or list given with ``--against`` doesn't match."""
-    if found.against_added is not None:
-        for name in found.against_missing:
+    if verification.against_added is not None:
+        for name in verification.against_missing:
             say(f"gone: {name}", "bad")
-        for name in found.against_changed:
+        for name in verification.against_changed:
             say(f"changed: {name}", "bad")
         say("The list given does not hold: what is named above was changed or deleted.", "bad")
         return

@@ -83,30 +83,30 @@ def _keys(of: object = None, more: str = "", **own: Any) -> _Keys:
         if issubclass(of, PlainData) and fields:
             fields = [name for name in fields if name not in of._left_out]
             more = " ".join((*of._beside, more))
-        said = _comments(of)
+        comments = _comments(of)
         for name in (*fields, *more.removeprefix("=").split()):
-            found = of.__dict__.get(name) if name not in fields else None
-            if isinstance(found, property):
-                types[name] = _read(of, str(found.fget.__annotations__["return"]))
-                said[name] = (found.fget.__doc__ or "").strip().partition("\n")[0]
+            attribute = of.__dict__.get(name) if name not in fields else None
+            if isinstance(attribute, property):
+                types[name] = _read(of, str(attribute.fget.__annotations__["return"]))
+                comments[name] = (attribute.fget.__doc__ or "").strip().partition("\n")[0]
             else:
                 types[name] = _annotation(of, name)
-            if name in said:
-                meanings[name] = re.sub(r"\bNone\b", "null", said[name])
+            if name in comments:
+                meanings[name] = re.sub(r"\bNone\b", "null", comments[name])
     return _Keys(types | own, meanings, optional)
 
 
 def _comments(of: type) -> dict[str, str]:
     """Return the ``#:`` comments above the fields of a class, by field."""
-    found: dict[str, str] = {}
+    comments: dict[str, str] = {}
     for each in filter(dataclasses.is_dataclass, of.__mro__):
         # `getsource` of a class would parse its whole module.
         module = getsource(sys.modules[each.__module__])
         body = re.search(rf"^class {each.__name__}\b.*\n(?:(?:[ )].*)?\n)*", module, re.M)
         text = body[0] if body else ""
         for comment, name in re.findall(r"((?:^    #: .*\n)+)    (\w+):", text, re.M):
-            found.setdefault(name, " ".join(re.findall(r"#: (.*)", comment)))
-    return found
+            comments.setdefault(name, " ".join(re.findall(r"#: (.*)", comment)))
+    return comments
 
 
 def _annotation(of: type, name: str) -> Any:
@@ -367,9 +367,10 @@ def _schema(kind: Any, *, plain: bool = False) -> dict[str, Any]:
     if isinstance(kind, _List):
         return {"type": "array", "items": _schema(kind.each, plain=plain)}
     if isinstance(kind, _Keys):
-        said = kind.meanings
+        meanings = kind.meanings
         properties = {
-            name: _schema(each, plain=plain) | ({"description": said[name]} if name in said else {})
+            name: _schema(each, plain=plain)
+            | ({"description": meanings[name]} if name in meanings else {})
             for name, each in kind.types.items()
         }
         required = [name for name in properties if name not in kind.optional]

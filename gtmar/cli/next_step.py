@@ -93,13 +93,13 @@ def _command(context: Any, name: str) -> Any:
 
         from gtmar.cli.options import app
 
-        found: Any = get_command(app)
+        command: Any = get_command(app)
     else:
-        found = context.find_root().command
+        command = context.find_root().command
     for part in name.split():
-        assert isinstance(found, TyperGroup)
-        found = found.commands[part]
-    return found
+        assert isinstance(command, TyperGroup)
+        command = command.commands[part]
+    return command
 
 
 def _kept(context: Any, parameter: TyperOption) -> object:

@@ -83,13 +83,13 @@ def complete_metrics(ctx: typer.Context, incomplete: str) -> list[str]:
     from gtmar.metrics.registry import all_metrics, objective_keys
 
     tiers = _tiers(ctx.params.get("spec"))
-    found = []
+    names = []
     for key in objective_keys():
         if all_metrics()[key].by_tier:
-            found += [f"{key}.{tier}" for tier in tiers]
+            names += [f"{key}.{tier}" for tier in tiers]
         else:
-            found.append(key)
-    return _offered(found, incomplete)
+            names.append(key)
+    return _offered(names, incomplete)
 
 
 def _tiers(spec: object) -> list[str]:
@@ -434,18 +434,18 @@ def command(
 
     def register(function: Callable[..., Answer | None]) -> Callable[..., None]:
         parameters, bundles = _parameters(function)
-        tables, asked = [], set()
+        tables, with_query = [], set()
         for name, parameter in parameters.items():
             kind, *option = getattr(parameter.annotation, "__metadata__", (None,))
             if kind in (_Required, _Optional, _OwnQuery):
                 tables.append(name)
-                asked |= {name} if kind is _OwnQuery else set()
+                with_query |= {name} if kind is _OwnQuery else set()
                 taken: Any = str if kind is _Required else str | None
                 parameters[name] = parameter.replace(annotation=Annotated[taken, *option])
         own = [
             each
             for name in tables
-            for each in _beside(name, first=name == tables[0], asked=name in asked)
+            for each in _beside(name, first=name == tables[0], with_query=name in with_query)
         ]
         if as_json:
             own.append(_parameter("as_json", Json, default=False))
@@ -464,7 +464,7 @@ def command(
             for name in tables:
                 names = _names(name, first=name == tables[0])
                 version, others, at = (given.pop(each) for each in names)
-                text = given.pop(f"{name}_query") if name in asked else query
+                text = given.pop(f"{name}_query") if name in with_query else query
                 given[name] = option_values.source(
                     given[name], version, text, others, at, option=_flag(name)
                 )
@@ -496,7 +496,7 @@ def _flag(table: str) -> str:
     return f"--{table.replace('_', '-')}"
 
 
-def _beside(table: str, *, first: bool, asked: bool) -> Iterator[inspect.Parameter]:
+def _beside(table: str, *, first: bool, with_query: bool) -> Iterator[inspect.Parameter]:
     """Yield the parameters that come with a table's option."""
 
     def option(name: str, kind: Any, flag: str, words: str) -> inspect.Parameter:
@@ -506,7 +506,7 @@ def _beside(table: str, *, first: bool, asked: bool) -> Iterator[inspect.Paramet
     same = f"The same for {_flag(table)}."
     yield option(at, str | None, _flag(at), _AT if first else same)
     yield option(version, int | None, _flag(version), _VERSION if first else same)
-    if asked:
+    if with_query:
         yield option(f"{table}_query", Path | None, _flag(f"{table}_query"), same)
     elif first:
         yield option("query", Path | None, "--query", _QUERY)

@@ -364,8 +364,8 @@ def _widths(natural: list[int], least: list[int], room: int) -> list[int]:
     """
     widths, left = list(least), room - sum(least)
     lacking = sorted(range(len(natural)), key=lambda i: natural[i] - least[i])
-    for place, i in enumerate(lacking):
-        more = min(max(0, natural[i] - least[i]), left // (len(lacking) - place))
+    for nth, i in enumerate(lacking):
+        more = min(max(0, natural[i] - least[i]), left // (len(lacking) - nth))
         widths[i] += more
         left -= more
     return widths
@@ -445,7 +445,7 @@ def _shortened(texts: Sequence[str], width: int) -> dict[str, str]:
     # They differ in the middle only: show that part or, if it is too long, number the words.
     first, last = _common(long), _common([word[::-1] for word in long])
     middles = {word: word[first : max(first, len(word) - last)] for word in long}
-    for mark in (middles, {word: f"~{place}" for place, word in enumerate(long, start=1)}):
+    for mark in (middles, {word: f"~{nth}" for nth, word in enumerate(long, start=1)}):
         free = max(0, room - 1 - max(cell_len(text) for text in mark.values()))
         short = {
             word: f"{_ends(word, free - free // 2, 0)}{text}{_ends(word, 0, free // 2)}"

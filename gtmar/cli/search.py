@@ -73,14 +73,14 @@ def demo(
         )
     option_values.write_best(new, result)
     with option_values.open_journal(folder / "journal") as journal:
-        found = reading.review(journal, result.run_id)
+        result_review = reading.review(journal, result.run_id)
 
     def text() -> None:
-        print_review(found, journal=str(folder / "journal"), best=str(best))
+        print_review(result_review, journal=str(folder / "journal"), best=str(best))
         say()
         say("With your own table: gtmar init --data YOUR_TABLE -o spec.yaml")
 
-    return Answer(found.as_json, text)
+    return Answer(result_review.as_json, text)
 
 
 @a.command(app, "run --data accounts.parquet --spec spec.yaml -o best.yaml")
@@ -191,7 +191,7 @@ def simplify(
         read += option_values.recorded_tables(journal, run_id)
     new = option_values.output(output_path, *read, force=force)
     with progress.watching(quiet=quiet) as watch:
-        found = runs.simplify(
+        simplified = runs.simplify(
             spec=runs.spec_of(spec, journal),
             most=features,
             limits=runs.Limits(n),
@@ -202,13 +202,13 @@ def simplify(
             watch=watch,
             **given,
         )
-    if new is not None and found.result is not None:
-        option_values.write_best(new, found.result)
-    written = None if new is None or found.result is None else str(new.path)
+    if new is not None and simplified.result is not None:
+        option_values.write_best(new, simplified.result)
+    written = None if new is None or simplified.result is None else str(new.path)
     return Answer(
-        lambda: {**found.as_json(), "output": written},
-        lambda: _print_simplified(found, spec=spec, data=given["data"], written=written),
-        0 if found.dropped else 10,
+        lambda: {**simplified.as_json(), "output": written},
+        lambda: _print_simplified(simplified, spec=spec, data=given["data"], written=written),
+        0 if simplified.dropped else 10,
     )
 
 
@@ -253,9 +253,9 @@ def replay(
     from gtmar import runs
 
     run_id = option_values.full_id(journal, run_id)
-    found = runs.replay(run_id, journal=journal, data=data, holdout_file=holdout_file)
-    code = 0 if found.identical else 5
-    return Answer(found.as_json, lambda: _print_replayed(found), code)
+    result = runs.replay(run_id, journal=journal, data=data, holdout_file=holdout_file)
+    code = 0 if result.identical else 5
+    return Answer(result.as_json, lambda: _print_replayed(result), code)
 
 
 @a.command(app, "bench --accounts 100000 --n 500")
@@ -276,10 +276,10 @@ def bench(
     from gtmar.data import synthetic
 
     source = synthetic.generate("health_score", accounts=accounts) if data is None else data
-    found = runs.bench(
+    pace = runs.bench(
         source, spec or example_spec("health_score"), experiments=n, rounds=rounds, threads=threads
     )
-    return Answer(found.as_json, lambda: _print_pace(found, given=data is not None))
+    return Answer(pace.as_json, lambda: _print_pace(pace, given=data is not None))
 
 
 def _answer(result: RunResult, output: Output | None) -> Answer:
@@ -303,10 +303,14 @@ def _print_run(result: RunResult, *, written: str | None) -> None:
     improved, held = result.improved, result.held
     for sentence in result.dates_held:
         say(sentence)
-    said = verdict(result.row, improved=improved, held=held)
-    said[1:1] = [result.resized] if result.resized else []
+    sentences = verdict(result.row, improved=improved, held=held)
+    sentences[1:1] = [result.resized] if result.resized else []
     verdict_lines(
-        result.sentences, said, improved=improved, held=held, warnings=warnings_of(result.findings)
+        result.sentences,
+        sentences,
+        improved=improved,
+        held=held,
+        warnings=warnings_of(result.findings),
     )
     for each in result.customers:
         say(each["sentence"])
@@ -322,9 +326,9 @@ def _print_run(result: RunResult, *, written: str | None) -> None:
     print_next("review", result.run_id, journal=result.journal)
 
 
-def _print_simplified(found: Simplified, *, spec: str, data: Any, written: str | None) -> None:
+def _print_simplified(simplified: Simplified, *, spec: str, data: Any, written: str | None) -> None:
     """Print how many features suffice, the curve, and what the search over them found."""
-    say(found.sentence, "good" if found.dropped else None)
+    say(simplified.sentence, "good" if simplified.dropped else None)
     lines = [
         (
             s.features,
@@ -332,19 +336,19 @@ def _print_simplified(found: Simplified, *, spec: str, data: Any, written: str |
             s.loss,
             s.error,
             s.next_out or "",
-            "chosen" * (s.features == len(found.kept)),
+            "chosen" * (s.features == len(simplified.kept)),
         )
-        for s in found.curve.sizes
+        for s in simplified.curve.sizes
     ]
     if lines[0][1] is not None:
         table(["features", "AUC", "below the best", "error", "goes next", ""], lines)
         say("Each AUC is of accounts that chose no feature and fitted no encoder and no weight.")
-    if found.result is None:
+    if simplified.result is None:
         return
-    result, count = found.result, some(len(found.kept), "feature")
-    verb = "comes" if len(found.kept) == 1 else "come"
-    said = f"Searched anew, {count} {verb} to {result.metric} {result.best_value:.4f}"
-    say(f"{said} on the accounts searched.")
+    result, count = simplified.result, some(len(simplified.kept), "feature")
+    verb = "comes" if len(simplified.kept) == 1 else "come"
+    text = f"Searched anew, {count} {verb} to {result.metric} {result.best_value:.4f}"
+    say(f"{text} on the accounts searched.")
     for sentence in result.dates_held:
         say(sentence)
     say(f"Run {result.run_id}")
@@ -365,46 +369,46 @@ _ENDED = {
 }
 
 
-def _print_replayed(found: Replay) -> None:
+def _print_replayed(replay: Replay) -> None:
     """Print whether a run came out the same."""
-    count = found.experiments
+    count = replay.experiments
     all_are = "the one experiment is" if count == 1 else f"all {count:,} experiments are"
-    again, d = f"Run {found.run_id} again", found.difference
-    if found.identical:
+    again, d = f"Run {replay.run_id} again", replay.difference
+    if replay.identical:
         say(f"{again}: {all_are} the same.", "good")
-        say(f"Digest {found.digest}")
+        say(f"Digest {replay.digest}")
     elif d and "column" in d:
         values = f"{d['then']} then, {d['now']} now"
         say(f"{again}: {d['experiment']} differs in {d['column']}: {values}.")
     else:
         say(f"{again}: not the same: {d or 'another digest'}.")
-    if found.evaluator_code_changed:
+    if replay.evaluator_code_changed:
         say("Note: the evaluator's code has changed since, its version has not.")
 
 
-def _print_pace(found: Pace, *, given: bool) -> None:
+def _print_pace(pace: Pace, *, given: bool) -> None:
     """Print how fast searches are; `given` says whether the table is the user's own."""
-    each = 1e6 / found.experiments_per_second
-    stages = ", ".join(f"{stage} {share:.0%}" for stage, share in found.spent.items())
-    several = found.rows > found.accounts
-    size = some(found.accounts, "account") + (f", {some(found.rows, 'row')}" if several else "")
+    each = 1e6 / pace.experiments_per_second
+    stages = ", ".join(f"{stage} {share:.0%}" for stage, share in pace.spent.items())
+    several = pace.rows > pace.accounts
+    size = some(pace.accounts, "account") + (f", {some(pace.rows, 'row')}" if several else "")
     say(
-        f"{found.experiments_per_second:,.0f} experiments a second, all metrics journaled: "
-        f"{size}, {some(found.features, 'feature')}, "
-        f"{some(found.threads, 'thread')}, the best of {some(found.rounds, 'round')}."
+        f"{pace.experiments_per_second:,.0f} experiments a second, all metrics journaled: "
+        f"{size}, {some(pace.features, 'feature')}, "
+        f"{some(pace.threads, 'thread')}, the best of {some(pace.rounds, 'round')}."
     )
     say(f"An experiment takes {each:,.0f} us: {stages}.")
     say(
-        f"To read once what it must touch takes {found.floor_microseconds:,.0f} us; "
-        f"{found.evaluated:.2f} candidates were evaluated for each experiment."
+        f"To read once what it must touch takes {pace.floor_microseconds:,.0f} us; "
+        f"{pace.evaluated:.2f} candidates were evaluated for each experiment."
     )
     say(
-        f"Loaded and encoded in {found.load_seconds:.2f} s; "
-        f"{found.bytes_per_account:,.0f} bytes {'a row' if several else 'an account'} stay in "
+        f"Loaded and encoded in {pace.load_seconds:.2f} s; "
+        f"{pace.bytes_per_account:,.0f} bytes {'a row' if several else 'an account'} stay in "
         "memory."
     )
-    if found.peak_bytes is not None:
-        say(f"Largest size of the process, libraries included: {found.peak_bytes / 1e6:,.0f} MB.")
+    if pace.peak_bytes is not None:
+        say(f"Largest size of the process, libraries included: {pace.peak_bytes / 1e6:,.0f} MB.")
     print_next("run" if given else "demo")
 
 

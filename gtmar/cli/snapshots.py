@@ -130,13 +130,13 @@ def snapshot(
         return None
     if output_path is None:
         raise UsageError("snapshot needs a folder to write to", hint="-o accounts")
-    place: Any = output_path
+    target: Any = output_path
     if is_target(output_path):
         from gtmar.integrations.tables_by_date import snapshots_into
 
-        place = snapshots_into(output_path, _local_sources(loaded, path.parent))
+        target = snapshots_into(output_path, _local_sources(loaded, path.parent))
     with stepping() as watch:
-        built = building.build(loaded, place, days=days, watch=watch, **_options(path, memory))
+        built = building.build(loaded, target, days=days, watch=watch, **_options(path, memory))
     return Answer(lambda: _built_facts(built), lambda: _print_built(built))
 
 
@@ -207,44 +207,48 @@ def _draft(sources: list[str], path: Path, memory: str | None) -> Answer | None:
         )
     places = [location for _, location in map(located, sources)]
     new = option_values.output_or_print(path, *places, force=False)
-    found = draft(sources, **_options(path, memory))
+    drafted = draft(sources, **_options(path, memory))
     if new is None:
-        output.text(found.text)
+        output.text(drafted.text)
         return None
-    new.write(found.text)
-    return Answer(lambda: _draft_facts(found, path), lambda: _print_draft(found, path))
+    new.write(drafted.text)
+    return Answer(lambda: _draft_facts(drafted, path), lambda: _print_draft(drafted, path))
 
 
-def _draft_facts(found: DraftedRecipe, path: Path) -> dict[str, Any]:
+def _draft_facts(draft: DraftedRecipe, path: Path) -> dict[str, Any]:
     return {
         "output": str(path),
-        "revenue": found.revenue,
-        "recognised": found.recognised,
-        "features": list(found.recipe.features),
-        "dates": [day.isoformat() for day in found.recipe.days],
-        "dates_with_outcomes": found.known,
-        "unsure": list(found.unsure),
-        "conflicts": [_conflict(each) for each in found.conflicts],
+        "revenue": draft.revenue,
+        "recognised": draft.recognised,
+        "features": list(draft.recipe.features),
+        "dates": [day.isoformat() for day in draft.recipe.days],
+        "dates_with_outcomes": draft.known,
+        "unsure": list(draft.unsure),
+        "conflicts": [_conflict(each) for each in draft.conflicts],
     }
 
 
-def _print_draft(found: DraftedRecipe, path: Path) -> None:
-    recipe = found.recipe
-    ruling = some(len(found.conflicts), "contradiction")
+def _print_draft(drafted: DraftedRecipe, path: Path) -> None:
+    recipe = drafted.recipe
+    ruling = some(len(drafted.conflicts), "contradiction")
     say(
-        f"A first recipe is in {path}: {found.revenue}, "
-        + (f"{ruling} for you to rule on." if found.conflicts else "ready to run once you read it.")
+        f"A first recipe is in {path}: {drafted.revenue}, "
+        + (
+            f"{ruling} for you to rule on."
+            if drafted.conflicts
+            else "ready to run once you read it."
+        )
     )
     say(
         f"{some(len(recipe.features), 'feature')} on {some(len(recipe.days), 'date')} from "
-        f"{recipe.days[0]} on; outcomes of {recipe.window} are known for {found.known} of them."
+        f"{recipe.days[0]} on; outcomes of {recipe.window} are known for {drafted.known} of them."
     )
-    table(["source", "taken for"], [list(each) for each in found.recognised.items()])
-    for each in found.unsure:
+    table(["source", "taken for"], [list(each) for each in drafted.recognised.items()])
+    for each in drafted.unsure:
         complain("check", f"{each}.")
-    for conflict in found.conflicts:
+    for conflict in drafted.conflicts:
         complain("rule", f"{conflict}; {conflict.remedy}.")
-    if not found.conflicts:
+    if not drafted.conflicts:
         print_next("snapshot", path, output_path=free_path("accounts"), draft=None)
         return
     command = next_command("snapshot", path, output_path=free_path("accounts"), draft=None)
@@ -320,8 +324,8 @@ def _print_built(built: Built) -> None:
     if with_outcomes:
         newest = with_outcomes[-1]
         if len(built.tables) > 1:
-            place = shlex.quote(newest.data.rpartition("/")[0])
-            together = f"--data {place} --at {built.tables[0].day}..{newest.day}"
+            folder = shlex.quote(newest.data.rpartition("/")[0])
+            together = f"--data {folder} --at {built.tables[0].day}..{newest.day}"
             say(
                 f"Each account is in several of them: {together} searches them together. The "
                 f"newest with outcomes is {newest.day}."
@@ -350,17 +354,17 @@ def bridge(
     loaded = recipes.load(recipe)
     inputs = (recipe, *_local_sources(loaded, recipe.parent))
     new = None if output_path is None else Output(output_path, inputs, force=force)
-    found = bridged(loaded, **_options(recipe, memory))
-    rows = found.months
+    result = bridged(loaded, **_options(recipe, memory))
+    rows = result.months
     if account:
-        rows = found.accounts.filter(found.accounts["account"].is_in(account))
+        rows = result.accounts.filter(result.accounts["account"].is_in(account))
         if rows.is_empty():
             raise UsageError(f"no MRR of {', '.join(account)}", hint="accounts are by their id")
     if new is not None:
         from gtmar.report import bridge_page
 
         page = bridge_page(
-            found,
+            result,
             loaded.name,
             rows=rows if account else None,
             accounts=tuple(account or ()),
@@ -369,10 +373,10 @@ def bridge(
 
     def facts() -> dict[str, Any]:
         return {
-            "headline": found.headline,
+            "headline": result.headline,
             "months": [{**row, "month": f"{row['month']:%Y-%m}"} for row in rows.to_dicts()],
             "unit": "cents",
-            "conventions": found.conventions,
+            "conventions": result.conventions,
             "differences": [
                 {
                     "month": f"{each.month:%Y-%m}",
@@ -380,17 +384,17 @@ def bridge(
                     "bridge": each.bridge_cents,
                     "other": each.other_cents,
                 }
-                for each in found.differences
+                for each in result.differences
             ],
-            "conflicts": [_conflict(each) for each in found.conflicts],
-            "notes": list(found.notes),
+            "conflicts": [_conflict(each) for each in result.conflicts],
+            "notes": list(result.notes),
             "output": None if output_path is None else str(output_path),
         }
 
     return Answer(
         facts,
-        lambda: _print_bridge(found, rows.to_dicts(), recipe, output_path),
-        0 if found.sound else _UNSOUND,
+        lambda: _print_bridge(result, rows.to_dicts(), recipe, output_path),
+        0 if result.sound else _UNSOUND,
     )
 
 
@@ -406,23 +410,23 @@ _SHORT = {
 
 
 def _print_bridge(
-    found: Bridge, rows: list[dict[str, Any]], recipe: Path, page: Path | None
+    bridge: Bridge, rows: list[dict[str, Any]], recipe: Path, page: Path | None
 ) -> None:
-    say(found.headline)
-    for each in found.differences:
+    say(bridge.headline)
+    for each in bridge.differences:
         say(str(each))
     _print_months(rows)
-    say("Conventions: " + "; ".join(f"{k}: {_worded(v)}" for k, v in found.conventions.items()))
-    for conflict in found.conflicts:
+    say("Conventions: " + "; ".join(f"{k}: {_worded(v)}" for k, v in bridge.conventions.items()))
+    for conflict in bridge.conflicts:
         ruled = f"settled by {conflict.rule}" if conflict.rule else f"no rule: {conflict.remedy}"
         complain("note" if conflict.rule else "warning", f"{conflict}; {ruled}.")
-    for note in found.notes:
+    for note in bridge.notes:
         complain("note", note)
     if page is not None:
         say(f"{page}: open it in any browser; it needs nothing else.")
-    if found.sound and page is None:
+    if bridge.sound and page is None:
         print_next("bridge", recipe, output_path=free_path("bridge.html"))
-    elif found.sound:
+    elif bridge.sound:
         print_next("snapshot", recipe, output_path=free_path("accounts"))
 
 

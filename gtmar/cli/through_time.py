@@ -56,7 +56,7 @@ def walk(
 
     new = _new_page(output_path, data, spec, journal, force=force)
     with progress.watching(quiet=quiet) as watching:
-        found = runs.walk(
+        walked = runs.walk(
             data,
             spec,
             score_column=score_column,
@@ -69,10 +69,10 @@ def walk(
             watch=watching,
             **table_options,
         )
-    written = None if new is None else new.write(walk_page(found, _again()).html)
+    written = None if new is None else new.write(walk_page(walked, _again()).html)
     return Answer(
-        lambda: found.as_json() | {"output": written and str(written)},
-        lambda: _print_walked(found, journal=journal, written=written),
+        lambda: walked.as_json() | {"output": written and str(written)},
+        lambda: _print_walked(walked, journal=journal, written=written),
     )
 
 
@@ -96,13 +96,13 @@ def _again() -> str:
 _OTHERS = {"alone": "alone", "once": "tuned once", "logistic": "logistic", "column": "your score"}
 
 
-def _print_walked(found: Walked, *, journal: Path, written: Path | None) -> None:
-    say(found.sentence, {"pays": "good", "costs": "bad"}.get(found.verdict))  # type: ignore[arg-type] # of the two
+def _print_walked(walked: Walked, *, journal: Path, written: Path | None) -> None:
+    say(walked.sentence, {"pays": "good", "costs": "bad"}.get(walked.verdict))  # type: ignore[arg-type] # of the two
     say(
-        f"{some(found.accounts, 'account')} on {some(len(found.steps), 'date')}; each is judged by "
-        "weights that were searched on outcomes which were over before it."
+        f"{some(walked.accounts, 'account')} on {some(len(walked.steps), 'date')}; each is judged "
+        "by weights that were searched on outcomes which were over before it."
     )
-    others = [name for name in _OTHERS if name in found.gains]
+    others = [name for name in _OTHERS if name in walked.gains]
     rows = [
         [
             step.day.isoformat(),
@@ -110,30 +110,30 @@ def _print_walked(found: Walked, *, journal: Path, written: Path | None) -> None
             f"{step.accounts:,}",
             *(step.values.get(name) for name in ("retuned", *others)),
         ]
-        for step in found.steps
+        for step in walked.steps
     ]
     heads = ["judged", "known to", "accounts", "re-tuned", *(_OTHERS[name] for name in others)]
-    table(heads, rows, title=found.objective)
+    table(heads, rows, title=walked.objective)
     rows = []
     for name in others:
-        gain = found.gains[name]
+        gain = walked.gains[name]
         ends = ("" if end is None else f"{end:+.4f}" for end in (gain.value, gain.low, gain.high))
-        caught = (found.caught.get(side) for side in ("retuned", name))
+        caught = (walked.caught.get(side) for side in ("retuned", name))
         rows.append(
             [
                 _OTHERS[name],
                 *ends,
-                f"{found.wins(name)} of {len(found.steps)}",
+                f"{walked.wins(name)} of {len(walked.steps)}",
                 *("" if share is None else percent(share) for share in caught),
             ]
         )
     heads = ["against", "gain", "from", "to", "better on", "caught", "by it"]
     table(heads, rows, title="Re-tuned less each, mean over dates, 95 %; leavers in worst tier")
-    for day, why in found.left_out:
+    for day, why in walked.left_out:
         say(f"Not judged: {day}, {why}.")
     if written is not None:
         say(f"Written: {written}. Open it in any browser; it needs nothing else.")
-    print_next("review", found.steps[-1].run_id, journal=journal)
+    print_next("review", walked.steps[-1].run_id, journal=journal)
 
 
 @a.command(app, "watch --data accounts")
@@ -171,7 +171,7 @@ def watch(
     except ValueError as err:
         raise UsageError(f"--forget-before expects YYYY-MM-DD, got {forget_before}") from err
     new = _new_page(output_path, data, scores, journal, *(shadow or ()), force=force)
-    found = runs.watch(
+    watched = runs.watch(
         data,
         model=model,
         shadows=[specs.load(path) for path in shadow or ()],
@@ -181,22 +181,22 @@ def watch(
         journal=journal,
         **table_options,
     )
-    written = None if new is None else new.write(live_page(found, _again()).html)
+    written = None if new is None else new.write(live_page(watched, _again()).html)
     return Answer(
-        lambda: found.as_json() | {"output": written and str(written)},
-        lambda: _print_watched(found, written=written),
-        _EXITS[found.verdict],
+        lambda: watched.as_json() | {"output": written and str(written)},
+        lambda: _print_watched(watched, written=written),
+        _EXITS[watched.verdict],
     )
 
 
-def _print_watched(found: Watched, *, written: Path | None) -> None:
-    tone = {"holds": "good", "worse": "bad"}.get(found.verdict)
-    say(found.sentence, tone)  # type: ignore[arg-type] # of the two above
-    for day, role, accounts in found.kept:
+def _print_watched(watched: Watched, *, written: Path | None) -> None:
+    tone = {"holds": "good", "worse": "bad"}.get(watched.verdict)
+    say(watched.sentence, tone)  # type: ignore[arg-type] # of the two above
+    for day, role, accounts in watched.kept:
         say(f"Kept: scores of {some(accounts, 'account')} of {day}, {role}.")
-    if not found.kept:
+    if not watched.kept:
         say("Nothing new to keep: the newest date is scored already.")
-    shown = found.measurements[-_SHOWN:]
+    shown = watched.measurements[-_SHOWN:]
     if shown:
         rows = []
         for each in shown:
@@ -219,38 +219,38 @@ def _print_watched(found: Watched, *, written: Path | None) -> None:
         )
     rows = [
         [row["days"], row["leavers"], percent(row["lowest"]), percent(row["others"]), row["median"]]
-        for row in found.before_leaving.to_dicts()
+        for row in watched.before_leaving.to_dicts()
         if row["leavers"] and row["others"] is not None
     ]
     if rows:
         heads = ["days before", "leavers", "in the worst tier", "others in it", "median score"]
         table(heads, rows, title="Of those who left, what the score said before")
-    for day, why in found.waiting:
+    for day, why in watched.waiting:
         say(f"Not yet: {day}, {why}.")
-    if found.forgotten:
-        say(f"Forgotten: the scores of {some(found.forgotten, 'date')}; what was measured stays.")
-    for note in found.notes:
+    if watched.forgotten:
+        say(f"Forgotten: the scores of {some(watched.forgotten, 'date')}; what was measured stays.")
+    for note in watched.notes:
         complain("note", note)
     if written is not None:
         say(f"Written: {written}. Open it in any browser; it needs nothing else.")
-    if found.verdict == "worse" and found.live.experiment is not None:
+    if watched.verdict == "worse" and watched.live.experiment is not None:
         print_next("checkout", "live", output_path=free_path("live.yaml"))
     else:
         print_next("log")
 
 
-def print_leaving(found: TimeToLeaving) -> None:
+def print_leaving(times: TimeToLeaving) -> None:
     """Print the share of each tier that is gone after some days, or why it isn't known."""
     rows = []
-    for tier, each in found.of("tier").items():
+    for tier, each in times.of("tier").items():
         for days, leaving in each.items():
             gone = leaving.gone
             if gone.value is not None and gone.low is not None and gone.high is not None:
                 ends = f"{percent(gone.low, 1)} to {percent(gone.high, 1)}"
                 rows.append([tier, days, percent(gone.value, 1), ends, f"{leaving.accounts:,}"])
-    first, last = found.dates
+    first, last = times.dates
     if rows:
         title = f"gone after days, 95 % intervals; followed from {first} to {last}"
         table(["tier", "days", "gone", "interval", "accounts"], rows, title=title)
-    for days, reason in found.unknown.items():
+    for days, reason in times.unknown.items():
         say(f"Not known: who is gone after {days} days, {reason}.")

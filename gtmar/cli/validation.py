@@ -49,8 +49,8 @@ def null(options: a.RepeatOptions) -> Answer:
     """
     from gtmar import runs
 
-    found = _repeated(runs.null_search, options)
-    return Answer(found.as_json, lambda: _print_null(found, journal=options["journal"]))
+    result = _repeated(runs.null_search, options)
+    return Answer(result.as_json, lambda: _print_null(result, journal=options["journal"]))
 
 
 @a.command(app, "stability --runs 50")
@@ -61,8 +61,8 @@ def stability(options: a.RepeatOptions) -> Answer:
     """
     from gtmar import runs
 
-    found = _repeated(runs.stability, options)
-    return Answer(found.as_json, lambda: _print_stability(found, journal=options["journal"]))
+    result = _repeated(runs.stability, options)
+    return Answer(result.as_json, lambda: _print_stability(result, journal=options["journal"]))
 
 
 def _repeated(search: Callable[..., T], options: a.RepeatOptions) -> T:
@@ -87,8 +87,8 @@ def segments(
     from gtmar import runs
 
     run_id = option_values.full_id(journal, run_id)
-    found = runs.by_segment(run_id, journal=journal, data=data, columns=tuple(columns or ()))
-    return Answer(found.as_json, lambda: _print_segments(found))
+    by_segment = runs.by_segment(run_id, journal=journal, data=data, columns=tuple(columns or ()))
+    return Answer(by_segment.as_json, lambda: _print_segments(by_segment))
 
 
 @a.command(app, "decide RUN -o decision")
@@ -117,7 +117,7 @@ def decide(
     """Decide on a run's best, a change by hand, or a spec."""
     from gtmar import runs
 
-    found = runs.decide_on(
+    decided = runs.decide_on(
         candidate,
         against=against,
         data=data,
@@ -130,7 +130,7 @@ def decide(
         author=author,
         note=note,
     )
-    return _decided(found, journal)
+    return _decided(decided, journal)
 
 
 def _gates(options: a.GateOptions) -> Gates:
@@ -143,9 +143,9 @@ def _gates(options: a.GateOptions) -> Gates:
     return Gates(options["min_gain"], options["max_moved"], segments, drop, keep, held, error)
 
 
-def _decided(found: Decided, journal: Path) -> Answer:
-    code = _CODES.get(found.verdict, 0)
-    return Answer(found.as_json, lambda: _print_decision(found, journal=journal), code)
+def _decided(decided: Decided, journal: Path) -> Answer:
+    code = _CODES.get(decided.verdict, 0)
+    return Answer(decided.as_json, lambda: _print_decision(decided, journal=journal), code)
 
 
 @a.command(app, "refresh --train q1.parquet --holdout q2.parquet --spec s.yaml")
@@ -170,7 +170,7 @@ def refresh(
 
     stated = _gates(gates)
     with progress.watching(quiet=quiet) as watch:
-        found = runs.refresh(
+        decided = runs.refresh(
             train,
             holdout,
             spec,
@@ -186,7 +186,7 @@ def refresh(
             announce=None if quiet else progress.announce,
             watch=watch,
         )
-    return _decided(found, journal)
+    return _decided(decided, journal)
 
 
 @a.command(app, "explain acct-00042 --data accounts.parquet --spec best.yaml")
@@ -207,13 +207,15 @@ def explain(
 
     other = None if versus is None else runs.spec_of(versus, journal)
     loaded = specs.load(spec)
-    found = runs.explain(account, data, loaded, other=other, as_of=as_of, date_format=date_format)
+    explanation = runs.explain(
+        account, data, loaded, other=other, as_of=as_of, date_format=date_format
+    )
     run = None if loaded.lineage is None else loaded.lineage.run
     known = run is not None and (journal / "runs" / f"run_id={run}" / "start.parquet").is_file()
     start = f"{run}/start" if known else None
     return Answer(
-        found.as_json,
-        lambda: _print_explanation(found, spec=spec, versus=versus, start=start),
+        explanation.as_json,
+        lambda: _print_explanation(explanation, spec=spec, versus=versus, start=start),
     )
 
 
@@ -236,7 +238,7 @@ def backtest(
     from gtmar import runs
     from gtmar import spec as specs
 
-    found = runs.backtest(
+    result = runs.backtest(
         data,
         score_column=score_column,
         spec=None if spec is None else specs.load(spec),
@@ -245,8 +247,8 @@ def backtest(
         journal=journal,
         **table_options,
     )
-    code = 0 if found.upside_down is None else _TURNED
-    return Answer(found.as_json, lambda: _print_backtest(found, spec=spec), code)
+    code = 0 if result.upside_down is None else _TURNED
+    return Answer(result.as_json, lambda: _print_backtest(result, spec=spec), code)
 
 
 #: How many features that could lead to the tier above are shown, and surprising accounts.
@@ -255,78 +257,86 @@ _SURPRISES_SHOWN = 5
 
 
 def _print_explanation(
-    found: Explanation, *, spec: Path, versus: str | None, start: str | None
+    explanation: Explanation, *, spec: Path, versus: str | None, start: str | None
 ) -> None:
     """Print a score line by line.
 
     `start` names the experiment that the spec's run began with, None if it isn't known.
     """
-    say(f"{found.account}: {found.model} {found.score:.2f}, tier {found.tier}.")
-    say_newest(found.newest)
-    if found.probability_reading is not None:
-        say(found.probability_reading)
-    if found.other_score is None:
+    say(
+        f"{explanation.account}: {explanation.model} {explanation.score:.2f}, "
+        f"tier {explanation.tier}."
+    )
+    say_newest(explanation.newest)
+    if explanation.probability_reading is not None:
+        say(explanation.probability_reading)
+    if explanation.other_score is None:
         heads = ["", "value", "weight", "points", "earned by"]
         rows: list[tuple[str, ...]] = [
             (x.name, x.value or "", weight, f"{x.points:+.4f}", x.earned_by or "")
-            for x in found.lines
+            for x in explanation.lines
             for weight in ["" if x.weight is None else str(x.weight)]
         ]
-        total = f"Sum of the points: {found.score:.2f}."
+        total = f"Sum of the points: {explanation.score:.2f}."
     else:
-        say(f"By {versus}: {found.other_score:.2f}, tier {found.other_tier}. What moved it:")
+        say(
+            f"By {versus}: {explanation.other_score:.2f}, tier {explanation.other_tier}. "
+            "What moved it:"
+        )
         heads = ["", "value", "by the other", "points", "change", "earned by"]
         rows = [
             (x.name, x.value or "", *(f"{p:+.4f}" for p in points), x.earned_by or "")
-            for x in found.lines
+            for x in explanation.lines
             for then in [x.other_points or 0]
             for points in [(then, x.points, x.points - then)]
         ]
-        total = f"Sum of the changes: {found.score - found.other_score:+.2f}."
+        total = f"Sum of the changes: {explanation.score - explanation.other_score:+.2f}."
     table(heads, rows, spare=True)
     say(total)
-    if found.above is not None:
-        say(f"{found.points_to_above:.2f} points to tier {found.above}.")
+    if explanation.above is not None:
+        say(f"{explanation.points_to_above:.2f} points to tier {explanation.above}.")
         steps = [
             (s.feature, f"{s.points:+.2f}", f"{s.possible:+.2f}", "yes" if s.reaches else "no")
-            for s in found.up[:_STEPS_SHOWN]
+            for s in explanation.up[:_STEPS_SHOWN]
         ]
         if steps:
             head = ["feature", "now", "best of any account", "enough by itself"]
-            table(head, steps, title=f"What tier {found.above} would take")
-    if found.below is not None:
-        say(f"{found.points_to_below:.2f} points down, and it is in tier {found.below}.")
+            table(head, steps, title=f"What tier {explanation.above} would take")
+    if explanation.below is not None:
+        say(
+            f"{explanation.points_to_below:.2f} points down, and it is in tier {explanation.below}."
+        )
     say("Points say what goes with the outcome, not what causes it.")
     say()
     if versus is not None:
         print_next("diff", versus, spec)
     elif start is not None:
-        print_next("explain", found.account, versus=start)
+        print_next("explain", explanation.account, versus=start)
     else:
         print_next("score", output_path=free_path("scored.parquet"))
 
 
-def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
+def _print_backtest(backtest: Backtest, *, spec: Path | None) -> None:
     """Print how well a score did, alone or beside a candidate."""
     from gtmar.journal.sentences import on_dates
     from gtmar.metrics.metric import marked
 
-    counted = "rows" if found.by_date else "accounts"
-    if found.upside_down is not None:
-        say(found.upside_down, "bad")
-    size = some(found.accounts, "account")
-    if found.by_date:
-        size = on_dates(found.accounts, len(found.by_date), found.rows)
-    say(f"{found.name} on {size} of {found.source}.")
-    if found.dates_sentence is not None:
-        say(found.dates_sentence)
-    for note in found.notes:
+    counted = "rows" if backtest.by_date else "accounts"
+    if backtest.upside_down is not None:
+        say(backtest.upside_down, "bad")
+    size = some(backtest.accounts, "account")
+    if backtest.by_date:
+        size = on_dates(backtest.accounts, len(backtest.by_date), backtest.rows)
+    say(f"{backtest.name} on {size} of {backtest.source}.")
+    if backtest.dates_sentence is not None:
+        say(backtest.dates_sentence)
+    for note in backtest.notes:
         if note.startswith(("In-sample", "Leak", "The candidate may")):
             say(note, "warning")
-    if found.reliability is not None:
-        say(found.reliability.sentence, "warning" if found.reliability.off else None)
-    mark = " (binary)" if found.basis == "binary" else ""
-    by_tier = found.metrics
+    if backtest.reliability is not None:
+        say(backtest.reliability.sentence, "warning" if backtest.reliability.off else None)
+    mark = " (binary)" if backtest.basis == "binary" else ""
+    by_tier = backtest.metrics
     columns = {
         counted: "accounts_by_tier",
         "logos kept": "logo_retention_by_tier",
@@ -337,28 +347,30 @@ def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
     shown = {head: key for head, key in columns.items() if any(by_tier[key].values())}
     lines = [
         (tier, digits(edge), *(by_tier[key][tier] for key in shown.values()))
-        for tier, edge in zip(found.tiers, found.edges, strict=True)
+        for tier, edge in zip(backtest.tiers, backtest.edges, strict=True)
     ]
     table(["tier", "from", *shown], lines, title="Tier and outcome")
-    sides, heads = [found.intervals.before], ["metric", found.name]
-    if found.candidate is not None:
-        sides += [found.intervals.after, found.intervals.gain]
-        heads += [found.candidate, "gain"]
+    sides, heads = [backtest.intervals.before], ["metric", backtest.name]
+    if backtest.candidate is not None:
+        sides += [backtest.intervals.after, backtest.intervals.gain]
+        heads += [backtest.candidate, "gain"]
     rows = [
-        [marked(name, found.basis), *(_worded(side[name]) for side in sides)]
-        for name in found.intervals.before
+        [marked(name, backtest.basis), *(_worded(side[name]) for side in sides)]
+        for name in backtest.intervals.before
         if ("." not in name or name.endswith(".*")) and name in sides[-1]
     ]
-    drawn = ", whole accounts drawn" if found.by_date else ""
-    table(heads, rows, title=f"Metrics with {found.level:.1%} intervals{drawn}")
-    if found.by_date:
-        _print_backtest_dates(found)
+    drawn = ", whole accounts drawn" if backtest.by_date else ""
+    table(heads, rows, title=f"Metrics with {backtest.level:.1%} intervals{drawn}")
+    if backtest.by_date:
+        _print_backtest_dates(backtest)
     heads = [f"share of {counted}", "MRR held by the best", "lost among the worst"]
     table(
-        heads, ([percent(share), *map(_percent, v)] for share, *v in found.curve), title="Capture"
+        heads,
+        ([percent(share), *map(_percent, v)] for share, *v in backtest.curve),
+        title="Capture",
     )
-    _print_surprises(found)
-    for note in found.notes:
+    _print_surprises(backtest)
+    for note in backtest.notes:
         say(f"Note: {note}")
     say()
     if spec is None:
@@ -367,26 +379,26 @@ def _print_backtest(found: Backtest, *, spec: Path | None) -> None:
         print_next("run", output_path=free_path("best.yaml"))
 
 
-def _print_surprises(found: Backtest) -> None:
+def _print_surprises(backtest: Backtest) -> None:
     """Print the first accounts that left the best tier, or stayed in the worst."""
-    on = "" if found.listed is None else f", {found.listed}"
+    on = "" if backtest.listed is None else f", {backtest.listed}"
     for frame, title in (
-        (found.green_and_churned, "In the best tier, and left"),
-        (found.red_and_renewed, "In the worst tier, and stayed"),
+        (backtest.green_and_churned, "In the best tier, and left"),
+        (backtest.red_and_renewed, "In the worst tier, and stayed"),
     ):
         if not frame.is_empty():
             first = frame.head(_SURPRISES_SHOWN).rows()
             table(frame.columns, first, title=f"{title}{on}: {frame.height:,}")
 
 
-def _print_backtest_dates(found: Backtest) -> None:
+def _print_backtest_dates(backtest: Backtest) -> None:
     """Print how well the score did on each date, and the candidate if there is one."""
     auc, kept = "auc_roc_retain", "logo_retention_by_tier.*"
-    heads, sides = ["date", "accounts", "logos kept", found.name], ["before"]
-    if found.candidate is not None:
-        heads, sides = [*heads, found.candidate, "gain"], ["before", "after", "gain"]
+    heads, sides = ["date", "accounts", "logos kept", backtest.name], ["before"]
+    if backtest.candidate is not None:
+        heads, sides = [*heads, backtest.candidate, "gain"], ["before", "after", "gain"]
     rows = []
-    for each in found.by_date:
+    for each in backtest.by_date:
         share = each.intervals.before.get(kept)
         row: list[object] = [each.day.isoformat(), f"{each.accounts:,}"]
         row.append(_percent(None if share is None else share.value))
@@ -395,7 +407,7 @@ def _print_backtest_dates(found: Backtest) -> None:
             plain = interval is not None and side != sides[-1]
             row.append(number(interval.value) if plain else interval and _worded(interval))
         rows.append(row)
-    table(heads, rows, title=f"{auc} by date, with {found.level:.1%} intervals")
+    table(heads, rows, title=f"{auc} by date, with {backtest.level:.1%} intervals")
 
 
 def _worded(interval: Interval) -> str:
@@ -408,108 +420,108 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else percent(value, 1)
 
 
-def _print_null(found: NullSearch, *, journal: Path) -> None:
+def _print_null(null: NullSearch, *, journal: Path) -> None:
     """Print the answers of a null search, and the next command."""
-    say(f"Run {found.run_id}, {found.objective}, on the accounts searched:")
-    for sentence in found.sentences:
+    say(f"Run {null.run_id}, {null.objective}, on the accounts searched:")
+    for sentence in null.sentences:
         say(sentence)
     say(
-        f"Each try is the run's search of {found.experiments:,} experiments, on outcomes shuffled "
+        f"Each try is the run's search of {null.experiments:,} experiments, on outcomes shuffled "
         "among all accounts; for the second answer among accounts of like score at the start."
     )
     say()
-    if found.reading == "few":
-        print_next("null", found.run_id, searches=50, journal=journal)
-    elif found.held_out:
-        print_next("decide", found.run_id, journal=journal)
+    if null.reading == "few":
+        print_next("null", null.run_id, searches=50, journal=journal)
+    elif null.held_out:
+        print_next("decide", null.run_id, journal=journal)
     else:
-        print_next("stability", found.run_id, journal=journal)
+        print_next("stability", null.run_id, journal=journal)
 
 
-def _print_stability(found: FoundStability, *, journal: Path) -> None:
+def _print_stability(stability: FoundStability, *, journal: Path) -> None:
     """Print for each weight how it varies over searches on halves of the accounts."""
     say(
-        f"Run {found.run_id}: its search of {found.experiments:,} experiments, on "
-        f"{found.searches:,} halves of the accounts searched."
+        f"Run {stability.run_id}: its search of {stability.experiments:,} experiments, on "
+        f"{stability.searches:,} halves of the accounts searched."
     )
     rows = [
         [w.name, w.start, w.found, *ends, percent(w.sign_held), w.reading]
-        for w in found.weights
+        for w in stability.weights
         for ends in [(f"{w.low:.0f}", f"{w.middle:.0f}", f"{w.high:.0f}")]
     ]
     heads = ["weight", "start", "found", "2.5 %", "median", "97.5 %", "sign held", ""]
-    if found.signs is not None:
+    if stability.signs is not None:
         heads.append("on dates")
         for row in rows:
-            known = [held for held in found.signs.get(str(row[0]), ()) if held is not None]
+            known = [held for held in stability.signs.get(str(row[0]), ()) if held is not None]
             row.append(f"{sum(known)} of {len(known)}" if known else "")
     table(heads, rows)
-    noise = [w.name for w in found.weights if w.reading == "noise"]
+    noise = [w.name for w in stability.weights if w.reading == "noise"]
     if noise:
         say(
             f"Noise, for all that these accounts can say: {', '.join(noise)}. Whether such a "
             "weight is for or against an account changes with the accounts drawn."
         )
     say()
-    print_next("review", found.run_id, journal=journal)
+    print_next("review", stability.run_id, journal=journal)
 
 
-def _print_decision(found: Decided, *, journal: Path) -> None:
+def _print_decision(decided: Decided, *, journal: Path) -> None:
     """Print a verdict with every reason."""
     from gtmar.cli.journal import sized_table
     from gtmar.journal.review import sized_rows
 
-    say(found.sentence)
-    for sentence in found.headline:
-        say(sentence, "warning" if sentence != found.headline[-1] else None)
-    say(found.compared)
-    if found.looks > 1:
+    say(decided.sentence)
+    for sentence in decided.headline:
+        say(sentence, "warning" if sentence != decided.headline[-1] else None)
+    say(decided.compared)
+    if decided.looks > 1:
         say(
-            f"Comparison number {found.looks} on them: intervals at {found.level:.2%}. Each look "
-            "makes them less unseen."
+            f"Comparison number {decided.looks} on them: intervals at {decided.level:.2%}. Each "
+            "look makes them less unseen."
         )
-    rows = [(gate.name, gate.limit, gate.found, gate.outcome) for gate in found.gates]
+    rows = [(gate.name, gate.limit, gate.found, gate.outcome) for gate in decided.gates]
     table(["gate", "stated beforehand", "measured", ""], rows)
     title = "Tiers at the incumbent's sizes, incumbent -> candidate"
-    sized_table(sized_rows(found.equal_sizes), title=title, counted=found.counted)
-    if found.moved:
-        say(found.movement)
-    for note in found.notes:
+    sized_table(sized_rows(decided.equal_sizes), title=title, counted=decided.counted)
+    if decided.moved:
+        say(decided.movement)
+    for note in decided.notes:
         say(f"Note: {note}")
-    if found.folder:
-        say(f"All of it: {found.folder}. The folder holds customer data.")
+    if decided.folder:
+        say(f"All of it: {decided.folder}. The folder holds customer data.")
     say()
-    if found.verdict == "READY_FOR_REVIEW":
+    if decided.verdict == "READY_FOR_REVIEW":
         # For two specs, the experiment is of their joined form; the candidate's file goes live.
-        live = found.experiment if found.names is None else found.names[0]
+        live = decided.experiment if decided.names is None else decided.names[0]
         print_next("promote", live, note=WHY, journal=journal)
     else:
-        print_next("review", found.run_id, journal=journal)
+        print_next("review", decided.run_id, journal=journal)
 
 
-def _print_segments(found: BySegment) -> None:
+def _print_segments(by_segment: BySegment) -> None:
     """Print how each segment does under a run's start and best."""
     from gtmar.metrics.metric import basis_note
 
-    say(f"{found.experiment} against its start, by {', '.join(found.columns)}.")
-    if note := basis_note(found.basis):
+    say(f"{by_segment.experiment} against its start, by {', '.join(by_segment.columns)}.")
+    if note := basis_note(by_segment.basis):
         say(note)
-    for part in found.parts:
-        _print_segment_part(part, found)
-    if len(found.parts) == 1:
+    for part in by_segment.parts:
+        _print_segment_part(part, by_segment)
+    if len(by_segment.parts) == 1:
         say("In-sample: the weights were chosen on these very accounts.")
     say()
-    if len(found.parts) > 1:
-        print_next("decide", found.run_id, segments=found.columns)
+    if len(by_segment.parts) > 1:
+        print_next("decide", by_segment.run_id, segments=by_segment.columns)
     else:
-        print_next("review", found.run_id)
+        print_next("review", by_segment.run_id)
 
 
-def _print_segment_part(part: SegmentPart, found: BySegment) -> None:
+def _print_segment_part(part: SegmentPart, by_segment: BySegment) -> None:
     from gtmar.metrics.metric import BINARY
 
     lines = part.lines
-    total = sum(line.accounts for line in lines) // len(found.columns)
+    total = sum(line.accounts for line in lines) // len(by_segment.columns)
     say()
     say(f"On the {some(total, 'account')} {part.part}: {_segments_sentence(part)}")
     known = [line for line in lines if line.start.value is not None]
@@ -518,14 +530,14 @@ def _print_segment_part(part: SegmentPart, found: BySegment) -> None:
         for line in known
         for stage in ("start", "best", "change")
     ]
-    heads = ["segment", "accounts", "", found.objective, "from", "to"]
+    heads = ["segment", "accounts", "", by_segment.objective, "from", "to"]
     table(heads, rows, title=f"The objective, with {part.level:.1%} intervals")
     gaps = (part.gap_start, part.gap_best)
     if None not in gaps:
         say(f"Gap between the best and the worst segment: {number(gaps[0])} -> {number(gaps[1])}.")
-    binary = " (binary)" if found.basis == BINARY else ""
+    binary = " (binary)" if by_segment.basis == BINARY else ""
     mark = {"logo_retention": "", "nrr": binary, "grr": binary}
-    tiers = ("all", f"{found.tier}, start", f"{found.tier}, best")
+    tiers = ("all", f"{by_segment.tier}, start", f"{by_segment.tier}, best")
     for key in ("logo_retention", "nrr", "grr"):
         head = HEADS[key]
         if all(line.retention[key].value is None for line in known):
@@ -535,7 +547,7 @@ def _print_segment_part(part: SegmentPart, found: BySegment) -> None:
             for line in known
             for tier, side in zip(tiers, (line.retention, line.at_start, line.at_best), strict=True)
         ]
-        title = f"{head[0].upper()}{head[1:]}{mark[key]}, of all and of tier {found.tier}"
+        title = f"{head[0].upper()}{head[1:]}{mark[key]}, of all and of tier {by_segment.tier}"
         table(["segment", "tier", "accounts", head, "from", "to"], rows, title=title)
 
 

@@ -208,8 +208,8 @@ def check_contract(
     check = _Check(prepared(table, spec, outcomes=outcomes), spec, as_of=as_of, outcomes=outcomes)
     left_open = None
     if outcomes:
-        found = leave_open_out(check.table, check.outcome_columns, spec.window, as_of)
-        check.table, left_open = found
+        ended = leave_open_out(check.table, check.outcome_columns, spec.window, as_of)
+        check.table, left_open = ended
     rules = check.rules()
     aside = SetAside()
     if set_aside is not None:
@@ -268,7 +268,7 @@ class _Check:
         self.table, self.spec, self.as_of, self.outcomes = table, spec, as_of, outcomes
         self.violations: list[Violation] = []
         self.identifier = id_column(spec, table.columns)
-        self.outcome_columns = OutcomeColumns.found(spec.outcomes, table.columns)
+        self.outcome_columns = OutcomeColumns.matching(spec.outcomes, table.columns)
         self._check_names()
         #: Features whose columns exist and have a type that the encoder reads.
         self.features = self._present_features()
@@ -355,8 +355,8 @@ class _Check:
 
     def _readable(self, name: str, feature: Feature) -> bool:
         """Return whether a feature's encoder can read its column, and refuse the column if not."""
-        if asked := feature.conditions:
-            there = [c for c in asked if c.column in self.table.schema]
+        if conditions := feature.conditions:
+            there = [c for c in conditions if c.column in self.table.schema]
             answerable = [self._answerable(name, condition) for condition in there]
             return all(answerable)
         [column], encoder = feature.reads(name), feature.encode
@@ -552,8 +552,8 @@ class _Check:
         for i, rule in enumerate(rules):
             if count := int(facts[f"{i}.count"]):
                 listed = _first(facts[f"{i}.culprits"])
-                [said] = self.of_rows(rule.problem)
-                problem = f"{count:,} of {facts['rows']:,} {said}: {listed}"
+                [problem_text] = self.of_rows(rule.problem)
+                problem = f"{count:,} of {facts['rows']:,} {problem_text}: {listed}"
                 self.refuse(rule.column, problem, rule.hint, count)
         return len(self.violations) > before
 
@@ -689,8 +689,8 @@ def _category_facts(name: str, feature: Feature, schema: pl.Schema) -> list[pl.E
 
 def _lists(name: str, feature: Feature) -> list[tuple[str, Condition]]:
     """Return the conditions that list categories, with their keys in `facts`."""
-    asked = enumerate(feature.conditions)
-    return [(f"{name}.listed{i}", each) for i, each in asked if each.categories]
+    numbered = enumerate(feature.conditions)
+    return [(f"{name}.listed{i}", each) for i, each in numbered if each.categories]
 
 
 def _is_number(dtype: pl.DataType) -> bool:

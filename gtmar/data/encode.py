@@ -290,10 +290,10 @@ def _in_cell(encoder: TableEncoder, cells: Sequence[Sequence[Any]], schema: pl.S
     """Return what stands in the cell of a table that each account is in, never null."""
 
     def first(side: Sequence[Condition], given: Sequence[pl.Expr]) -> pl.Expr:
-        found = given[-1]
+        value = given[-1]
         for condition, each in reversed([*zip(side, given, strict=False)]):
-            found = pl.when(_holds(condition, schema[condition.column])).then(each).otherwise(found)
-        return found
+            value = pl.when(_holds(condition, schema[condition.column])).then(each).otherwise(value)
+        return value
 
     down, across = encoder.sides
     return first(down, [first(across, [*map(pl.lit, row)]) for row in cells])

@@ -233,11 +233,13 @@ def table_named(
     alike = [shown(schema, table) for _, schema, table in tables if schema == wanted[-1][0]]
     if len(parts) == 1:
         alike += [shown(s, t) for _, s, t in tables if t.lower() == parts[0].lower()]
-    asked = name if '"' in name else f'"{name}"'
+    quoted_name = name if '"' in name else f'"{name}"'
     end = f'.{name}"'
-    likely = nearest(asked, alike) or next((each for each in alike if each.endswith(end)), None)
+    likely = nearest(quoted_name, alike) or next(
+        (each for each in alike if each.endswith(end)), None
+    )
     more = f" and {len(known) - 5:,} more" if len(known) > 5 else ""
     raise AccountDataError(
-        f'"{location}": no table {asked}; it has {", ".join(known[:5]) or "none"}{more}',
+        f'"{location}": no table {quoted_name}; it has {", ".join(known[:5]) or "none"}{more}',
         hint=f"did you mean {likely}?" if likely else None,
     )

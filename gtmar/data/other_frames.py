@@ -131,7 +131,7 @@ def readable(relation: Any) -> tuple[dict[str, str], dict[str, str]]:
     return selected, unread
 
 
-def in_kind_of(data: object, found: T, *, row_by_row: bool = False) -> T:
+def in_kind_of(data: object, result: T, *, row_by_row: bool = False) -> T:
     """Convert a result's Polars frames to the library of the table that the caller gave.
 
     Parameters
@@ -140,7 +140,7 @@ def in_kind_of(data: object, found: T, *, row_by_row: bool = False) -> T:
         The caller's table. For pandas the result is pandas, for Arrow it is Arrow. For Polars
         frames, lazy or not, for paths and for DuckDB relations it is Polars; a relation is a query,
         which a result can't be.
-    found
+    result
         A Polars frame, or an object some of whose attributes are Polars frames. Its other
         attributes are unchanged.
     row_by_row
@@ -148,7 +148,7 @@ def in_kind_of(data: object, found: T, *, row_by_row: bool = False) -> T:
     """
     library = type(data).__module__.partition(".")[0]
     if library not in ("pandas", "pyarrow") or library not in sys.modules:
-        return found
+        return result
     index = data.index if library == "pandas" and row_by_row else None  # type: ignore[attr-defined] # pandas has it
 
     def converted(frame: pl.DataFrame) -> Any:
@@ -156,17 +156,17 @@ def in_kind_of(data: object, found: T, *, row_by_row: bool = False) -> T:
             return frame.to_arrow()
         return frame.to_pandas() if index is None else frame.to_pandas().set_index(index)
 
-    return converted(found) if isinstance(found, pl.DataFrame) else _seen(found, converted)
+    return converted(result) if isinstance(result, pl.DataFrame) else _seen(result, converted)
 
 
-def _seen(found: T, converted: Callable[[pl.DataFrame], Any]) -> T:
+def _seen(result: T, converted: Callable[[pl.DataFrame], Any]) -> T:
     """Return a view of a result whose frames are converted; its own methods still see Polars."""
 
     def get(_self: object, name: str) -> Any:
-        value = getattr(found, name)
+        value = getattr(result, name)
         return converted(value) if isinstance(value, pl.DataFrame) else value
 
-    kind = type(found)
-    own = {"__getattribute__": get, "__repr__": lambda _self: repr(found), "__slots__": ()}
+    kind = type(result)
+    own = {"__getattribute__": get, "__repr__": lambda _self: repr(result), "__slots__": ()}
     seen: T = object.__new__(type(kind.__name__, (kind,), own))
     return seen

@@ -109,13 +109,13 @@ class LabelWords:
 
 def _words_of(table: AccountTable, columns: Iterable[str]) -> dict[str, list[str]]:
     """Return each text column's first distinct words, sorted, without blank cells."""
-    asked = [
+    selected = [
         pl.col(name).cast(pl.String).drop_nulls().unique().sort().head(_MOST_WORDS + 1).implode()
         for name in columns
     ]
-    if not asked:
+    if not selected:
         return {}
-    listed = collect(table, table.frame.select(asked)).row(0, named=True)
+    listed = collect(table, table.frame.select(selected)).row(0, named=True)
     return {name: [word for word in words if word.strip()] for name, words in listed.items()}
 
 
@@ -130,7 +130,7 @@ def with_labels(
     """
     roles = {
         column: role
-        for role, column in OutcomeColumns.found(outcomes, table.columns).columns.items()
+        for role, column in OutcomeColumns.matching(outcomes, table.columns).columns.items()
         if role in LABELS and table.schema[column] in TEXT_TYPES
     }
     read, numbers = [], {}
@@ -273,7 +273,7 @@ class OutcomeColumns:
     columns: dict[str, str]
 
     @classmethod
-    def found(cls, outcomes: Outcomes, present: list[str]) -> OutcomeColumns:
+    def matching(cls, outcomes: Outcomes, present: list[str]) -> OutcomeColumns:
         """Match a spec's outcome names with a table's columns, ignoring case.
 
         Raises

@@ -58,9 +58,9 @@ def rows_of(
     `query` is what they are to read of it.
     """
     reason = None
-    asked = [g.metric for g in spec.guardrails if g.metric in COMPARISONS and g.metric != "gain"]
-    if asked:
-        reason = f"guardrail {culprits(asked)} compares accounts with how they were at the start"
+    compared = [g.metric for g in spec.guardrails if g.metric in COMPARISONS and g.metric != "gain"]
+    if compared:
+        reason = f"guardrail {culprits(compared)} compares accounts with how they were at the start"
     elif id_column(spec, table.columns) is None:
         reason = "its rows have no account id, and are told apart by all that they contain"
     elif table.several is not None:
@@ -204,10 +204,10 @@ class CodeOrder:
         whole = np.empty(int(self.sizes.sum()), dtype=parts[0].dtype)
         for part, sizes, places in zip(parts, self.sizes, self.places, strict=True):
             ends = np.cumsum(sizes)
-            for place, size, end in zip(
+            for start, size, end in zip(
                 places.tolist(), sizes.tolist(), ends.tolist(), strict=True
             ):
-                whole[place : place + size] = part[end - size : end]
+                whole[start : start + size] = part[end - size : end]
         return whole
 
 

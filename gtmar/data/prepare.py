@@ -226,7 +226,7 @@ def _text_formats(
         text = known.filter(~known.is_in(_INFINITE))
         parts = text.str.extract_groups(r"^(\d{1,2})([-/.])(\d{1,2})[-/.](\d{4})$").struct
         read = text.str.to_date(stated, strict=False) if stated else pl.lit(None)
-        asked = table.frame.select(
+        parsed = table.frame.select(
             iso=_of_iso(text, "UTC").is_not_null().all(),
             stated=read.is_not_null().all(),
             last=text.str.contains(r"^\d{1,2}[-/.]\d{1,2}[-/.]\d{4}$").all(),
@@ -235,7 +235,7 @@ def _text_formats(
             sign=parts.field("2").first(),
             signs=parts.field("2").n_unique(),
         )
-        facts = collect(table, asked).row(0, named=True)
+        facts = collect(table, parsed).row(0, named=True)
         if facts["iso"]:
             formats[name] = "iso"
         elif facts["stated"] and stated:

@@ -202,8 +202,8 @@ def leave_open_out(
             over &= day_of(last, schema[last]) <= pl.lit(date.fromisoformat(by))
     known = over & pl.any_horizontal(pl.col(n).is_not_null() for n in columns)
     sums = {"rows": pl.len(), "over": over.sum(), "known": known.sum()}
-    asked = table.frame.group_by(day.alias("day")).agg(**sums)
-    counted = collect(table, asked.sort("day")).rows()
+    by_day = table.frame.group_by(day.alias("day")).agg(**sums)
+    counted = collect(table, by_day.sort("day")).rows()
     taken = tuple(day for day, _, _, some in counted if some)
     left = {day: rows - (each if some else 0) for day, rows, each, some in counted}
     left = {day: count for day, count in left.items() if count}
@@ -212,8 +212,8 @@ def leave_open_out(
     frame = table.frame.filter(day.is_in(list(taken)) & over)
     count = sum(left.values())
     rows = "1 row" if count == 1 else f"{count:,} rows"
-    said = f"{rows} of {listed(list(left))} left out: their outcomes aren't over."
-    return replace(table, frame=frame, dates=replace(dates, days=taken)), said
+    note = f"{rows} of {listed(list(left))} left out: their outcomes aren't over."
+    return replace(table, frame=frame, dates=replace(dates, days=taken)), note
 
 
 #: Names of rows of sums, with anything after them: Total (300), All accounts, Subtotal 2.
@@ -227,7 +227,7 @@ _ROUNDED, _OFF = [10.0**i for i in range(7)], 0.01
 
 
 def total_rules(
-    identifier: str | None, found: OutcomeColumns, features: list[str], schema: pl.Schema
+    identifier: str | None, outcomes: OutcomeColumns, features: list[str], schema: pl.Schema
 ) -> list[RowRule]:
     """Return the rule that no row is a total of others.
 
@@ -235,7 +235,7 @@ def total_rules(
     or of a run of rows just before it. Other rows with a total's name are left out of these sums.
     """
     texts = [n for n, t in schema.items() if t == pl.String]
-    money = [found.columns[r] for r in ("mrr", "mrr_end", "ltv") if found.has(r)]
+    money = [outcomes.columns[r] for r in ("mrr", "mrr_end", "ltv") if outcomes.has(r)]
     sized = [n for n in dict.fromkeys([*money, *features]) if schema[n].is_numeric()]
     if not texts or not sized:
         return []
@@ -533,8 +533,8 @@ def leave_out(
         return table, SetAside(share)
     broken = pl.any_horizontal(rule.mask for rule in rules)
     each = [rule.mask.sum().alias(str(i)) for i, rule in enumerate(rules)]
-    asked = [pl.len().alias("rows"), broken.sum().alias("broken"), *each]
-    rows, count, *by_rule = collect(table, table.frame.select(asked)).row(0)
+    columns = [pl.len().alias("rows"), broken.sum().alias("broken"), *each]
+    rows, count, *by_rule = collect(table, table.frame.select(columns)).row(0)
     if not count:
         return table, SetAside(share)
     counts: Counter[str] = Counter()

@@ -364,26 +364,28 @@ def days_of(table: AccountTable, column: str = ASOF) -> list[date]:
 
 def _at(table: AccountTable, at: str) -> AccountTable:
     """Return the table's rows of the requested dates."""
-    asked = AskedDates.parse(at)
-    asked.refuse_absent(table.source, table.schema)
-    day = day_of(asked.column, table.schema[asked.column])
+    requested = AskedDates.parse(at)
+    requested.refuse_absent(table.source, table.schema)
+    day = day_of(requested.column, table.schema[requested.column])
     undated = collect(table, table.frame.select(day.is_null().sum())).item()
     if undated:
         raise AccountDataError(
             f"{table.source}: {some(undated, 'row has', 'rows have')} no date in column "
-            f'"{asked.column}"',
+            f'"{requested.column}"',
             hint="store it as a date, or as text YYYY-MM-DD, and leave no row without one",
         )
-    there = days_of(table, asked.column)
-    days = tuple(each for each in there if asked.first <= each <= asked.last)
+    there = days_of(table, requested.column)
+    days = tuple(each for each in there if requested.first <= each <= requested.last)
     if not days:
         raise AccountDataError(
             f"{table.source}: no row is of {at}; it has {listed(there) or 'no rows'}",
             hint=f"--at {there[0]}..{there[-1]} takes all" if there else None,
         )
-    kept = table.keeping(lambda schema: asked.holds(day_of(asked.column, schema[asked.column])))
+    kept = table.keeping(
+        lambda schema: requested.holds(day_of(requested.column, schema[requested.column]))
+    )
     origin = {**table.origin, "at": at}
-    return replace(kept, origin=origin, dates=TableDates(asked.column, days))
+    return replace(kept, origin=origin, dates=TableDates(requested.column, days))
 
 
 def _table(
@@ -635,10 +637,10 @@ def _duckdb(location: str, *, locked: bool) -> tuple[pl.LazyFrame, dict[str, str
 def _told(comment: str) -> dict[str, str]:
     """Return the origin that gtmar snapshot wrote into a view's comment; empty for others."""
     try:
-        said = json.loads(comment)
+        fields = json.loads(comment)
     except ValueError:
         return {}
-    return told_origin(said) if isinstance(said, dict) else {}
+    return told_origin(fields) if isinstance(fields, dict) else {}
 
 
 class _Scratch:

@@ -196,17 +196,17 @@ def snapshot_origin(files: Sequence[str | Path]) -> dict[str, str]:
     Empty for other files, and for files of different recipes. For several files only the entries
     that all of them share are returned.
     """
-    found = []
+    origins = []
     for file in files:
-        said = told_origin(pl.read_parquet_metadata(file))
-        if said and (beside := Path(file).with_name(SOURCES_FILE)).is_file():
-            said["recipe_sources"] = beside.read_text(encoding="utf-8").strip()
-        found.append(said)
+        origin = told_origin(pl.read_parquet_metadata(file))
+        if origin and (beside := Path(file).with_name(SOURCES_FILE)).is_file():
+            origin["recipe_sources"] = beside.read_text(encoding="utf-8").strip()
+        origins.append(origin)
         # A table of files from several recipes has no origin, whatever the other files are.
-        if said.get("recipe") is None or said["recipe"] != found[0]["recipe"]:
+        if origin.get("recipe") is None or origin["recipe"] != origins[0]["recipe"]:
             return {}
-    first = found[0] if found else {}
-    return {key: text for key, text in first.items() if all(text == f.get(key) for f in found)}
+    first = origins[0] if origins else {}
+    return {key: text for key, text in first.items() if all(text == f.get(key) for f in origins)}
 
 
 def told_origin(metadata: Mapping[str, str]) -> dict[str, str]:

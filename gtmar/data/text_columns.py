@@ -237,17 +237,21 @@ def contents(
     settled = _with_sign(lazy, _with_sign(head, settled, pl.LazyFrame.collect), collect)
     rest = [name for name in names if name not in settled]
     counts = _counts(head, dict.fromkeys(rest, every), pl.LazyFrame.collect, nulls)
-    asked = {name: _candidates(count) for name, count in counts.items()}
+    candidates = {name: _candidates(count) for name, count in counts.items()}
     for left_out in (_WRITTEN, ()):
         # The patterns of money are slow, so they are tried only where no plain kind fits.
         kinds = {
-            name: tuple(kind for kind in asked[name] if kind not in left_out)
+            name: tuple(kind for kind in candidates[name] if kind not in left_out)
             for name in rest
             if name not in settled
         }
         for name, count in _counts(lazy, kinds, collect, nulls).items():
             content = _content(count, kinds[name])
-            if kinds[name] == asked[name] or content.kind is not Kind.TEXT or count.get("codes"):
+            if (
+                kinds[name] == candidates[name]
+                or content.kind is not Kind.TEXT
+                or count.get("codes")
+            ):
                 settled[name] = content
     settled = _by_other_columns(settled, ask=False)
     shown = []
@@ -356,14 +360,14 @@ def _counts(
 ) -> dict[str, dict[str, Any]]:
     """Return counts by column: known cells, null markers, codes, and cells of each given kind."""
     wanted = []
-    for i, (name, asked) in enumerate(kinds.items()):
+    for i, (name, candidates) in enumerate(kinds.items()):
         text, bare = cleaned(pl.col(name), nulls), pl.col(name).str.strip_chars()
         markers = bare.filter(bare.is_in(list(nulls))).value_counts(sort=True, name="cells")
         counts = {"known": text.count(), "markers": markers.implode()}
-        counts |= {kind: converted(text, kind).count() for kind in asked}
-        if Kind.INTEGER in asked or Kind.NUMBER in asked:
+        counts |= {kind: converted(text, kind).count() for kind in candidates}
+        if Kind.INTEGER in candidates or Kind.NUMBER in candidates:
             counts["codes"] = text.str.contains(_CODE).sum()
-        counts |= {sign: _signs(text, sign) for kind, sign in _SIGNS.items() if kind in asked}
+        counts |= {sign: _signs(text, sign) for kind, sign in _SIGNS.items() if kind in candidates}
         wanted += [count.alias(f"{i}.{what}") for what, count in counts.items()]
     if not wanted:
         return {}
@@ -390,16 +394,16 @@ def _candidates(count: Mapping[str, Any]) -> tuple[Kind, ...]:
     return tuple(likely)
 
 
-def _content(count: Mapping[str, Any], asked: Collection[Kind]) -> Content:
+def _content(count: Mapping[str, Any], candidates: Collection[Kind]) -> Content:
     """Return a column's content: its kind is the narrowest that all of its known cells have."""
     known, markers = count["known"], count["markers"]
     if not known or count.get("codes"):
         return Content(Kind.TEXT, known, markers)
     for kind in (*_PLAIN, Kind.DECIMAL_COMMA):
-        if kind in asked and count[kind] == known:
+        if kind in candidates and count[kind] == known:
             sign = _sign(count[_SIGNS[kind]], _SIGNS[kind]) if kind in _SIGNS else {}
             return Content(kind, known, markers, **sign)
-    best = max(asked, key=lambda kind: int(count[kind]), default=None)
+    best = max(candidates, key=lambda kind: int(count[kind]), default=None)
     if best is None or count[best] < (1 - _FEW) * known:
         return Content(Kind.TEXT, known, markers)
     point, comma = (count.get(kind, 0) for kind in (Kind.MONEY, Kind.MONEY_COMMA))

@@ -111,8 +111,8 @@ class Access:
         if request.method == "POST":
             body = await _body(request, receive)
             if body is None:
-                said = f"a request has at most {LARGEST_BODY:,} bytes\n"
-                await PlainTextResponse(said, 413)(scope, receive, sealed)
+                answer_text = f"a request has at most {LARGEST_BODY:,} bytes\n"
+                await PlainTextResponse(answer_text, 413)(scope, receive, sealed)
                 return
             receive = _replayed(body, receive)
         await self._app(scope, receive, sealed)

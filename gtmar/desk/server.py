@@ -220,10 +220,10 @@ class Desk:
         return await self._guarded(lambda: HTMLResponse(self._whole(request)))
 
     async def _asset(self, request: Request) -> Response:
-        found = ASSETS.get(request.path_params["name"])
-        if found is None:
+        asset = ASSETS.get(request.path_params["name"])
+        if asset is None:
             return PlainTextResponse("there is no such file\n", 404)
-        return FileResponse(found[0], media_type=found[1])
+        return FileResponse(asset[0], media_type=asset[1])
 
     async def _answer(self, request: Request) -> Response:
         name = request.path_params["act"]
@@ -236,10 +236,10 @@ class Desk:
         body = await request.body()
 
         def answer() -> Response:
-            asked = _asked(body)
+            fields = _asked(body)
             if name in ("measure", "details"):
-                self._take_in(asked)
-            return HTMLResponse(act(asked))
+                self._take_in(fields)
+            return HTMLResponse(act(fields))
 
         return await self._guarded(answer)
 
@@ -262,12 +262,12 @@ class Desk:
 
     async def _news(self) -> AsyncIterator[str]:
         """Yield events with the search's progress whenever it changes, until it is over."""
-        told, silent = -1, 0.0
+        last, silent = -1, 0.0
         while not self.stopping and self.search is not None:
             search = self.search
             over = not search.going
-            if search.version != told or over:
-                told, silent = search.version, 0.0
+            if search.version != last or over:
+                last, silent = search.version, 0.0
                 html = await run_in_threadpool(self._search_html)
                 yield _event("end" if over else "progress", html)
                 if over:
@@ -280,28 +280,28 @@ class Desk:
 
     # ---- validation of requests ----
 
-    def _take_in(self, asked: dict[str, Any]) -> None:
+    def _take_in(self, fields: dict[str, Any]) -> None:
         """Remember the newest request of a page, which numbers its requests in ascending order."""
-        page, number = asked["page"], asked["number"]
+        page, number = fields["page"], fields["number"]
         with self._noting:
             self._newest[page] = max(number, self._newest.get(page, 0))
             self._newest.move_to_end(page)
             while len(self._newest) > _PAGES:
                 self._newest.popitem(last=False)
 
-    def _stale(self, asked: dict[str, Any]) -> bool:
-        return self.stopping or self._newest.get(asked["page"], 0) > asked["number"]
+    def _stale(self, fields: dict[str, Any]) -> bool:
+        return self.stopping or self._newest.get(fields["page"], 0) > fields["number"]
 
-    def _weights(self, asked: Mapping[str, Any], key: str = "weights") -> dict[str, int]:
+    def _weights(self, fields: Mapping[str, Any], key: str = "weights") -> dict[str, int]:
         """Return the weights that a page sent, integers by name; the workbench validates them."""
-        given = asked.get(key)
+        given = fields.get(key)
         if not isinstance(given, dict) or any(type(each) is not int for each in given.values()):
             raise UsageError(f"{key} expects a whole number by name")
         return given
 
-    def _text(self, asked: Mapping[str, Any], key: str) -> str | None:
+    def _text(self, fields: Mapping[str, Any], key: str) -> str | None:
         """Return a text that the user typed; None if it is empty."""
-        given = asked.get(key) or ""
+        given = fields.get(key) or ""
         if not isinstance(given, str) or len(given) > _LONGEST or not is_text(given):
             raise UsageError(f"{key} expects a text of at most {_LONGEST:,} characters")
         return given.strip() or None
@@ -311,7 +311,7 @@ class Desk:
     def _whole(self, request: Request) -> str:
         """Return the whole page, with the weights that its URL names."""
         bench = self.bench
-        weights, said = self._linked(request)
+        weights, message = self._linked(request)
         lineage = bench.spec.lineage
         where = "" if str(bench.journal) == "journal" else f" --journal {quote(str(bench.journal))}"
         reports = [f"gtmar report {lineage.run} -o report.html{where}"] if lineage else []
@@ -328,7 +328,7 @@ class Desk:
             "journal": str(bench.journal),
             "weights": weights,
             "groups": groups_of(bench.lines, weights, limits),
-            "said": said,
+            "said": message,
             "report_commands": [*reports, f"gtmar report --history -o history.html{where}"],
         }
         with self._turn:
@@ -353,98 +353,98 @@ class Desk:
             return weights, "The link was made on another spec; its weights are shown on this one."
         return weights, ""
 
-    def _measure(self, asked: dict[str, Any]) -> str:
-        weights = self._weights(asked)
+    def _measure(self, fields: dict[str, Any]) -> str:
+        weights = self._weights(fields)
         with self._turn:
-            if self._stale(asked):
+            if self._stale(fields):
                 raise _SupersededError
-            moved, followed = asked.get("moved"), None
-            if isinstance(moved, str) and moved in weights and "before" in asked:
+            moved, followed = fields.get("moved"), None
+            if isinstance(moved, str) and moved in weights and "before" in fields:
                 change = {moved: weights[moved]}
-                followed = self.bench.follow(self._weights(asked, "before"), change)
+                followed = self.bench.follow(self._weights(fields, "before"), change)
             m = self.bench.measure(weights if followed is None else followed)
         return filled("sentence measured", m=m) + (
             "" if followed in (None, weights) else filled("followed", weights=followed)
         )
 
-    def _details(self, asked: dict[str, Any]) -> str:
-        weights = self._weights(asked)
+    def _details(self, fields: dict[str, Any]) -> str:
+        weights = self._weights(fields)
         with self._turn:
-            if self._stale(asked):
+            if self._stale(fields):
                 raise _SupersededError
             m = self.bench.measure(weights)
-            x = self.bench.details(weights, stale=lambda: self._stale(asked))
+            x = self.bench.details(weights, stale=lambda: self._stale(fields))
             if x is None:
                 raise _SupersededError
         shown = filled("details", m=m, x=x, d=self._shown)
-        name = self._text(asked, "account")
+        name = self._text(fields, "account")
         if name and "account" not in self._shut:
-            shown += self._account(asked)
+            shown += self._account(fields)
         return shown
 
-    def _compare(self, asked: dict[str, Any]) -> str:
-        one, two = self._weights(asked, "other"), self._weights(asked)
+    def _compare(self, fields: dict[str, Any]) -> str:
+        one, two = self._weights(fields, "other"), self._weights(fields)
         with self._turn:
             ends = [self.bench.measure(each) for each in (one, two)]
         return filled("compared", one=ends[0], two=ends[1])
 
-    def _account(self, asked: dict[str, Any]) -> str:
-        name = self._text(asked, "account")
-        found, said = None, ""
+    def _account(self, fields: dict[str, Any]) -> str:
+        name = self._text(fields, "account")
+        explanation, message = None, ""
         try:
-            found = None if name is None else self.bench.account(name, self._weights(asked))
+            explanation = None if name is None else self.bench.account(name, self._weights(fields))
         except AccountDataError as err:
-            said = err.message
-        return filled("account", a=found, said=said)
+            message = err.message
+        return filled("account", a=explanation, said=message)
 
-    def _tried(self, asked: dict[str, Any]) -> str:
-        weight = self._text(asked, "weight")
+    def _tried(self, fields: dict[str, Any]) -> str:
+        weight = self._text(fields, "weight")
         return filled("tried", t=self.bench.tried(weight or ""))
 
-    def _front(self, asked: dict[str, Any]) -> str:
-        return filled("front", f=self.bench.front(self._text(asked, "by")), asked=True)
+    def _front(self, fields: dict[str, Any]) -> str:
+        return filled("front", f=self.bench.front(self._text(fields, "by")), asked=True)
 
-    def _look(self, asked: dict[str, Any]) -> str:
-        weights = self._weights(asked)
-        if asked.get("sure") is not True:
+    def _look(self, fields: dict[str, Any]) -> str:
+        weights = self._weights(fields)
+        if fields.get("sure") is not True:
             return filled("look", looks=self.bench.looks(weights), d=self._shown)
         with self._turn:
-            found = self.bench.look(
-                weights, author=self._text(asked, "author"), note=self._text(asked, "note")
+            look = self.bench.look(
+                weights, author=self._text(fields, "author"), note=self._text(fields, "note")
             )
-        return filled("look", look=found, d=self._shown)
+        return filled("look", look=look, d=self._shown)
 
-    def _record(self, asked: dict[str, Any]) -> str:
+    def _record(self, fields: dict[str, Any]) -> str:
         with self._turn:
             result = self.bench.record(
-                self._weights(asked),
-                note=self._text(asked, "note") or "",
-                author=self._text(asked, "author"),
-                expect=self._text(asked, "expect"),
+                self._weights(fields),
+                note=self._text(fields, "note") or "",
+                author=self._text(fields, "author"),
+                expect=self._text(fields, "expect"),
             )
         with Journal(self.bench.journal) as journal:
             row = experiment(journal, f"{result.run_id}/1").row
         return filled("recorded", r=result, row=row, live=None)
 
-    def _promote(self, asked: dict[str, Any]) -> str:
+    def _promote(self, fields: dict[str, Any]) -> str:
         live = self.bench.promote(
-            self._text(asked, "experiment") or "",
-            note=self._text(asked, "note") or "",
-            author=self._text(asked, "author"),
-            expect=self._text(asked, "expect"),
+            self._text(fields, "experiment") or "",
+            note=self._text(fields, "note") or "",
+            author=self._text(fields, "author"),
+            expect=self._text(fields, "expect"),
         )
         return filled("recorded", live=live, r=None)
 
     # ---- search ----
 
-    def _begin(self, asked: dict[str, Any]) -> str:
-        weights, locked = self._weights(asked), asked.get("locked") or []
+    def _begin(self, fields: dict[str, Any]) -> str:
+        weights, locked = self._weights(fields), fields.get("locked") or []
         if not isinstance(locked, list) or not all(isinstance(each, str) for each in locked):
             raise UsageError("locked expects names of weights")
-        count = self._text(asked, "experiments") or ""
+        count = self._text(fields, "experiments") or ""
         if not count.isdecimal() or not 1 <= int(count) <= _MOST_EXPERIMENTS:
             raise UsageError(f"experiments expects a whole number from 1 to {_MOST_EXPERIMENTS:,}")
-        note, author = self._text(asked, "note"), self._text(asked, "author")
+        note, author = self._text(fields, "note"), self._text(fields, "author")
         with self._turn:
             if self.search is not None and self.search.going:
                 raise UsageError("a search is going on: stop it, or wait until it is over")
@@ -473,13 +473,15 @@ class Desk:
 def _asked(body: bytes) -> dict[str, Any]:
     """Parse a request's body: an object with the page's name and the number of the request."""
     try:
-        asked = parse_json(body.decode("utf-8"))
+        fields = parse_json(body.decode("utf-8"))
     except ValueError as err:
         raise UsageError(f"a request's body is JSON: {err}") from err
-    page, number = (asked.get("page"), asked.get("number")) if isinstance(asked, dict) else (0, 0)
+    page, number = (
+        (fields.get("page"), fields.get("number")) if isinstance(fields, dict) else (0, 0)
+    )
     if not isinstance(page, str) or len(page) > 64 or type(number) is not int:
         raise UsageError("a request names its page and its number")
-    return dict(asked)
+    return dict(fields)
 
 
 def _event(name: str, html: str) -> str:

@@ -78,14 +78,14 @@ def groups_of(
     `limits` has, by group, the bounds of its points as text.
     """
     several = {name for name, of in groupby(sorted(x.feature for x in lines)) if len([*of]) > 1}
-    found: dict[str | None, list[dict[str, Any]]] = {}
+    by_group: dict[str | None, list[dict[str, Any]]] = {}
     for number, line in enumerate(lines):
         name = line.group or (line.feature if line.feature in several else None)
         shown = {**line.as_json(), "number": number, "start": line.weight}
-        found.setdefault(name, []).append({**shown, "weight": weights[line.name]})
+        by_group.setdefault(name, []).append({**shown, "weight": weights[line.name]})
     return [
         {"name": name, "limits": limits.get(name or ""), "weights": each}
-        for name, each in found.items()
+        for name, each in by_group.items()
     ]
 
 
@@ -93,11 +93,11 @@ def _by_tier(
     changes: Iterable[MetricChange],
 ) -> list[tuple[str, str, dict[str, MetricChange]]]:
     """Return key, question and values by tier of each metric by tier, without counts."""
-    found: dict[str, dict[str, MetricChange]] = {}
+    by_key: dict[str, dict[str, MetricChange]] = {}
     for each in changes:
         if each.tier is not None and not all_metrics()[each.key].count:
-            found.setdefault(each.key, {})[each.tier] = each
-    return [(key, next(iter(of.values())).answers, of) for key, of in found.items()]
+            by_key.setdefault(each.key, {})[each.tier] = each
+    return [(key, next(iter(of.values())).answers, of) for key, of in by_key.items()]
 
 
 def _staircase(table: Calibration, most: float) -> str:

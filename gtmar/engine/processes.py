@@ -110,19 +110,19 @@ class Processes:
             What the task raised.
         """
         pipes = self._given(task, min(self.workers or cores(), len(numbers)))
-        left, found = iter(numbers), dict[int, T]()
+        left, results = iter(numbers), dict[int, T]()
         for pipe in pipes:
             self._send(pipe, next(left, None))
-        while len(found) < len(numbers):
+        while len(results) < len(numbers):
             for pipe in cast("list[Connection]", connection.wait(pipes)):
                 number, result, error = self._received(pipe)
                 if error is not None:
                     raise error
-                found[number] = result
+                results[number] = result
                 if done is not None:
                     done()
                 self._send(pipe, next(left, None))
-        return [found[number] for number in numbers]
+        return [results[number] for number in numbers]
 
     def _given(self, task: object, workers: int) -> list[Connection]:
         """Send a task to so many processes, starting those that are missing; return their pipes."""

@@ -90,11 +90,11 @@ def connected(address: str | None = None) -> Iterator[ModuleType]:
 
 def _refuse_silence(address: str | None) -> None:
     """Refuse an address of a host and a port where nothing listens."""
-    place = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d{1,5})", address or "")
-    if place is None:
+    match = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d{1,5})", address or "")
+    if match is None:
         return
     try:
-        socket.create_connection((place[1], int(place[2])), timeout=_PATIENCE).close()
+        socket.create_connection((match[1], int(match[2])), timeout=_PATIENCE).close()
     except (OSError, OverflowError) as err:
         raise ResourceError(
             f"no Ray cluster at {address}: {err}",

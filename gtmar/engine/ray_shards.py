@@ -222,9 +222,9 @@ class ClusterEvaluator:
             return lambda actor: actor.counts.remote(group)
 
         # All groups are sent at once: actors count the next one while this process reduces one.
-        asked = [(ask := count(group), self._asked(ask)) for group in groups]
+        requests = [(ask := count(group), self._asked(ask)) for group in groups]
         return np.concatenate(
-            [self._reducer.reduce(Counts.total(self._answers(*each))) for each in asked]
+            [self._reducer.reduce(Counts.total(self._answers(*each))) for each in requests]
         )
 
     def _sums_by_rule(self, group: Sequence[Sequence[int]]) -> NDArray[np.int64]:
@@ -271,12 +271,12 @@ class ClusterEvaluator:
         """Call all shards at once; return each one's actor and the reference to its result."""
         return [(actor, ask(actor)) for actor in self._actors]
 
-    def _answers(self, ask: Ask, asked: list[tuple[Any, Any]]) -> list[Any]:
+    def _answers(self, ask: Ask, requests: list[tuple[Any, Any]]) -> list[Any]:
         """Return the results of all shards; where an actor was lost, replace it and call again."""
         rays = self._ray.exceptions
         lost = (rays.RayActorError, rays.ObjectLostError, rays.WorkerCrashedError)
         answers: dict[int, Any] = {}
-        pending = dict(enumerate(asked))
+        pending = dict(enumerate(requests))
         reason = ""
         for _ in range(_MOST_LOSSES):
             for shard, (actor, answer) in pending.items():

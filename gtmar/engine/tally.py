@@ -121,13 +121,13 @@ class TierEdges:
 
     def known(self, rows: Int64s, names: Sequence[str]) -> dict[str, list[int]]:
         """Return some sums of K candidates by name, as Python integers; `rows` are from `sums`."""
-        found = {}
+        edges = {}
         for name in names:
             low, *high = rows[:, :, self._index_of[name]].T.tolist()
             for limb, more in enumerate(high, 1):
                 low = [a + (b << LIMB_BITS * limb) for a, b in zip(low, more, strict=True)]
-            found[name] = low
-        return found
+            edges[name] = low
+        return edges
 
     def sums(self, counts: Counts) -> Int64s:
         """Reduce the counts of K candidates to their sums.

@@ -107,8 +107,8 @@ def _columns_of(spec: ScoringSpec) -> Iterator[dict[str, Any]]:
     yield {"name": "tier", "description": "The band of scores.", "data_tests": tests}
     if (calibration := specs.calibration_of(spec)) is not None:
         fitted = f"fitted {calibration.fitted} on {calibration.accounts:,} accounts"
-        said = f"Of leaving, from 0 to 1; {fitted}."
-        yield {"name": "probability", "description": said, "data_tests": ["not_null"]}
+        description = f"Of leaving, from 0 to 1; {fitted}."
+        yield {"name": "probability", "description": description, "data_tests": ["not_null"]}
 
 
 def _no_jinja(text: str) -> str:
@@ -164,8 +164,8 @@ def snapshot_models(
     models = []
     for day, made in selects.items():
         body = _no_jinja(made.sql)
-        for source, place in places.items():
-            body = body.replace(place, str(calls[source]))
+        for source, placeholder in places.items():
+            body = body.replace(placeholder, str(calls[source]))
         name = f"{recipe.name}_{day:%Y_%m_%d}"
         about = f"Accounts of {day} by recipe {recipe_id(recipe)}, a row each."
         properties = _properties(name, about, _snapshot_columns(recipe, made.days))

@@ -295,8 +295,8 @@ def _pairs(given: object) -> Iterable[tuple[str | None, tuple[object, object] | 
     """Yield name and weights (before, after) of each change, in any notation; None if invalid."""
     if isinstance(given, list):
         for item in given:
-            found = _CHANGE.fullmatch(item) if isinstance(item, str) else None
-            yield (found[1], (found[2], found[3])) if found else (None, None)
+            match = _CHANGE.fullmatch(item) if isinstance(item, str) else None
+            yield (match[1], (match[2], match[3])) if match else (None, None)
     elif isinstance(given, dict):
         for name, value in given.items():
             yield name, _ends(value)
@@ -313,8 +313,8 @@ def _ends(value: object) -> tuple[object, object] | None:
         return None
     if isinstance(value, list):
         return (value[0], value[1]) if len(value) == 2 else None
-    if isinstance(value, str) and (found := _STEP.fullmatch(value)):
-        return found[1], found[2]
+    if isinstance(value, str) and (match := _STEP.fullmatch(value)):
+        return match[1], match[2]
     return None if isinstance(value, str) else (None, value)
 
 

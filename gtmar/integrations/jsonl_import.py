@@ -381,7 +381,7 @@ def _place(
         for new, path in ((staged.experiments, there.experiments), (staged.records, there.records)):
             new.rename(path)
             sync_folder(path.parent)
-    found = Imported(
+    imported = Imported(
         source=str(file.path),
         runs=tuple(ids),
         experiments=sum(run.experiments for run in file.runs),
@@ -394,11 +394,11 @@ def _place(
         **by,
         run_id=ids[0] if len(ids) == 1 else None,
         source=str(file.path),
-        details={"file_sha256": digest, **found.as_json()},
+        details={"file_sha256": digest, **imported.as_json()},
     )
     mark.unlink()
     _clear(room)
-    return found
+    return imported
 
 
 def _tidy(folder: Path, room: Path) -> None:
@@ -427,7 +427,7 @@ def _event(path: Path) -> dict[str, Any]:
 
 def _imports(folder: Path) -> list[dict[str, Any]]:
     """Return the details of all recorded imports that were not undone."""
-    found: dict[str, dict[str, Any]] = {}
+    by_event: dict[str, dict[str, Any]] = {}
     undone: set[str] = set()
     for path in event_files(folder):
         try:
@@ -435,10 +435,10 @@ def _imports(folder: Path) -> list[dict[str, Any]]:
         except PermissionError:
             continue
         if event.get("kind") == EventKind.IMPORT:
-            found[event["event_id"]] = json.loads(event["details"])
+            by_event[event["event_id"]] = json.loads(event["details"])
         elif event.get("kind") == EventKind.UNDO:
             undone.add(json.loads(event["details"])["event"])
-    return [details for event, details in found.items() if event not in undone]
+    return [details for event, details in by_event.items() if event not in undone]
 
 
 def _refuse_twice(folder: Path, path: Path, digest: str) -> None:
@@ -500,27 +500,27 @@ def undo_import(
             events = list(map(_event, event_files(folder)))
             imports = (each for each in events if each.get("kind") == EventKind.IMPORT)
             on_record = {each["event_id"]: json.loads(each["details"]) for each in imports}
-            found = matching(event, list(on_record))
-            if len(found) != 1:
+            matches = matching(event, list(on_record))
+            if len(matches) != 1:
                 raise JournalError(
-                    f'"{event}" stands for {len(found)} imports of the journal "{folder}"; '
+                    f'"{event}" stands for {len(matches)} imports of the journal "{folder}"; '
                     f"it has {culprits(sorted(on_record)) if on_record else 'none'}",
                     hint="gtmar sql -c \"from events where kind = 'import'\" lists them",
                 )
-            details = on_record[found[0]]
+            details = on_record[matches[0]]
             undone = {
                 json.loads(each["details"])["event"]: each["event_id"]
                 for each in reversed(events)
                 if each.get("kind") == EventKind.UNDO
             }
-            begun = undone.get(found[0])
+            begun = undone.get(matches[0])
             files = [RunFiles(folder, run) for run in details["runs"]]
             there = [each.run_id for each in files if each.records.exists()]
             # An import killed after its event left its mark. Without the mark, a later import of
             # the file gets new ids.
             (room / f"{_MARK}{details['file_sha256']}").unlink(missing_ok=True)
             if begun is None:
-                _refuse_needed(folder, set(details["runs"]), found[0], events)
+                _refuse_needed(folder, set(details["runs"]), matches[0], events)
                 begun = write_event(
                     folder,
                     EventKind.UNDO,
@@ -528,13 +528,13 @@ def undo_import(
                     note=note,
                     source=details["source"],
                     details={
-                        "event": found[0],
+                        "event": matches[0],
                         "runs": details["runs"],
                         "entries": covered(folder, there),
                     },
                 )
             elif not any(run.records.exists() or run.experiments.exists() for run in files):
-                raise JournalError(f"the import {found[0]} was taken back already, by {begun}")
+                raise JournalError(f"the import {matches[0]} was taken back already, by {begun}")
             for old in (path for run in files for path in (run.records, run.experiments)):
                 aside = room / old.name
                 if aside.is_dir() and not aside.is_symlink():
@@ -547,7 +547,7 @@ def undo_import(
     except OSError as err:
         raise unwritable(folder, err) from err
     return Undone(
-        event=found[0],
+        event=matches[0],
         event_id=begun,
         source=details["source"],
         runs=tuple(details["runs"]),

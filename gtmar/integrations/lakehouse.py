@@ -388,8 +388,8 @@ def publish(journal: Journal, target: str) -> Published:
             f'"{without_credentials(target)}": expected delta:FOLDER, delta:URL or duckdb:///file.db',
             hint="three tables are written there, of runs, experiments and events",
         )
-    for place in places:
-        if (local := local_path(place)) is not None:
+    for location in places:
+        if (local := local_path(location)) is not None:
             refuse_inputs(local, [journal.path])
     runs = journal.query("select * from runs where ended_at is not null order by started_at")
     waiting = journal.query("select count(*) as n from runs where ended_at is null")["n"].item()
@@ -399,11 +399,11 @@ def publish(journal: Journal, target: str) -> Published:
     )
     events = journal.query('select * from events order by "at", event_id', among=(), columns=())
     appended = append_new(experiments, places[1])
-    named = [without_credentials(place) for place in places]
+    named = [without_credentials(location) for location in places]
     return Published(
         runs=append_new(runs, places[0]),
         experiments=appended,
         events=append_new(events, places[2], key="event_id"),
         waiting=waiting,
-        **{f"{name}_table": place for name, place in zip(_TABLES, named, strict=True)},
+        **{f"{name}_table": location for name, location in zip(_TABLES, named, strict=True)},
     )

@@ -176,9 +176,9 @@ def _opened(store: str, experiment: str, journal: Path) -> tuple[MlflowClient, s
     _refuse_foreign(path, journal)
     try:
         client = MlflowClient(tracking_uri=f"{_SQLITE}{path}")
-        found = client.get_experiment_by_name(experiment)
-        if found is not None:
-            return client, found.experiment_id
+        existing = client.get_experiment_by_name(experiment)
+        if existing is not None:
+            return client, existing.experiment_id
         files = path.with_name(f"{path.stem}-artifacts")
         return client, client.create_experiment(experiment, artifact_location=files.as_uri())
     except (MlflowException, SQLAlchemyError) as err:
@@ -195,17 +195,17 @@ def _log(
     best = next(row for row in rows if row["experiment_id"] == record["best_experiment"])
     parameters = {name: record[name] for name in _PARAMETERS if record[name] is not None}
     parameters |= dict(record["parameters"] or {})
-    for place, row in (("start", rows[0]), ("best", best)):
-        parameters |= {f"{place}_weight/{name}": w for name, w in dict(row["weights"]).items()}
+    for end, row in (("start", rows[0]), ("best", best)):
+        parameters |= {f"{end}_weight/{name}": w for name, w in dict(row["weights"]).items()}
     listed = [Param(_name(k), str(v)[:_MOST_CHARACTERS]) for k, v in parameters.items()]
     ended = _milliseconds(record["ended_at"])
     metrics = [Metric(name, value, at, step) for name, value, at, step in _path(record, rows)]
     ends = {"start": rows[0], "best": best}
-    for place, column in (("holdout_start", "baseline"), ("holdout_best", "best")):
-        ends[place] = json.loads(record[f"holdout_{column}_metrics"] or "{}")
+    for end, column in (("holdout_start", "baseline"), ("holdout_best", "best")):
+        ends[end] = json.loads(record[f"holdout_{column}_metrics"] or "{}")
     metrics += [
-        Metric(_name(f"{place}/{name}"), float(value), ended, 0)
-        for place, row in ends.items()
+        Metric(_name(f"{end}/{name}"), float(value), ended, 0)
+        for end, row in ends.items()
         for name, value in _values(row)
     ]
     for at in range(0, len(listed), _PARAMETERS_AT_ONCE):

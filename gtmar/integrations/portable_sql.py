@@ -117,31 +117,31 @@ def typed(tree: exp.Expr, schemas: Schemas) -> Any:
     def annotated(tree: exp.Expr) -> exp.Expr:
         return annotate_types(tree, schema=schema, dialect="duckdb")
 
-    found = annotated(qualify(tree, dialect="duckdb", schema=schema))
-    for node in deepest_first(found, exp.Sub):
+    result = annotated(qualify(tree, dialect="duckdb", schema=schema))
+    for node in deepest_first(result, exp.Sub):
         # A difference of dates is a number of days in DuckDB, an interval in some engines.
         if kind_of(node.this) == kind_of(node.expression) == "day":
             left, right = node.this.copy(), node.expression.copy()
             node.replace(exp.DateDiff(this=left, expression=right, unit=exp.var("DAY")))
-            found = annotated(found)
-    return found
+            result = annotated(result)
+    return result
 
 
 def refuse_unknown(recipe: SnapshotRecipe, schemas: Schemas, dialect: str) -> None:
     """Raise `RecipeError` for all of the recipe's SQL not known to mean the same in a dialect."""
     wrong = list[str]()
     fragments = [
-        (place, f"select 1 from {quoted(source)} where ({text}\n)", {source: schemas[source]})
-        for place, source, text in conditions(recipe)
+        (path, f"select 1 from {quoted(source)} where ({text}\n)", {source: schemas[source]})
+        for path, source, text in conditions(recipe)
     ]
     fragments += [
         (f"features.{name}", str(rule.sql), dict(schemas))
         for name, rule in recipe.features.items()
         if rule.kind == "sql"
     ]
-    for place, text, seen in fragments:
-        found = dict.fromkeys(_oddities(text, seen))
-        wrong += [f"{place}: {odd}" for odd in found]
+    for path, text, seen in fragments:
+        odd_parts = dict.fromkeys(_oddities(text, seen))
+        wrong += [f"{path}: {odd}" for odd in odd_parts]
     if wrong:
         raise RecipeError(
             f"{len(wrong)} of the recipe's expressions can't be said in {dialect} for certain",
@@ -173,11 +173,11 @@ def _oddities(text: str, schemas: Schemas) -> Iterator[str]:
         if any(isinstance(each, (*_PREDICATES, exp.Not)) for each in node.iter_expressions()):
             yield f"{_shown(node)} needs brackets: engines differ in what comes first"
     try:
-        found = typed(tree, schemas)
+        typed_tree = typed(tree, schemas)
     except SqlglotError as err:
         yield f"its names can't be told apart: {first_line(err)}"
         return
-    for node in found.walk():
+    for node in typed_tree.walk():
         if not _fits(node):
             yield f"what kind of values {_shown(node)} takes differs there"
 

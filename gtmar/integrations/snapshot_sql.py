@@ -64,25 +64,25 @@ def source_tables(recipe: SnapshotRecipe, given: Sequence[str] = ()) -> dict[str
         If `given` names an unknown source, or a source without a given table has a name that is no
         plain identifier, or a `query`, whose result must exist as a table in the warehouse.
     """
-    said = dict(text.partition("=")[::2] for text in given)
+    names = dict(text.partition("=")[::2] for text in given)
     wrong = [f'"{text}" is no SOURCE=TABLE' for text in given if not text.partition("=")[2]]
     all_tables: dict[str, RawTable | RateTable] = {**recipe.sources, **_beside(recipe)}
     wrong += [
         f'there is no source "{name}"{did_you_mean(name, all_tables, before="; ")}'
-        for name in said
+        for name in names
         if name not in all_tables
     ]
     for name, source in all_tables.items():
-        if name in said:
+        if name in names:
             continue
-        said[name] = _stem(source.data or "")
+        names[name] = _stem(source.data or "")
         if getattr(source, "query", None) is not None:
             wrong.append(f'source "{name}" has a query, whose rows a warehouse must bring')
-        elif not all(_PLAIN.fullmatch(part) for part in said[name].split(".")):
+        elif not all(_PLAIN.fullmatch(part) for part in names[name].split(".")):
             wrong.append(f'source "{name}": the name of its table can\'t be told')
     if wrong:
         raise UsageError("; ".join(wrong), hint="--table SOURCE=TABLE says which table a source is")
-    return said
+    return names
 
 
 def _beside(recipe: SnapshotRecipe) -> dict[str, RateTable]:
@@ -222,9 +222,9 @@ def _select(
     ctes.set("expressions", [*raw, *ctes.expressions])
     _alike(tree, dialect)
     _refuse_names(tree, names, dialect)
-    said: str = tree.sql(dialect=dialect, pretty=True, comments=False)
-    refuse_lost(tree, said, dialect)
-    return said
+    statement: str = tree.sql(dialect=dialect, pretty=True, comments=False)
+    refuse_lost(tree, statement, dialect)
+    return statement
 
 
 def _case(condition: exp.Expr, value: exp.Expr) -> exp.Case:
@@ -241,13 +241,13 @@ def _newest_values(tree: exp.Select) -> None:
         assert isinstance(struct, exp.Struct)
         assert isinstance(select, exp.Select)
         at, _, value = (each.expression for each in struct.expressions)
-        asked = exp.true() if filtered is None else filtered.expression.this
+        condition = exp.true() if filtered is None else filtered.expression.this
         name = f"{_OWN}newest_{number}"
         newest = exp.Window(
-            this=exp.Max(this=_case(asked, at)), partition_by=[select.selects[0].this.copy()]
+            this=exp.Max(this=_case(condition, at)), partition_by=[select.selects[0].this.copy()]
         )
         newest_at = exp.EQ(this=at, expression=exp.column(name, quoted=True))
-        is_newest = exp.and_(exp.paren(asked.copy()), newest_at)
+        is_newest = exp.and_(exp.paren(condition.copy()), newest_at)
         dot.replace(exp.Max(this=_case(is_newest, value)))
         source = select.args["from_"].this
         rows = exp.select("*", exp.alias_(newest, name, quoted=True)).from_(source.copy())
@@ -267,14 +267,14 @@ def _month_start(day: exp.Expr, dialect: str) -> exp.Expr:
 def _filters_to_cases(tree: exp.Select) -> None:
     """Rewrite FILTER, which Snowflake and BigQuery lack, as a CASE inside the aggregate."""
     for node in deepest_first(tree, exp.Filter):
-        aggregate, asked = node.this, node.expression.this
+        aggregate, condition = node.this, node.expression.this
         inner = aggregate.this
         if isinstance(inner, exp.Star):
-            aggregate.set("this", _case(asked, exp.Literal.number(1)))
+            aggregate.set("this", _case(condition, exp.Literal.number(1)))
         elif isinstance(inner, exp.Distinct):
-            inner.set("expressions", [_case(asked, each) for each in inner.expressions])
+            inner.set("expressions", [_case(condition, each) for each in inner.expressions])
         else:
-            aggregate.set("this", _case(asked, inner))
+            aggregate.set("this", _case(condition, inner))
         node.replace(aggregate.copy())
     for node in deepest_first(tree, exp.AnyValue):
         # `any_value` is taken over one row (several raise an error), so `max` is the same.
@@ -433,12 +433,12 @@ def _raise_error(node: exp.Anonymous, dialect: str) -> None:
         return
     case = node.find_ancestor(exp.Case)
     assert isinstance(case, exp.Case)
-    asked = case.args["ifs"][0].this
-    account = exp.column("account", table=asked.this.args["table"].copy(), quoted=True)
+    condition = case.args["ifs"][0].this
+    account = exp.column("account", table=condition.this.args["table"].copy(), quoted=True)
     message = exp.DPipe(
         this=account, expression=exp.Literal.string(f": {node.expressions[0].name}")
     )
-    number = _case(asked, message).else_(exp.Literal.string("0"))
+    number = _case(condition, message).else_(exp.Literal.string("0"))
     fine = exp.EQ(this=exp.cast(number, "int"), expression=exp.Literal.number(0))
     case.replace(_case(fine, case.args["default"]))
 

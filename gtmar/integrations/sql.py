@@ -199,12 +199,12 @@ def _reads_text(feature: Feature, dtype: str | None) -> bool:
     return isinstance(encoder, OneOfEncoder) or (isinstance(encoder, BoolEncoder) and dtype is None)
 
 
-def encoded(feature: Feature, term: Term, place: str, dtype: str | None, *, dialect: str) -> Sql:
+def encoded(feature: Feature, term: Term, read_as: str, dtype: str | None, *, dialect: str) -> Sql:
     """Return a term's feature value as an integer in 1/10,000ths.
 
-    `place` is the name of the column with the result of `read`.
+    `read_as` is the name of the column with the result of `read`.
     """
-    x, encoder = column(place), feature.encode
+    x, encoder = column(read_as), feature.encode
     if isinstance(encoder, Bins):
         shared = feature.missing == "redistribute"
         return _membership(encoder, str(term.bin), x, dialect, shared=shared)
@@ -294,7 +294,7 @@ def _membership(encoder: Bins, key: str, x: Sql, dialect: str, *, shared: bool) 
     if "other" in encoder.bins:
         places["other"] = known
     return _case(
-        [(place, integer(VALUE_UNITS if name == key else 0)) for name, place in places.items()]
+        [(read_as, integer(VALUE_UNITS if name == key else 0)) for name, read_as in places.items()]
     )
 
 
@@ -308,11 +308,11 @@ def _within(x: Sql, categories: list[str]) -> dict[str, Sql]:
 
 
 def _asked_places(
-    conditions: Sequence[Condition], place: str, kinds: Mapping[str, str]
+    conditions: Sequence[Condition], read_as: str, kinds: Mapping[str, str]
 ) -> dict[tuple[str, bool], str]:
     """Return a numbered name for each (column, read as text) that conditions read."""
     read = [(c.column, _textual(c, kinds)) for c in conditions]
-    return {key: f"{place}_{i}" for i, key in enumerate(dict.fromkeys(read), start=1)}
+    return {key: f"{read_as}_{i}" for i, key in enumerate(dict.fromkeys(read), start=1)}
 
 
 def _textual(condition: Condition, kinds: Mapping[str, str]) -> bool:
@@ -321,24 +321,26 @@ def _textual(condition: Condition, kinds: Mapping[str, str]) -> bool:
     return presence or bool(condition.categories)
 
 
-def _rule_holds(rule: Rule, place: str, kinds: Mapping[str, str], dialect: str) -> Sql:
+def _rule_holds(rule: Rule, read_as: str, kinds: Mapping[str, str], dialect: str) -> Sql:
     """Return 10,000 if a rule holds, else 0; unknown values satisfy `is missing` only."""
-    holds = exp.and_(*_each_holds(rule.conditions, place, kinds, dialect))
+    holds = exp.and_(*_each_holds(rule.conditions, read_as, kinds, dialect))
     return _case([(holds, integer(VALUE_UNITS))], integer(0))
 
 
-def _value(feature: Feature, term: Term, place: str, kinds: Mapping[str, str], dialect: str) -> Sql:
+def _value(
+    feature: Feature, term: Term, read_as: str, kinds: Mapping[str, str], dialect: str
+) -> Sql:
     """Return the units of a term's value: of a rule, a table, or one column's encoder."""
     if (rule := feature.parsed_rule) is not None:
-        return _rule_holds(rule, place, kinds, dialect)
+        return _rule_holds(rule, read_as, kinds, dialect)
     if isinstance(feature.encode, TableEncoder):
-        return _in_cell(feature.encode, place, kinds, dialect)
-    return encoded(feature, term, place, kinds.get(term.columns[0]), dialect=dialect)
+        return _in_cell(feature.encode, read_as, kinds, dialect)
+    return encoded(feature, term, read_as, kinds.get(term.columns[0]), dialect=dialect)
 
 
-def _in_cell(encoder: TableEncoder, place: str, kinds: Mapping[str, str], dialect: str) -> Sql:
+def _in_cell(encoder: TableEncoder, read_as: str, kinds: Mapping[str, str], dialect: str) -> Sql:
     """Return the units of the cell of a table that an account falls into."""
-    holds = _each_holds(encoder.conditions, place, kinds, dialect)
+    holds = _each_holds(encoder.conditions, read_as, kinds, dialect)
     down, across = holds[: len(encoder.down)], holds[len(encoder.down) :]
     rows = [
         _case(
@@ -351,10 +353,10 @@ def _in_cell(encoder: TableEncoder, place: str, kinds: Mapping[str, str], dialec
 
 
 def _each_holds(
-    conditions: Sequence[Condition], place: str, kinds: Mapping[str, str], dialect: str
+    conditions: Sequence[Condition], read_as: str, kinds: Mapping[str, str], dialect: str
 ) -> list[Sql]:
     """Return whether each condition holds; unknown values satisfy `is missing` only."""
-    places = _asked_places(conditions, place, kinds)
+    places = _asked_places(conditions, read_as, kinds)
     holds: list[Sql] = []
     for condition in conditions:
         textual = _textual(condition, kinds)
@@ -641,18 +643,18 @@ def _tree(
     own = "_" if source.name.lower().startswith("gtmar_") else ""
     names = {n: f"gtmar_{n}{own}" for n in _STEPS}
     terms = spec.terms
-    place = {name: f"x{i}" for i, name in enumerate(spec.inputs, start=1)}
+    read_as = {name: f"x{i}" for i, name in enumerate(spec.inputs, start=1)}
     value = {term.name: f"v{i}" for i, term in enumerate(terms, start=1)}
     point = {term.name: f"p{i}" for i, term in enumerate(terms, start=1)}
 
     def stage(before: str, *columns: Sql) -> exp.Select:
         return exp.select(column("id"), *columns).from_(exp.to_table(names[before], copy=False))
 
-    reading = _reading(spec, place, as_of, kinds, dialect)
+    reading = _reading(spec, read_as, as_of, kinds, dialect)
     encoding, weighing = [], []
     for term in terms:
         feature = spec.features[term.feature]
-        given = _value(feature, term, place[term.feature], kinds, dialect)
+        given = _value(feature, term, read_as[term.feature], kinds, dialect)
         encoding.append(named(given, value[term.name]))
         weighed = exp.cast(column(value[term.name]), _VALUE) * integer(term.weight)
         weighing.append(named(exp.cast(weighed, _SUM), point[term.name]))
@@ -661,11 +663,11 @@ def _tree(
     more: dict[str, exp.Select] = {}
     before = "points"
     if combination is not None:
-        flags = _flags(spec, place, kinds, dialect)
+        flags = _flags(spec, read_as, kinds, dialect)
         encoding += flags
         carried = [*points, *(flag.alias for flag in flags)]
         weighing += map(column, carried[len(points) :])
-        summed, lines = _combined(spec, combination, points, place)
+        summed, lines = _combined(spec, combination, points, read_as)
         for step, columns in summed.items():
             more[step] = stage(before, *map(column, carried), *columns)
             carried += [each.alias for each in columns]
@@ -711,7 +713,7 @@ def _tree(
 
 def _reading(
     spec: ScoringSpec,
-    place: Mapping[str, str],
+    read_as: Mapping[str, str],
     as_of: Sql | None,
     kinds: Mapping[str, str],
     dialect: str,
@@ -719,8 +721,8 @@ def _reading(
     """Return the columns that features and vetoes read, converted as they read them."""
     reading: list[Sql] = []
     for name, feature in spec.inputs.items():
-        if asked := feature.conditions:
-            places = _asked_places(asked, place[name], kinds)
+        if conditions := feature.conditions:
+            places = _asked_places(conditions, read_as[name], kinds)
             for (origin, textual), at in places.items():
                 cell = _as_text(origin) if textual else _as_number(origin, kinds.get(origin))
                 reading.append(named(cell, at))
@@ -728,30 +730,30 @@ def _reading(
         [origin] = feature.reads(name)
         kind, zone = kinds.get(origin), spec.time_zone
         cell = read(feature, origin, kind, as_of, zone=zone, dialect=dialect)
-        reading.append(named(cell, place[name]))
+        reading.append(named(cell, read_as[name]))
     return reading
 
 
 def _flags(
-    spec: ScoringSpec, place: Mapping[str, str], kinds: Mapping[str, str], dialect: str
+    spec: ScoringSpec, read_as: Mapping[str, str], kinds: Mapping[str, str], dialect: str
 ) -> list[Sql]:
     """Return the flags (1 or 0) that a `Combination` needs: unknown values, vetoes that hold."""
     flags = []
     for name, feature in spec.features.items():
         if feature.missing == "redistribute":
             [origin] = feature.reads(name)
-            unknown = _unknown(feature, column(place[name]), kinds.get(origin), dialect)
+            unknown = _unknown(feature, column(read_as[name]), kinds.get(origin), dialect)
             held = _case([(exp.or_(*unknown), integer(1))], integer(0))
-            flags.append(named(held, f"u{place[name]}"))
+            flags.append(named(held, f"u{read_as[name]}"))
     vetoes = [name for name in spec.inputs if name not in spec.features]
     for number, (name, rule) in enumerate(zip(vetoes, spec.veto_ends, strict=True)):
-        holds = _rule_holds(rule[0], place[name], kinds, dialect)
+        holds = _rule_holds(rule[0], read_as[name], kinds, dialect)
         flags.append(named(_case([(holds.eq(integer(0)), integer(0))], integer(1)), f"w{number}"))
     return flags
 
 
 def _combined(
-    spec: ScoringSpec, combination: Combination, points: Sequence[str], place: Mapping[str, str]
+    spec: ScoringSpec, combination: Combination, points: Sequence[str], read_as: Mapping[str, str]
 ) -> tuple[dict[str, list[Sql]], dict[str, str]]:
     """Return the new columns of further steps, and the column of each line of the combination.
 
@@ -768,7 +770,7 @@ def _combined(
         if each.shared:
             sizes = each.sizes(weights)
             whole = sum(sizes.values())
-            unknown = [column(f"u{place[n]}") * integer(-sizes[n]) for n in each.shared]
+            unknown = [column(f"u{read_as[n]}") * integer(-sizes[n]) for n in each.shared]
             known = exp.cast(_total([integer(whole), *unknown]), _VALUE)
             steps["sums"].append(named(known, f"k{number}"))
             more = _redistributed(reached, column(f"k{number}"), whole)
@@ -915,14 +917,14 @@ def refuse_lost(tree: exp.Select, written: str, dialect: str) -> None:
     """Raise `UsageError` if a name or a text is lost when the written statement is parsed again."""
 
     def held(statement: exp.Expr) -> Counter[tuple[str, str]]:
-        names = Counter(("name", found.name) for found in statement.find_all(exp.Identifier))
+        names = Counter(("name", node.name) for node in statement.find_all(exp.Identifier))
         # A unit such as MONTH is a text in some dialects and a word in others.
         texts = (
-            found
-            for found in statement.find_all(exp.Literal)
-            if found.is_string and found.arg_key != "unit"
+            node
+            for node in statement.find_all(exp.Literal)
+            if node.is_string and node.arg_key != "unit"
         )
-        return names + Counter(("text", found.name) for found in texts)
+        return names + Counter(("text", node.name) for node in texts)
 
     expected = held(tree)
     try:

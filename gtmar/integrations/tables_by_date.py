@@ -192,8 +192,8 @@ def _copy(made: Path, target: str, name: str) -> int:
         return path.stat().st_size
     from deltalake.fs import DeltaStorageHandler
 
-    said = pl.read_parquet_metadata(made)
-    own = {key: text for key, text in said.items() if key.startswith("gtmar_")}
+    metadata = pl.read_parquet_metadata(made)
+    own = {key: text for key, text in metadata.items() if key.startswith("gtmar_")}
     rows = pl.scan_parquet(made, hive_partitioning=False)
     rows.sink_parquet(f"{target}/{name}", metadata=own)
     [there] = DeltaStorageHandler(target).get_file_info([name])
@@ -246,7 +246,7 @@ class DuckDBSnapshots(_Snapshots):
             before = f"select {listed} from {table} where {_DAY} = {when}"
             now = f"select {listed} {rows}"
             differ = count(f"({before} except all {now}) union all ({now} except all {before})")
-            change = change_of(list(old), list(new), alike=not differ, place=self.of(day))
+            change = change_of(list(old), list(new), alike=not differ, path=self.of(day))
         if change == "same":
             return change
         add_columns(connection, table, there, new)
@@ -256,8 +256,8 @@ class DuckDBSnapshots(_Snapshots):
         connection.execute(
             f"create or replace view {view} as select {selected} from {table} where {_DAY} = {when}"
         )
-        said = literal(json.dumps(pl.read_parquet_metadata(made)))
-        connection.execute(f"comment on view {view} is {said}")
+        metadata = literal(json.dumps(pl.read_parquet_metadata(made)))
+        connection.execute(f"comment on view {view} is {metadata}")
         return change
 
 

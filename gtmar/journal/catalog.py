@@ -126,11 +126,11 @@ class Journal:
         self._tables = Tables(self._index, kept)
         self._warned: set[str] = set()
         text = (sql_folder() / "views.sql").read_text(encoding="utf-8").partition(_NO_FILES)[2]
-        found = [*_DEFINES.finditer(text)]
-        ends = [each.start() for each in found[1:]] + [len(text)]
+        definitions = [*_DEFINES.finditer(text)]
+        ends = [each.start() for each in definitions[1:]] + [len(text)]
         #: Definitions of views and macros by name; each refers only to earlier ones.
         self._views = {
-            each[1]: text[each.start() : end] for each, end in zip(found, ends, strict=True)
+            each[1]: text[each.start() : end] for each, end in zip(definitions, ends, strict=True)
         }
         self._connect()
 
@@ -256,14 +256,14 @@ class Journal:
         self, runs: Collection[str] | None, columns: Sequence[str] | None, *, damaged: bool
     ) -> dict[str, FolderRows]:
         """Return the sources of the views by folder: rows of some or all runs, and all events."""
-        found = self._tables.of(runs, columns=columns, damaged=damaged)
+        rows_of = self._tables.of(runs, columns=columns, damaged=damaged)
         if self._tables.outdated:
             # The cached rows can only be attached before a connection is locked.
             self._connection.close()
             self._connect()
-            found = self._tables.of(runs, columns=columns, damaged=damaged)
+            rows_of = self._tables.of(runs, columns=columns, damaged=damaged)
         self._refuse_newer()
-        return found
+        return rows_of
 
     def _hand_over(self, sources: dict[str, FolderRows]) -> None:
         """Define the views' base tables over these sources, where they have changed."""
@@ -376,7 +376,7 @@ class Journal:
                 self._define(text if views is None else " ".join(views))
                 self._set(variables)
                 self._hand_over(sources)
-                found = answered(self._connection, text, limits, flags=_FLAGS)
+                answer = answered(self._connection, text, limits, flags=_FLAGS)
             except _engine_errors() as err:
                 if last or not _of_file(err):
                     raise failed(err) from err
@@ -391,7 +391,7 @@ class Journal:
                 break
         if not damaged:
             self._warn(runs)
-        return found
+        return answer
 
     def _refuse_damaged(self, runs: Collection[str]) -> None:
         for run in runs:

@@ -196,14 +196,14 @@ def _keep(journal: Path, packed: tuple[Packed, ...]) -> str:
 
 def _write_packed(files: RunFiles, rows: pa.Table, parts: list[Link], new: Path) -> None:
     """Write a run's rows as one part, read them back and compare."""
-    parts = sorted(parts, key=lambda link: link.place)
+    parts = sorted(parts, key=lambda link: link.position)
     footer = {
         "gtmar_format": format_of(rows),
         "gtmar_previous": parts[0].previous,
-        "gtmar_place": str(parts[0].place),
+        "gtmar_place": str(parts[0].position),
         "gtmar_packed": json.dumps(
             [
-                {"name": x.name, "place": x.place, "previous": x.previous, "sha256": x.sha256}
+                {"name": x.name, "place": x.position, "previous": x.previous, "sha256": x.sha256}
                 for x in parts
             ]
         ),
@@ -270,10 +270,10 @@ def _clear(journal: Path, room: Path) -> None:
         run_id = run_aside(left.name)
         if run_id is None or left.is_symlink() or not left.is_dir():
             continue
-        place = RunFiles(journal, run_id).experiments
-        if left.suffix == ".old" and not os.path.lexists(place):
-            left.rename(place)
-            sync_folder(place.parent)
+        folder = RunFiles(journal, run_id).experiments
+        if left.suffix == ".old" and not os.path.lexists(folder):
+            left.rename(folder)
+            sync_folder(folder.parent)
         elif all(_OWN.fullmatch(file.name) and file.is_file() for file in left.iterdir()):
             shutil.rmtree(left)
 

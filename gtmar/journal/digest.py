@@ -122,13 +122,13 @@ def _number_bytes(columns: Sequence[tuple[pa.Array, int]], count: int) -> list[b
     if not total:
         return [b""] * count
     cells = np.empty((count, total), dtype=_CELL)
-    place = 0
+    offset = 0
     for column, width in columns:
         known, bits = _bits(column)
-        there = slice(place, place + width)
+        there = slice(offset, offset + width)
         cells["known"][:, there] = known.reshape(count, width)
         cells["bits"][:, there] = bits.reshape(count, width)
-        place += width
+        offset += width
     row = np.dtype((np.void, total * _CELL.itemsize))
     # The type stubs don't know that a list of `void` is one of bytes.
     return cast("list[bytes]", cells.view(row).ravel().tolist())
@@ -370,14 +370,14 @@ def _with_sums(entries: Sequence[DigestEntry], sums: Sequence[int]) -> set[Diges
     while symmetric and not symmetric[-1]:
         symmetric.pop()
     signed = [(-1) ** k * each for k, each in enumerate(symmetric)]
-    found = set()
+    listed = set()
     for entry in entries:
         value = 0
         for each in signed:
             value = (value * _point(entry) + each) % _FIELD
         if value == 0:
-            found.add(entry)
-    return found
+            listed.add(entry)
+    return listed
 
 
 def _likely(pool: Sequence[DigestEntry], count: int) -> Iterator[Sequence[DigestEntry]]:

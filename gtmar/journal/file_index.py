@@ -502,21 +502,21 @@ class FileIndex:
 
     def damage(self, run_id: str) -> tuple[Damage, ...]:
         """Return the problems of a run's files, which carry hashes of each other."""
-        found = self._damage.get(run_id)
-        if found is None:
+        damage = self._damage.get(run_id)
+        if damage is None:
             self._listing(run_id)
-            found = () if self._is_known_sound(run_id) else self._examined(run_id)
-            self._damage[run_id] = found
-        return found
+            damage = () if self._is_known_sound(run_id) else self._examined(run_id)
+            self._damage[run_id] = damage
+        return damage
 
     def _examined(self, run_id: str) -> tuple[Damage, ...]:
         try:
-            found = tuple(self._examine(run_id))
+            damage = tuple(self._examine(run_id))
         except FileNotFoundError:
             # Its parts were packed after they were listed.
             self.look()
-            found = tuple(self._examine(run_id))
-        if not found and self.has_ended(run_id):
+            damage = tuple(self._examine(run_id))
+        if not damage and self.has_ended(run_id):
             listing = self._listing(run_id)
             held = {folder: self.files(folder, run_id) for folder in listing.names}
             self._sound[run_id] = _Sound(
@@ -528,19 +528,19 @@ class FileIndex:
                 stamped=list(listing.stamps),
             )
             self._changed = True
-        return found
+        return damage
 
     def event_damage(self) -> list[Damage]:
         """Return the problems of events, whose file names carry hashes."""
-        found = []
+        damage = []
         for name in self._listings[""].names[EVENTS]:
             _, stated = event_of(_last(name)) or ("", "")
             problem = self[name].problem
             if not problem and not self.sha256(name).startswith(stated):
                 problem = _CHANGED
             if problem:
-                found.append(Damage("", name, problem))
-        return found
+                damage.append(Damage("", name, problem))
+        return damage
 
     @property
     def events(self) -> list[str]:
@@ -573,34 +573,34 @@ class FileIndex:
         if cut_short:
             # The writer was killed while it wrote this part; gtmar resume puts it aside.
             torn = []
-        found = [Damage(run_id, name, self[name].problem) for name in torn]
+        damage = [Damage(run_id, name, self[name].problem) for name in torn]
         links = [link for name in sorted(rows) for link in self._links(name)]
-        placeless = {_last(name) for name in rows} & {x.name for x in links if x.place < 0}
+        placeless = {_last(name) for name in rows} & {x.name for x in links if x.position < 0}
         if placeless:
             # Files written before there were places: only the hashes that others name can be
             # checked.
-            named = {x.previous for x in links if x.place >= 0}
-            return found + [
+            named = {x.previous for x in links if x.position >= 0}
+            return damage + [
                 Damage(run_id, self._within(x.path), _CHANGED)
                 for x in links
-                if x.place < 0 and named and x.sha256 not in named
+                if x.position < 0 and named and x.sha256 not in named
             ]
         sealed_as = files.sealed() if ended else None
         if ended and sealed_as is None:
             # The seal is written before the end record, which can't be checked without it.
-            found.append(Damage(run_id, f"{RECORDS}/run_id={run_id}/{_SEAL}", "is missing"))
+            damage.append(Damage(run_id, f"{RECORDS}/run_id={run_id}/{_SEAL}", "is missing"))
         elif ended and end in rows and self.sha256(end) != sealed_as:
-            found.append(Damage(run_id, end, _CHANGED))
+            damage.append(Damage(run_id, end, _CHANGED))
         damaged = [Path(self.path(name)) for name in names if self[name].problem]
         breaks = find_breaks(files, links, damaged, (), rows_hold=False)
-        found += [
+        damage += [
             Damage(run_id, self._within(path), _BROKEN[kind])
             for path, (kind, _) in breaks.items()
             if kind in _BROKEN
         ]
-        found += self._repacked(files, rows)
+        damage += self._repacked(files, rows)
         gone = [self._within(path) for path, (kind, _) in breaks.items() if kind == "missing"]
-        last = max((link.place for link in links), default=-1)
+        last = max((link.position for link in links), default=-1)
         if newest and newest[0] > last and not (cut_short or files.running()):
             numbers = [number_of(link.name, "part") or 0 for link in links]
             after = max(numbers, default=0) + 1
@@ -608,16 +608,16 @@ class FileIndex:
                 f"{EXPERIMENTS}/run_id={run_id}/part-{after + n:06d}.parquet"
                 for n in range(newest[0] - last)
             ]
-        if gone and not found:
+        if gone and not damage:
             rest = f", and {len(gone) - 1:,} more" if len(gone) > 1 else ""
-            found.append(Damage(run_id, min(gone), f"is missing{rest}"))
-        return found
+            damage.append(Damage(run_id, min(gone), f"is missing{rest}"))
+        return damage
 
     def _links(self, name: str) -> list[Link]:
         file, path = self[name], Path(self.path(name))
         return [
-            Link(path, part, place, previous, sha256, file.packed)
-            for part, place, previous, sha256 in file.links
+            Link(path, part, position, previous, sha256, file.packed)
+            for part, position, previous, sha256 in file.links
         ]
 
     def _within(self, path: Path) -> str:
@@ -701,7 +701,7 @@ def _facts(path: str, stamp: list[int], columns: tuple[bytes, ...], run_id: str)
     with suppress(ValueError):
         file.format = int(read.stated(b"gtmar_format") or b"0")
     links = read.links()
-    file.links = [[link.name, link.place, link.previous, link.sha256] for link in links]
+    file.links = [[link.name, link.position, link.previous, link.sha256] for link in links]
     file.packed = any(link.packed for link in links)
     return file
 

@@ -346,7 +346,7 @@ class Link:
     #: The file's own name, `part-000002.parquet`.
     name: str
     #: Number of the run's files written before it; -1 if the file doesn't state it.
-    place: int
+    position: int
     #: SHA-256 of the file before it; empty for the first.
     previous: str
     #: SHA-256 of the file as it was written.
@@ -396,12 +396,12 @@ class JournalFile:
                     Link(self.path, e["name"], e["place"], e["previous"], e["sha256"], packed=True)
                     for e in listed
                 ]
-            place = int(self.stated(b"gtmar_place") or b"-1")
+            position = int(self.stated(b"gtmar_place") or b"-1")
         except (ValueError, KeyError, TypeError):
-            place = -1
+            position = -1
         previous = self.stated(b"gtmar_previous")
         before = "?" if previous is None else previous.decode("ascii", errors="replace")
-        return [Link(self.path, self.path.name, place, before, self.sha256)]
+        return [Link(self.path, self.path.name, position, before, self.sha256)]
 
     def table(self, columns: list[str] | None = None) -> pa.Table | None:
         """Return the rows; None if the file can't be read, or a page's checksum is wrong."""
@@ -683,8 +683,10 @@ class RunFiles:
         """Return place and hash of the newest file but the end, from the lock; None without it."""
         if not self.lock.is_file():
             return None
-        place, _, stated = self.lock.read_bytes().decode("ascii", errors="replace").partition(" ")
-        return (int(place), stated.strip()) if place.isdigit() else None
+        position, _, stated = (
+            self.lock.read_bytes().decode("ascii", errors="replace").partition(" ")
+        )
+        return (int(position), stated.strip()) if position.isdigit() else None
 
     def running(self) -> bool:
         """Return whether a process holds the run's lock."""

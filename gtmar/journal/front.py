@@ -139,26 +139,26 @@ class Front(PlainData):
         if self.reason is not None:
             return [f"No experiment has a value of {names[1]}: {self.reason}."]
         first, points = self.found[0], self.points
-        said = [self._counted(first, len(points), names), *self._traded(names)]
+        lines = [self._counted(first, len(points), names), *self._traded(names)]
         if sizes := self._sizes(points):
-            said.append(sizes)
+            lines.append(sizes)
         if first["broke"] and not self.with_blocked:
             count = first["broke"]
-            said.append(
+            lines.append(
                 f"Left out: {count:,} that broke a guardrail; --blocked looks at "
                 f"{'it' if count == 1 else 'them'}, too."
             )
         lost = sum(row["outcome"] == "lose" for row in points)
         if lost and self.guardrails:
-            said.append(
+            lines.append(
                 f"Guardrails were not asked of {lost:,} of them, which lost by {names[0]}: they "
                 "may break one."
             )
-        said.append(
+        lines.append(
             "All of it was measured on the accounts searched, so it looks better than it is."
         )
         return [
-            *said,
+            *lines,
             *filter(None, (basis_note(self.basis if names[1] != self.metric else None),)),
         ]
 
@@ -172,16 +172,18 @@ class Front(PlainData):
         spread = [round(i * (len(rows) - 1) / (most - 1)) for i in range(most)]
         # Rows that must be shown replace their neighbours.
         kept = set(spread) | must
-        for place in sorted(set(spread) - must, key=lambda i: min(abs(i - m) for m in must)):
+        for index in sorted(set(spread) - must, key=lambda i: min(abs(i - m) for m in must)):
             if len(kept) <= most:
                 break
-            kept.remove(place)
+            kept.remove(index)
         return [rows[i] for i in sorted(kept)]
 
     def _repr_html_(self) -> str:
         heads, rows = self.cells(self.shown())
-        said = "".join(map(sentence, self.sentences))
-        return said + html_table(heads, rows, caption=f"{self.objective} against {self.metric}")
+        paragraphs = "".join(map(sentence, self.sentences))
+        return paragraphs + html_table(
+            heads, rows, caption=f"{self.objective} against {self.metric}"
+        )
 
     def cells(self, shown: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[object]]]:
         """Return the column heads and the rows of a table of `shown`."""
@@ -241,14 +243,19 @@ class Front(PlainData):
     def _traded(self, names: tuple[str, str]) -> list[str]:
         """Return sentences on the run's best, and on the gain from giving up some objective."""
         best, here, bend = self.best, self._from, self.bend
-        said = []
+        sentences = []
         if best is not None:
             whose = "best" if best["mark"] == "best" else "start, which nothing beat,"
-            said.append(f"The run's {whose} has {_pair(best, names)} on the accounts searched.")
+            sentences.append(f"The run's {whose} has {_pair(best, names)}.")
             if here != best:
-                said.append(f"{here['experiment']} is no worse in either: {_pair(here, names)}.")
+                sentences.append(
+                    f"{here['experiment']} is no worse in either: {_pair(here, names)}."
+                )
         if bend is None:
-            return [*said, f"No experiment trades {names[0]} for more: there is nothing to choose."]
+            return [
+                *sentences,
+                f"No experiment trades {names[0]} for more: there is nothing to choose.",
+            ]
 
         def told(row: dict[str, Any], opening: str) -> str:
             cost = number(abs(row["value"] - here["value"]))
@@ -259,10 +266,10 @@ class Front(PlainData):
                 f"{number(row['metric_value'])} ({signed}): {row['experiment']}."
             )
 
-        said.append(told(bend, "Giving up"))
+        sentences.append(told(bend, "Giving up"))
         if (end := self._beyond[-1]) != bend:
-            said.append(told(end, "The other end, giving up"))
-        return said
+            sentences.append(told(end, "The other end, giving up"))
+        return sentences
 
     def _sizes(self, points: Sequence[dict[str, Any]]) -> str | None:
         """Return a sentence if the size of the metric's tier differs between compromises."""
@@ -320,20 +327,20 @@ def front(
         raise RunNotFoundError(
             f"run {run_id} has no experiment yet", hint="wait for its first part, or resume it"
         )
-    [asked] = rows
-    objective, reasons = asked["objective"], dict(asked["null_reasons"] or ())
+    [run_row] = rows
+    objective, reasons = run_row["objective"], dict(run_row["null_reasons"] or ())
     usual = [key for key in _USUAL if key != objective and key not in reasons]
-    if asked["best_tier"] is not None:
-        usual.append(f"logo_retention_by_tier.{asked['best_tier']}")
+    if run_row["best_tier"] is not None:
+        usual.append(f"logo_retention_by_tier.{run_row['best_tier']}")
     metric = by or next(iter(usual), _other(objective))
-    _refuse_unfit(metric, objective, asked["tiers"] or ())
+    _refuse_unfit(metric, objective, run_row["tiers"] or ())
     among = [run_id]
     if whole_table:
         others = journal.query_rows(_ON_TABLE, columns=(), run=run_id)
         among = sorted({*(row["run_id"] for row in others), run_id})
     key, _, tier = metric.partition(".")
     columns = (*_COLUMNS, key, *(["accounts_by_tier"] if tier else []))
-    found = journal.sql_rows(
+    points = journal.sql_rows(
         "front",
         among=among,
         columns=columns,
@@ -347,15 +354,15 @@ def front(
         run_id=run_id,
         objective=objective,
         metric=metric,
-        higher_is_better=asked["higher_is_better"],
+        higher_is_better=run_row["higher_is_better"],
         metric_higher_is_better=all_metrics()[key].better == "higher",
         whole_table=whole_table,
-        found=found,
-        guardrails=asked["guardrails"] or 0,
+        found=points,
+        guardrails=run_row["guardrails"] or 0,
         with_blocked=blocked,
-        basis=asked["basis"],
-        reason=None if found else missing,
-        has_spec=asked["has_spec"],
+        basis=run_row["basis"],
+        reason=None if points else missing,
+        has_spec=run_row["has_spec"],
     )
 
 

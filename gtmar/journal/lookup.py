@@ -154,14 +154,14 @@ def checkout(journal: Journal, name: str) -> ScoringSpec:
     if row["calibration"] and row["best_experiment"] == reference.experiment_id:
         table = json.loads(row["calibration"])["table"]
         changes["calibration"] = specs.Calibration.model_validate(table)
-    found = specs.reweighed(spec, row["weights"]).model_copy(update=changes)
+    reweighed = specs.reweighed(spec, row["weights"]).model_copy(update=changes)
     edges = row["tier_edges"] or {}
     if None not in edges.values() and edges:
-        return found.with_edges([round(edges[name] * 100) for name in found.tier_names])
+        return reweighed.with_edges([round(edges[name] * 100) for name in reweighed.tier_names])
     if spec.has_rule and row["repeats"]:
         # A repeated candidate wasn't evaluated again: the edges are those of the first experiment.
-        return found.with_edges(checkout(journal, row["repeats"]).tier_lows)
-    return found
+        return reweighed.with_edges(checkout(journal, row["repeats"]).tier_lows)
+    return reweighed
 
 
 def measured_as(journal: Journal, spec: ScoringSpec) -> Reference | None:
@@ -547,7 +547,7 @@ def weight_trials(
     )["run_id"].to_list()
     if not runs:
         return WeightTrials(weight, {}, ())
-    asked = {
+    parameters = {
         "among": runs,
         "columns": _TRIED,
         "weight": weight,
@@ -556,12 +556,12 @@ def weight_trials(
     }
     counts = journal.query(
         f"select outcome, count(*) from ({_MOVED}) group by outcome order by outcome",
-        **asked,
+        **parameters,
     )
     rows = journal.query(
         f"select * exclude (named) from ({_MOVED}) where named "
         f'order by "at" desc, experiment limit {int(most)}',
-        **asked,
+        **parameters,
     ).to_dicts()
     trials = tuple(WeightTrial(**{**row, "breaches": tuple(row["breaches"] or ())}) for row in rows)
     return WeightTrials(weight, dict(counts.rows()), trials)

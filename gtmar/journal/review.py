@@ -101,11 +101,11 @@ class Review:
         table, checked = self.calibration["table"], self.calibration["held_out"]
         fitted = sum(step["accounts"] for step in table["steps"])
         steps = f"{some(len(table['steps']), 'step')} of {fitted:,} {self.counted}"
-        said = f"Probabilities of leaving, in {steps}"
+        start = f"Probabilities of leaving, in {steps}"
         if checked is None:
-            return f"{said} searched, are in the spec; no accounts were held out to check them on."
+            return f"{start} searched, are in the spec; no accounts were held out to check them on."
         how = checked["sentence"].removeprefix("Probabilities of leaving: ")
-        return f"{said} searched, are in the spec. Where nobody searched: {how}"
+        return f"{start} searched, are in the spec. Where nobody searched: {how}"
 
     @property
     def warnings(self) -> list[str]:
@@ -154,7 +154,7 @@ class Review:
     @property
     def sentences(self) -> list[str]:
         """The sentences on the run for a lead, the most important first."""
-        return self.said()
+        return self.sentences_on()
 
     @property
     def decided_costs(self) -> list[str] | None:
@@ -166,13 +166,13 @@ class Review:
         costs: list[str] | None = self.decision.get("costs")
         return costs
 
-    def said(self, *, costs: bool = True) -> list[str]:
+    def sentences_on(self, *, costs: bool = True) -> list[str]:
         """Return `sentences`, with or without those on metrics that got worse.
 
         These are from the decision on the best, if there is one, else from the run's measurement.
         """
         if costs and self.decided_costs is not None:
-            return [*self.said(costs=False), *self.decided_costs]
+            return [*self.sentences_on(costs=False), *self.decided_costs]
         return lead(self.summary, self.seen, improved=self.improved, held=self.held, costs=costs)
 
     @property
@@ -185,7 +185,7 @@ class Review:
     @property
     def verdict(self) -> list[str]:
         """Say what the run found by its objective, in a few sentences."""
-        said = verdict(self.summary, improved=self.improved, held=self.held)
+        sentences = verdict(self.summary, improved=self.improved, held=self.held)
         sentence = None
         tier = self.summary["objective"].partition(".")[2]
         if self.improved and tier and self.tiers:
@@ -193,7 +193,7 @@ class Review:
             measured = self.equal_sizes.get("searched")
             sentence = at_its_size(self.summary["objective"], sizes[0], sizes[-1], measured)
             sentence = of_rows(sentence) if sentence and self.by_date else sentence
-        return [said[0], sentence, *said[1:]] if sentence else said
+        return [sentences[0], sentence, *sentences[1:]] if sentence else sentences
 
     @property
     def tiers_at_equal_sizes(self) -> tuple[str, list[dict[str, Any]]] | None:
@@ -599,14 +599,14 @@ class Comparison:
         if abs(gap) <= 1e-12:
             return f"Both runs reach the same {name}, {self.one['best_value']:.4f}."
         better, worse = (self.two, self.one) if gap > 0 else (self.one, self.two)
-        said = (
+        text = (
             f"{better['run_id']} found more: {name} {better['best_value']:.4f} "
             f"against {worse['best_value']:.4f}."
         )
         held = better["holdout_best_value"], worse["holdout_best_value"]
         if None not in held and sign * (held[0] - held[1]) <= 0:
-            said += f" On the holdout it is not ahead: {held[0]:.4f} against {held[1]:.4f}."
-        return said
+            text += f" On the holdout it is not ahead: {held[0]:.4f} against {held[1]:.4f}."
+        return text
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -625,11 +625,11 @@ def compare(journal: Journal, run: str, other: str) -> Comparison:
     """
     ids = journal.run_id(run), journal.run_id(other)
     rows = journal.sql_rows("compare", run=ids[0], other=ids[1])
-    found = {row["run_id"]: row for row in rows}
-    empty = [run_id for run_id in ids if run_id not in found]
+    by_id = {row["run_id"]: row for row in rows}
+    empty = [run_id for run_id in ids if run_id not in by_id]
     if empty:
         raise RunNotFoundError(f"{culprits(empty)} has no experiment yet", hint=_NO_EXPERIMENT)
-    one, two = found[ids[0]], found[ids[1]]
+    one, two = by_id[ids[0]], by_id[ids[1]]
     # Unknown values, as of imported runs, never count as equal.
     differing = {
         column: name

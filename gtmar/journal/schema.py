@@ -275,7 +275,7 @@ def _changes(
 
 def _metrics(measured: Measured) -> dict[str, pa.Array]:
     """Return a column for each metric; by-tier ones as maps."""
-    places = {name: place for place, name in enumerate(measured.values.columns)}
+    places = {name: index for index, name in enumerate(measured.values.columns)}
     # One array of doubles, as each selection from the frame costs a tenth of a millisecond. Counts
     # stay exact, as they are far below 2^53. Every NaN stands for a null.
     cells = measured.values.to_numpy()

@@ -87,7 +87,7 @@ class _Walk:
     ) -> None:
         self._files = files
         # Of two equal files, the original is the one with the lower place, then a proper name.
-        self._links = sorted(links, key=lambda link: (link.place, self._odd(link), link.name))
+        self._links = sorted(links, key=lambda link: (link.position, self._odd(link), link.name))
         self._damaged = set(damaged)
         self._distrusted = set(changed)
         self._rows_hold = rows_hold
@@ -110,7 +110,7 @@ class _Walk:
             before = by_hash.get(here.previous)
             if before is None:
                 before = self._below(here)
-                if before is None or before.place != here.place - 1:
+                if before is None or before.position != here.position - 1:
                     self._fill(before, here)
                 elif here.path not in self._distrusted:
                     self._changed(before.path)
@@ -157,22 +157,22 @@ class _Walk:
                 return link
         parts = [number_of(name, "part") or 0 for name in self._names]
         most = len(self._links) + len(self._damaged) + max(parts)
-        likely = [link for link in self._links if link.place < most] or self._links
-        last = min(likely, key=lambda link: (-link.place, link.name))
-        place, sha256 = self._files.newest() or (-1, "")
-        if last.place > place:
+        likely = [link for link in self._links if link.position < most] or self._links
+        last = min(likely, key=lambda link: (-link.position, link.name))
+        position, sha256 = self._files.newest() or (-1, "")
+        if last.position > position:
             return last
-        return Link(self._files.lock, self._files.lock.name, place + 1, sha256, sha256="")
+        return Link(self._files.lock, self._files.lock.name, position + 1, sha256, sha256="")
 
     def _below(self, here: Link) -> Link | None:
-        rest = [x for x in self._links if x not in self._seen and x.place < here.place]
-        return min(rest, key=lambda link: (-link.place, link.name), default=None)
+        rest = [x for x in self._links if x not in self._seen and x.position < here.position]
+        return min(rest, key=lambda link: (-link.position, link.name), default=None)
 
     def _fill(self, low: Link | None, high: Link) -> None:
         """Report the files that are missing or changed between two links."""
-        bottom = low.place if low else -1
-        slots = high.place - bottom - 1
-        starts = bottom < 1 < high.place
+        bottom = low.position if low else -1
+        slots = high.position - bottom - 1
+        starts = bottom < 1 < high.position
         ends = {
             kind: (max(self._below_number(kind, bottom), default=0), self._above_number(kind))
             for kind in ("part", "resume")
@@ -216,7 +216,7 @@ class _Walk:
             number
             for link in self._links
             if (number := number_of(link.name, kind)) is not None
-            if _least_place(kind, number) <= link.place <= most
+            if _least_place(kind, number) <= link.position <= most
         ]
 
     def _above_number(self, kind: str) -> int | None:

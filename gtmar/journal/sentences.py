@@ -92,7 +92,7 @@ class Seen:
             return f"on {some(self.accounts, 'account')} never seen by the search"
         return f"in-sample, on the {some(self.accounts, 'account')} searched: no proof"
 
-    def said(self, *, improved: bool) -> list[str]:
+    def sentences_on(self, *, improved: bool) -> list[str]:
         """Return sentences on what the best can do, compared with the start if `improved`."""
         by_tier = self._by_tier(improved=improved)
         each = (self._pairs(improved=improved), *(map(of_rows, by_tier) if self.rows else by_tier))
@@ -132,17 +132,17 @@ class Seen:
             gone and f"{gone} of the MRR that leaves",
         ]
         prefix = "" if self.unseen else "In-sample, "
-        said = []
+        sentences = []
         if any(held) and sizes[worst]:
             at = f"{prefix}at equal sizes tier" if improved else f"{prefix}tier"
             listed = " and ".join(filter(None, held))
-            said.append(f"{at[:1].upper()}{at[1:]} {tiers[worst]}, {them}, holds {listed}.")
+            sentences.append(f"{at[:1].upper()}{at[1:]} {tiers[worst]}, {them}, holds {listed}.")
         kept = self._kept(top, improved=improved)
         if kept:
             which = "tier of lowest risk" if self.risk else "top tier"
             the = f"{prefix}the" if prefix else "The"
-            said.append(f"{the} {which}, {tiers[top]}, keeps {kept}.")
-        return said
+            sentences.append(f"{the} {which}, {tiers[top]}, keeps {kept}.")
+        return sentences
 
     def _kept(self, tier: int, *, improved: bool) -> str | None:
         """Say how many of its accounts a tier keeps: of few, and of all, in numbers."""
@@ -183,14 +183,14 @@ class Seen:
 
     def costs(self, objective: str) -> dict[str, str]:
         """Return the headline metrics that got worse as measured, in words, without `objective`."""
-        said = {}
+        by_metric = {}
         for key, (words, unit, sign) in _HEADLINES.items():
             before, after = self._ends(key)
             if before is None or after is None or key in (objective, TWINS.get(objective)):
                 continue
             if sign * (after - before) < -SAME * max(1.0, abs(before)):
-                said[key] = f"{words} {before:{unit}} -> {after:{unit}}"
-        return said
+                by_metric[key] = f"{words} {before:{unit}} -> {after:{unit}}"
+        return by_metric
 
     def _ends(self, key: str) -> tuple[float | None, float | None]:
         """Return a metric of start and best; concentration only at equal sizes."""
@@ -298,18 +298,18 @@ def lead(
     plain = verdict(row, improved=improved, held=held)
     if seen is None:
         return plain
-    found = seen.said(improved=improved)
+    sentences = seen.sentences_on(improved=improved)
     if not improved or not row["experiments"]:
-        return [*plain, *found]
-    if not found:
+        return [*plain, *sentences]
+    if not sentences:
         return plain
     if held is False:
         unseen = f"the {_never_saw(row)}"
-        return [f"The gain did not hold on {unseen}: keep the spec.", *found]
+        return [f"The gain did not hold on {unseen}: keep the spec.", *sentences]
     # In-sample sentences are marked as such, so no further sentence is needed.
     open_still = plain[1:] if held is None and row["holdout_accounts"] else []
     cost = worse(seen, row["objective"]) if costs else []
-    return [*open_still, *found, *cost]
+    return [*open_still, *sentences, *cost]
 
 
 def worse(seen: Seen, objective: str) -> list[str]:
@@ -341,7 +341,7 @@ def _never_saw(row: Mapping[str, Any]) -> str:
 def numbers(row: Mapping[str, Any]) -> str:
     """Return a sentence on the objective's change, the accounts and the number of experiments."""
     name = marked(row["objective"], row.get("basis"))
-    said = (
+    text = (
         f"{name}: {row['baseline_value']:.4f} -> {row['best_value']:.4f} on the accounts searched, "
         f"in {some(row['experiments'], 'experiment')}, {row['wins']:,} of them kept"
     )
@@ -349,8 +349,8 @@ def numbers(row: Mapping[str, Any]) -> str:
     if before is not None and after is not None:
         never = f"{row['holdout_accounts']:,} that it never saw"
         never = _never_saw(row) if row.get("old_customers") else never
-        said += f"; {before:.4f} -> {after:.4f} on {never}"
-    return f"{said}."
+        text += f"; {before:.4f} -> {after:.4f} on {never}"
+    return f"{text}."
 
 
 def at_its_size(
@@ -382,28 +382,28 @@ def verdict(row: Mapping[str, Any], *, improved: bool, held: bool | None) -> lis
     if not improved:
         return [unimproved(row)]
     moved = "rose" if row["best_value"] > row["baseline_value"] else "fell"
-    said = [
+    sentences = [
         f"{name} {moved} from {row['baseline_value']:.4f} to {row['best_value']:.4f} "
         f"({row['best_value'] - row['baseline_value']:+.4f}) in {some(tried, 'experiment')}, "
         f"{row['wins']:,} of them kept."
     ]
     if held is None:
         if row.get("state") == IMPORTED:
-            said.append("Imported: whether it holds on other accounts isn't known here.")
+            sentences.append("Imported: whether it holds on other accounts isn't known here.")
         elif row.get("state") == RUNNING:
-            said.append("The run has not ended, so the holdout has not been looked at.")
+            sentences.append("The run has not ended, so the holdout has not been looked at.")
         elif row["holdout_accounts"]:
-            said.append("On the holdout it has no value, so whether the gain holds is open.")
+            sentences.append("On the holdout it has no value, so whether the gain holds is open.")
         else:
-            said.append(
+            sentences.append(
                 "In-sample: no holdout was kept, so this says nothing about accounts that the "
                 "search has not seen."
             )
-        return said
+        return sentences
     before, after = row["holdout_baseline_value"], row["holdout_best_value"]
     unseen = f"On the {_never_saw(row)}: {before:.4f} -> {after:.4f} ({after - before:+.4f})"
-    said.append(f"{unseen}." if held else f"{unseen}. The gain did not hold: keep the spec.")
-    return said
+    sentences.append(f"{unseen}." if held else f"{unseen}. The gain did not hold: keep the spec.")
+    return sentences
 
 
 def unimproved(row: Mapping[str, Any]) -> str:

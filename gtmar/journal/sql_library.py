@@ -96,8 +96,8 @@ def read_file(path: Path, name: str) -> SqlFile:
 
 
 def _fields(lines: list[str]) -> tuple[Column, ...]:
-    found = [_FIELD.match(line) for line in lines if line != "none"]
-    return tuple(Column(m["name"], m["type"], m["meaning"]) for m in found if m)
+    matches = [_FIELD.match(line) for line in lines if line != "none"]
+    return tuple(Column(m["name"], m["type"], m["meaning"]) for m in matches if m)
 
 
 def library() -> dict[str, SqlFile]:

@@ -152,10 +152,10 @@ class Tables:
         index = self.index
         ids = index.run_ids if runs is None else sorted(runs)
         sound = [run for run in ids if damaged or not index.damage(run)]
-        found: dict[str, FolderRows] = {}
+        by_folder: dict[str, FolderRows] = {}
         for folder, wanted in ((RECORDS, None), (EXPERIMENTS, columns)):
             groups = {run: index.files(folder, run) for run in sound}
-            found[folder] = self._of_folder(
+            by_folder[folder] = self._of_folder(
                 folder, groups, wanted, keeping=not damaged, whole=runs is None
             )
         left_out = set() if damaged else {each.file for each in index.event_damage()}
@@ -164,9 +164,9 @@ class Tables:
             for name in index.events
             if name not in left_out and index[name].whole
         }
-        found[EVENTS] = self._of_folder(EVENTS, events, None, keeping=not damaged, whole=True)
+        by_folder[EVENTS] = self._of_folder(EVENTS, events, None, keeping=not damaged, whole=True)
         index.keep()
-        return found
+        return by_folder
 
     def _of_folder(
         self,
@@ -191,8 +191,8 @@ class Tables:
         small = [key for key, names in rest.items() if self.index.are_small(key, names, limit)]
         if self.index.is_large and not (folder in self._renewed or self.distrusted):
             new = {key: groups[key] for key in small if key in hashes}
-            asked = kept.contents.keys() if whole else kept.contents.keys() & hashes.keys()
-            gone = {*asked} - known
+            requested = kept.contents.keys() if whole else kept.contents.keys() & hashes.keys()
+            gone = {*requested} - known
             if (gone or new) and keeping and self._renew(folder, gone, new, hashes):
                 self._renewed.add(folder)
                 self.outdated = True

@@ -175,7 +175,7 @@ class _Examiner:
     def _as_written(self, kept: list[JournalFile]) -> Examination | None:
         """Return the result for a run whose hashes all match; None for any other run."""
         files = self._files
-        links = sorted((link for file in kept for link in file.links()), key=lambda x: x.place)
+        links = sorted((link for file in kept for link in file.links()), key=lambda x: x.position)
         packed = [file for file in kept if file.stated(b"gtmar_packed") is not None]
         rows_asked = bool(packed) if self._rows_asked is None else self._rows_asked
         parts = [file for file in kept if file.path.parent == files.experiments]
@@ -186,7 +186,7 @@ class _Examiner:
             or links[-1].path != files.end
             or links[-1].sha256 != files.sealed()
             or [x.previous for x in links] != ["", *(x.sha256 for x in links[:-1])]
-            or [x.place for x in links] != list(range(len(links)))
+            or [x.position for x in links] != list(range(len(links)))
             or not _are_in_order(links)
             or not all(is_own(file.path.parent.parent.name, file.path.name) for file in kept)
             or not all(holds_rows_of(files.run_id, file.footer) for file in kept)
@@ -288,11 +288,11 @@ class _Examiner:
         files = self._files
         if files.start in on_disk:
             return True
-        place, _ = files.newest() or (0, "")
+        position, _ = files.newest() or (0, "")
         if files.start.is_file() or (files.running() and len(links) <= 1):
             self._note(" is beginning")
             return False
-        if len(links) > 1 or place > 0 or files.seal.is_file() or files.end in on_disk:
+        if len(links) > 1 or position > 0 or files.seal.is_file() or files.end in on_disk:
             self._found(files.start, "missing", "the start record is gone")
             return True
         self._note(" was cut off before it began; pass over it")
@@ -488,12 +488,12 @@ def verify(
     withdrawn, undone = _withdrawn(sound_events)
     # An earlier digest covers parts that have been packed since, so packed rows are read, too.
     how = True if rows else None if against is not None else False
-    asked = ids if against is None else run_ids(journal)
+    requested = ids if against is None else run_ids(journal)
     looked = partial(_examined, journal, packed, rows=how)
     examined: dict[str, Examination] = {}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for first in range(0, len(asked), _READ_AT_ONCE):
-            some = list(pool.map(looked, asked[first : first + _READ_AT_ONCE]))
+        for first in range(0, len(requested), _READ_AT_ONCE):
+            some = list(pool.map(looked, requested[first : first + _READ_AT_ONCE]))
             examined |= {one.run_id: one for one in _with_starts(some)}
     unfinished = undone | _half_imported(journal)
     mine = [examined[each] for each in ids if each not in unfinished]
@@ -543,8 +543,8 @@ def run_ids(journal: Path) -> list[str]:
 
 def _folders(journal: Path, room: str) -> list[Path]:
     try:
-        with os.scandir(journal / room) as found:
-            return sorted(journal / room / each.name for each in found if each.is_dir())
+        with os.scandir(journal / room) as entries:
+            return sorted(journal / room / each.name for each in entries if each.is_dir())
     except (FileNotFoundError, NotADirectoryError):
         return []
     except PermissionError as err:
@@ -587,12 +587,12 @@ def _untouched(events: dict[Path, JournalFile | None]) -> list[JournalFile]:
 
 
 def _packings(events: Sequence[dict[str, Any]]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    packings: dict[str, set[str]] = {}
     for event in events:
         if event["kind"] == EventKind.COMPACTION:
             for run in json.loads(event["details"])["runs"]:
-                found.setdefault(run["run_id"], set()).add(run["sha256"])
-    return found
+                packings.setdefault(run["run_id"], set()).add(run["sha256"])
+    return packings
 
 
 def covered(journal: Path, runs: Sequence[str]) -> list[dict[str, str]]:
@@ -617,22 +617,22 @@ def covered(journal: Path, runs: Sequence[str]) -> list[dict[str, str]]:
 def _examined(
     journal: Path, packed: dict[str, set[str]], run_id: str, *, rows: bool | None
 ) -> Examination:
-    found = examine(RunFiles(journal, run_id), packed.get(run_id), rows=rows)
+    examination = examine(RunFiles(journal, run_id), packed.get(run_id), rows=rows)
     # Rows are dropped, as there may be thousands of runs.
-    return replace(found, rows=None)
+    return replace(examination, rows=None)
 
 
 def _load_events(journal: Path) -> dict[Path, JournalFile | None]:
     """Read the files of all events; None for one without permission."""
-    found: dict[Path, JournalFile | None] = {}
+    loaded: dict[Path, JournalFile | None] = {}
     for path in event_files(journal):
         try:
-            found[path] = JournalFile.load(path)
+            loaded[path] = JournalFile.load(path)
         except FileNotFoundError:
             continue
         except PermissionError:
-            found[path] = None
-    return found
+            loaded[path] = None
+    return loaded
 
 
 def _withdrawn(events: Sequence[dict[str, Any]]) -> tuple[list[DigestEntry], set[str]]:

@@ -224,8 +224,8 @@ def measure_exact(
         for tier in names if metric.by_tier else (None,):
             value = None
             if not lacking:
-                found = metric.formula_of(Sums(names, tier, known))
-                value = cast("Exact", found).values[0]
+                measured = metric.formula_of(Sums(names, tier, known))
+                value = cast("Exact", measured).values[0]
             values[metric_column(key, tier)] = None if value is None else float(value)
     return values
 

@@ -139,10 +139,10 @@ def expected(text: str, tiers: Sequence[str]) -> Guardrail | None:
     >>> expected("auc_roc_retain >= 99.9%", ()).min  # the quotient of 99.9 and 100 is more
     0.999
     """
-    found = _PROMISE.fullmatch(text)
-    if found is None:
+    match = _PROMISE.fullmatch(text)
+    if match is None:
         return None
-    name, sign, number, percent = found.groups()
+    name, sign, number, percent = match.groups()
     try:
         limit = float(f"{number}e-2" if percent else number)
     except ValueError as err:
@@ -261,8 +261,8 @@ class Judge:
     @cached_property
     def limited(self) -> frozenset[str]:
         """Names of the sums that the guardrails are computed from."""
-        asked = (*self.limits, *self.held)
-        return frozenset(name for *_, value in asked for name in value.meta.root_names())
+        values = (*self.limits, *self.held)
+        return frozenset(name for *_, value in values for name in value.meta.root_names())
 
     def decide(self, known: Mapping[str, Sequence[Any]]) -> list[float | None]:
         """Return the objective of each of K candidates from Python sums, those in `reads`.

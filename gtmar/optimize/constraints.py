@@ -149,25 +149,26 @@ def _put_in_order(
     weights: list[int], group: Sequence[int], changes: Collection[int], space: SearchSpace
 ) -> None:
     """Restore the order of a group's weights after changes."""
-    changed = [place for place, index in enumerate(group) if index in changes]
+    changed = [position for position, index in enumerate(group) if index in changes]
     if not changed:
         return
     # Each weight's range, given the order and the bounds of its neighbours.
     least = list(accumulate((space.lows[i] for i in group), max))
     most = list(accumulate((space.highs[i] for i in reversed(group)), min))[::-1]
     pools = pooled(
-        (Pool(nth, weights[group[place]], 1) for nth, place in enumerate(changed)), rising=True
+        (Pool(nth, weights[group[position]], 1) for nth, position in enumerate(changed)),
+        rising=True,
     )
     means = [floor(pool.share + Fraction(1, 2)) for pool in pools for _ in range(pool.total)]
     floor_, anchors = -inf, dict(zip(changed, means, strict=True))
-    for place, index in enumerate(group):
-        if place in anchors:
-            floor_ = weights[index] = min(max(anchors[place], least[place]), most[place])
+    for position, index in enumerate(group):
+        if position in anchors:
+            floor_ = weights[index] = min(max(anchors[position], least[position]), most[position])
         else:
             weights[index] = int(max(weights[index], floor_))
     ceiling = inf
-    for place, index in reversed(list(enumerate(group))):
-        if place in anchors:
+    for position, index in reversed(list(enumerate(group))):
+        if position in anchors:
             ceiling = weights[index]
         weights[index] = int(min(weights[index], ceiling))
 

@@ -158,9 +158,9 @@ class SearchLoop:
                 if limits.patience is not None and climb.since_win >= limits.patience:
                     return "patience"
                 self._mark = time.perf_counter()
-                asked = climb.ask(self._ahead(climb, limits, batch), until=limits.proposals)
+                proposed = climb.ask(self._ahead(climb, limits, batch), until=limits.proposals)
                 self.lap("propose")
-                self._evaluate(climb, asked, record)
+                self._evaluate(climb, proposed, record)
                 if after_batch is not None:
                     after_batch()
                 if climb.exhausted:

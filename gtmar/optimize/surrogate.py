@@ -790,11 +790,11 @@ def _lowered_loops(heights: Doubles, inside: Doubles, lowest: float) -> Doubles:
 def _middle_loops(values: Doubles) -> float:
     ordered = values.copy()
     for end in range(1, len(ordered)):
-        value, place = ordered[end], end
-        while place and ordered[place - 1] > value:
-            ordered[place] = ordered[place - 1]
-            place -= 1
-        ordered[place] = value
+        value, i = ordered[end], end
+        while i and ordered[i - 1] > value:
+            ordered[i] = ordered[i - 1]
+            i -= 1
+        ordered[i] = value
     return ordered[len(ordered) // 2]  # type: ignore[no-any-return]  # a double
 
 
@@ -804,12 +804,12 @@ def _nearest_loops(reach: Doubles, most: int) -> Integers:
     if not count:
         return chosen
     for value in reach:
-        place = count - 1
-        if value < least[place]:
-            while place and least[place - 1] > value:
-                least[place] = least[place - 1]
-                place -= 1
-            least[place] = value
+        i = count - 1
+        if value < least[i]:
+            while i and least[i - 1] > value:
+                least[i] = least[i - 1]
+                i -= 1
+            least[i] = value
     last = least[count - 1]
     room = (least == last).sum()
     for index in range(len(reach)):

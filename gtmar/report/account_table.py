@@ -298,10 +298,10 @@ def _kept(
     """Return `TableEvidence.kept`; the intervals resample whole accounts, with all their rows."""
     before, after = ([term.weight for term in spec.terms] for spec in (start, best))
     key = "logo_retention_by_tier"
-    found = uncertainty(panel_of(matrix, start, before, after, own_edges=best), metrics={key})
+    intervals = uncertainty(panel_of(matrix, start, before, after, own_edges=best), metrics={key})
     return {
         (stage, tier): side[metric_column(key, tier)]
-        for stage, side in (("start", found.before), ("best", found.after))
+        for stage, side in (("start", intervals.before), ("best", intervals.after))
         for tier in start.tier_names
         if metric_column(key, tier) in side
     }
@@ -344,10 +344,10 @@ def _revenue_of(
     if not keys:
         return None
     decides = objective.partition(".")[0]
-    asked = {*keys, *(known & {*HEADLINES, decides})}
+    wanted = {*keys, *(known & {*HEADLINES, decides})}
     sizes = tier_sizes(matrix, spec, start)
     measured = [measured_at_sizes(matrix, spec, w, sizes, outcomes) for w in (start, best)]
-    intervals = uncertainty(panel_of(matrix, spec, start, best), level=level, metrics=asked)
+    intervals = uncertainty(panel_of(matrix, spec, start, best), level=level, metrics=wanted)
     none = unknown(None, level=level, accounts=0, reason="no value")
     lines = []
     for key in keys:

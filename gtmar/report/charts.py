@@ -348,24 +348,24 @@ def null_charts(null: NullAnswers) -> dict[str, Markup]:
     gains = _chance_strip(null.gains, null.found, null.typical, "gain on the accounts searched")
     if null.knows is None:
         return {"a search on shuffled outcomes": gains}
-    values, found, typical = (null.knows[name] for name in ("values", "found", "typical"))
+    values, best, typical = (null.knows[name] for name in ("values", "found", "typical"))
     return {
         "a search on outcomes shuffled among all accounts": _chance_strip(
-            values, found, typical, f"best {legible(null.objective)}"
+            values, best, typical, f"best {legible(null.objective)}"
         ),
         "a search on outcomes shuffled among accounts of like score": gains,
     }
 
 
-def _chance_strip(drawn: Sequence[float], found: float, typical: float, title: str) -> Markup:
+def _chance_strip(drawn: Sequence[float], best: float, typical: float, title: str) -> Markup:
     rows = [{"value": value} for value in drawn]
     scale = alt.Scale(zero=False, padding=12)
     x = alt.X("value:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5))
     ticks = over(rows).mark_tick(color=INK["start"], thickness=2, size=34, opacity=1, aria=False)
-    layers = [ticks.encode(x=x), rule([{"value": found}], "best", strokeWidth=3).encode(x=x)]
+    layers = [ticks.encode(x=x), rule([{"value": best}], "best", strokeWidth=3).encode(x=x)]
     text = (
         f"Strip of {len(rows):,} searches on drawn outcomes, {title}: half of them {typical:.4f} "
-        f"or more, beside the run's {found:.4f}."
+        f"or more, beside the run's {best:.4f}."
     )
     return both(lambda width: alt.layer(*layers).properties(width=width - 60, height=60), text)
 

@@ -175,19 +175,19 @@ class Evidence:
         If the table is available, it also states whether the gain on unseen accounts is beyond
         chance.
         """
-        said, seen = self.review.said(costs=False), self.review.seen
+        lines, seen = self.review.sentences_on(costs=False), self.review.seen
         revenue = self.table.revenue if self.table else None
         if not self.review.held or seen is None or revenue is None:
-            return said
+            return lines
         gain = revenue.gain
         if gain is None or gain.value is None or gain.low is None or gain.high is None:
-            return said
+            return lines
         beyond = "beyond" if revenue.gain_reading == "better" else "within"
         chance = (
             f"The gain there, {gain.value:+.4f}, is {beyond} chance "
             f"({100 * revenue.level:.4g}% interval {gain.low:+.4f} to {gain.high:+.4f})."
         )
-        return [said[0], chance, *said[1:]]
+        return [lines[0], chance, *lines[1:]]
 
     @property
     def costs(self) -> list[Cost]:
@@ -563,17 +563,17 @@ def gather_history(journal: Journal, *, most: int) -> History:
     return History(live=live, entries=tuple(entries), older=len(rows) - len(shown))
 
 
-def promotions(found: Watched) -> list[dict[str, Any]]:
+def promotions(watched: Watched) -> list[dict[str, Any]]:
     """Return the promotions in order, each with its expectation and whether that was met.
 
     `kept` is the result of the newest conclusive measurement of that score; None if there is none.
     """
     rows = []
-    for each in found.history:
+    for each in watched.history:
         row = each.as_json()
-        own = [m for m in found.measurements if m.score_id == row["score_id"]]
-        told = [m for m in own if m.promise_kept is not None and m.verdict != "unknown"]
-        newest = told[-1] if told and each.expectation is not None else None
+        own = [m for m in watched.measurements if m.score_id == row["score_id"]]
+        judged = [m for m in own if m.promise_kept is not None and m.verdict != "unknown"]
+        newest = judged[-1] if judged and each.expectation is not None else None
         rows.append(
             row
             | {

@@ -192,7 +192,7 @@ def bridge_page(
     return Page(html, title)
 
 
-def live_page(found: Watched, command: str) -> Page:
+def live_page(watched: Watched, command: str) -> Page:
     """Render the page of a live score: its scores by date, and the outcomes of the accounts.
 
     `command` is shown as the one that renders the page again. The page contains no account ids.
@@ -202,26 +202,26 @@ def live_page(found: Watched, command: str) -> Page:
     from gtmar.report import time_charts
     from gtmar.report.content import promotions
 
-    marks = promotions(found)
-    shown = [each for each in found.measurements if each.objective in each.metrics]
-    title = f"{found.model}: the live score"
+    marks = promotions(watched)
+    shown = [each for each in watched.measurements if each.objective in each.metrics]
+    title = f"{watched.model}: the live score"
     html = _fill(
         "live.html",
         title=title,
-        w=found,
+        w=watched,
         command=command,
         promotions=marks,
         metric=time_charts.metric_chart(shown, [each["since"].date() for each in marks]),
-        shadows=time_charts.shadows_chart(found.measurements),
-        tiers=time_charts.tiers_chart(found.measurements),
-        probability=time_charts.probability_chart(found.measurements),
-        leaving=time_charts.leaving_chart(found.leaving) if found.leaving else None,
-        unknown=found.leaving.unknown if found.leaving else {},
+        shadows=time_charts.shadows_chart(watched.measurements),
+        tiers=time_charts.tiers_chart(watched.measurements),
+        probability=time_charts.probability_chart(watched.measurements),
+        leaving=time_charts.leaving_chart(watched.leaving) if watched.leaving else None,
+        unknown=watched.leaving.unknown if watched.leaving else {},
     )
     return Page(html, title)
 
 
-def walk_page(found: Walked, command: str) -> Page:
+def walk_page(walked: Walked, command: str) -> Page:
     """Render the page of a walk forward: whether re-tuning would have paid, date by date.
 
     `command` is shown as the one that repeats the walk. Raises `UsageError` if ``gtmar[report]``
@@ -230,16 +230,16 @@ def walk_page(found: Walked, command: str) -> Page:
     require_extra()
     from gtmar.report import time_charts
 
-    title = f"{found.model}: does re-tuning pay?"
+    title = f"{walked.model}: does re-tuning pay?"
     html = _fill(
         "walk.html",
         title=title,
-        w=found,
+        w=walked,
         command=command,
-        sides=[name for name in time_charts.SIDES if name in found.steps[0].values],
+        sides=[name for name in time_charts.SIDES if name in walked.steps[0].values],
         looks=time_charts.SIDES,
-        values=time_charts.walk_chart(found),
-        gains=time_charts.gains_chart(found),
+        values=time_charts.walk_chart(walked),
+        gains=time_charts.gains_chart(walked),
     )
     return Page(html, title)
 

@@ -154,11 +154,11 @@ def tiers_chart(measured: Sequence[Measurement]) -> Markup | None:
     )
 
 
-def leaving_chart(found: TimeToLeaving) -> Markup | None:
+def leaving_chart(leaving: TimeToLeaving) -> Markup | None:
     """Draw the share of each tier that has left, by days after the score; None without any."""
     rows = [
         {"x": days, "name": tier, **_ends(each.gone)}
-        for tier, by_days in found.of("tier").items()
+        for tier, by_days in leaving.of("tier").items()
         for days, each in by_days.items()
         if each.gone.value is not None
     ]
@@ -204,22 +204,22 @@ def probability_chart(measured: Sequence[Measurement]) -> Markup | None:
     both_known = [(str(each.day), *each.probability) for each in measured if each.probability]
     if not both_known:
         return None
-    said = [{"x": day, "value": value} for day, value, _ in both_known]
+    expected = [{"x": day, "value": value} for day, value, _ in both_known]
     left = [{"x": day, "value": value} for day, _, value in both_known]
     text = (
         f"Line chart of the share that leaves by the probabilities and the share that left, "
-        f"on {len(said):,} dates. The table below has the numbers."
+        f"on {len(expected):,} dates. The table below has the numbers."
     )
-    return _lines([(said, "start", _DASHED), (left, "best", _SOLID)], text, share=True)
+    return _lines([(expected, "start", _DASHED), (left, "best", _SOLID)], text, share=True)
 
 
-def walk_chart(found: Walked) -> Markup | None:
+def walk_chart(walked: Walked) -> Markup | None:
     """Draw the objective of each side of a walk, by date; None without any value."""
     lines = []
     for name, (_, ink, dashes, _) in SIDES.items():
         rows = [
             {"x": str(step.day), "value": value}
-            for step in found.steps
+            for step in walked.steps
             if (value := step.values.get(name)) is not None
         ]
         if rows:
@@ -227,8 +227,8 @@ def walk_chart(found: Walked) -> Markup | None:
     if not lines:
         return None
     text = (
-        f"Line chart of {found.objective} on {len(found.steps):,} dates, re-tuned and left alone, "
-        "and what else was tried. The table below has the numbers."
+        f"Line chart of {walked.objective} on {len(walked.steps):,} dates, re-tuned and left "
+        "alone, and what else was tried. The table below has the numbers."
     )
     return _lines(lines[::-1], legible(text))
 
@@ -277,11 +277,11 @@ def _lines(
     return both(draw, text)
 
 
-def gains_chart(found: Walked) -> Markup | None:
+def gains_chart(walked: Walked) -> Markup | None:
     """Draw the mean gain of re-tuning over each other side with its interval; None without any."""
     rows = [
         {"name": SIDES[name][0], **_ends(gain)}
-        for name, gain in found.gains.items()
+        for name, gain in walked.gains.items()
         if gain.value is not None
     ]
     if not rows:

@@ -138,13 +138,13 @@ def account_list(
     table, newest = newest_date(table, id_column(spec, table.columns))
     money = spec.outcomes.mrr if spec.outcomes.mrr in table.columns else None
     columns = spec.columns
-    known = OutcomeColumns.found(spec.outcomes, table.columns).columns
+    known = OutcomeColumns.matching(spec.outcomes, table.columns).columns
     ends = [c for role, c in known.items() if role in ("retained", "churned", "mrr_end")]
     carried = dict.fromkeys([*columns, *ends, *([] if money is None else [money])])
-    found = score_table(table, spec, as_of=as_of, set_aside=set_aside, carry=list(carried))
-    scored = found.frame
+    scored_table = score_table(table, spec, as_of=as_of, set_aside=set_aside, carry=list(carried))
+    scored = scored_table.frame
     if announce is not None:
-        for note in found.notes:
+        for note in scored_table.notes:
             announce(note)
     identity = scored.columns[: scored.columns.index("score")]
     if not identity:
@@ -156,17 +156,19 @@ def account_list(
             f"{culprits(sorted(clash))} is the account id's column and one of the list's",
             hint="rename the table's column",
         )
-    asked = scored if tier is None else scored.filter(pl.col("tier") == tier)
+    wanted = scored if tier is None else scored.filter(pl.col("tier") == tier)
     order, own = ["probability"], ["score", "tier", "probability"]
     unknown = None
     if money is not None:
-        asked = _with_money(asked, table.source, money)
-        unknown = asked["mrr"].null_count()
+        wanted = _with_money(wanted, table.source, money)
+        unknown = wanted["mrr"].null_count()
         order, own = [_AT_STAKE, *order], [*own, "mrr", _AT_STAKE]
     # Accounts with the same probability are ordered by their score, the worse first.
     falling = [*(True for _ in order), spec.orientation == "risk"]
-    ranked = asked.sort([*order, "score"], descending=falling, nulls_last=True, maintain_order=True)
-    if asked.height and unknown == asked.height:
+    ranked = wanted.sort(
+        [*order, "score"], descending=falling, nulls_last=True, maintain_order=True
+    )
+    if wanted.height and unknown == wanted.height:
         money = None
     first = _with_reasons(ranked.head(most), scored, spec)
     if announce is not None and (past := _past(first, ends, spec)) is not None:
@@ -176,14 +178,14 @@ def account_list(
         source=table.source,
         model=spec.model,
         rows=rows,
-        asked=asked.height,
+        asked=wanted.height,
         accounts=scored.height,
         tier=tier,
         listed_at_stake=None if money is None else float(rows[_AT_STAKE].sum()),
-        at_stake=None if money is None else float(asked[_AT_STAKE].sum()),
+        at_stake=None if money is None else float(wanted[_AT_STAKE].sum()),
         mrr_unknown=unknown,
         newest=newest,
-        set_aside=found.set_aside,
+        set_aside=scored_table.set_aside,
     )
 
 
@@ -191,10 +193,10 @@ def _past(listed: pl.DataFrame, ends: list[str], spec: ScoringSpec) -> str | Non
     """Word for how many of the accounts listed the table has an outcome already; None for none."""
     frame = listed.select(pl.col(f"{CARRIED}{column}").alias(column) for column in ends)
     table, _ = with_labels(scan(frame), spec.outcomes, spec.labels)
-    found = OutcomeColumns.found(spec.outcomes, table.columns)
+    outcomes = OutcomeColumns.matching(spec.outcomes, table.columns)
     if not all(table.schema[c].is_numeric() or table.schema[c] == pl.Boolean for c in ends):
         return None
-    retained = canonical_outcomes(found, table.schema)["retained"]
+    retained = canonical_outcomes(outcomes, table.schema)["retained"]
     ended = table.frame.select(retained.count(), left=(retained == 0).sum()).collect()
     settled, left = ended.row(0)
     if not settled:
@@ -243,11 +245,11 @@ def _with_reasons(listed: pl.DataFrame, scored: pl.DataFrame, spec: ScoringSpec)
         out = {n for n, c in shared.items() if _worded(listed[f"{CARRIED}{c}"][number]) == _UNKNOWN}
         against = [n for n in row if row[n] >= _LEAST_POINTS and n not in out]
         worst = sorted(against, key=lambda n: (-row[n], n))
-        said = [
+        reasons_of = [
             f"{_state(spec, name, listed, number)} ({sign * row[name]:+.1f})"
             for name in worst[:_REASONS]
         ]
-        reasons.append("; ".join(said) or "nothing that speaks for leaving")
+        reasons.append("; ".join(reasons_of) or "nothing that speaks for leaving")
     return listed.with_columns(pl.Series("reasons", reasons, dtype=pl.String))
 
 

@@ -136,8 +136,8 @@ class Backtest(PlainData):
         who, than, side = f"Score {self.name}", "a coin", "before"
         if self.candidate is not None:
             who, than, side, chance = f"Candidate {self.candidate}", "today's score", "gain", 0.0
-        asked = [getattr(each.intervals, side).get(key) for each in self.by_date]
-        known = [each for each in asked if each is not None and each.value is not None]
+        intervals = [getattr(each.intervals, side).get(key) for each in self.by_date]
+        known = [each for each in intervals if each is not None and each.value is not None]
         if not known:
             return None
         better = sum(each.value > chance for each in known)
@@ -266,13 +266,13 @@ def _by_date(
     matrix: AccountMatrix, today: ScoringSpec, candidate: ScoringSpec | None, level: float
 ) -> tuple[BacktestDate, ...]:
     """Measure a few metrics on each date that has rows; empty for a table of one date."""
-    found = []
+    dates = []
     for day, rows in date_parts(matrix):
         one = scored_by(rows, today)[0]
         two = None if candidate is None else candidate_at_sizes(one, scored_by(rows, candidate)[0])
         intervals = uncertainty(Panel.of(rows, one, two), level=level, metrics=BY_DATE)
-        found.append(BacktestDate(day, rows.distinct, intervals))
-    return tuple(found)
+        dates.append(BacktestDate(day, rows.distinct, intervals))
+    return tuple(dates)
 
 
 def _with_score(table: AccountTable, column: str, notes: list[str], *, drop: bool) -> AccountTable:

@@ -119,11 +119,11 @@ class Track:
             RunWriter(Path(journal), new_run_id()) as writer,
         ):
             began = time.process_time()
-            found = search.run(writer, start=start_record(search))
+            result = search.run(writer, start=start_record(search))
             self.cpu_seconds = time.process_time() - began
-        rate = found.experiments_per_second
+        rate = result.experiments_per_second
         if rate >= max(self._rates, default=0.0):
-            self._best = (search, evaluator, found.digest)
+            self._best = (search, evaluator, result.digest)
         self._rates.append(rate)
         return rate
 
@@ -180,9 +180,9 @@ def _peak() -> int | None:
     with suppress(OSError):
         # `getrusage` would count the parent's size at the time of the fork, too.
         status = Path("/proc/self/status").read_text(encoding="utf-8")
-        found = re.search(r"^VmHWM:\s*(\d+) kB", status, re.M)
-        if found is not None:
-            return 1024 * int(found[1])
+        match = re.search(r"^VmHWM:\s*(\d+) kB", status, re.M)
+        if match is not None:
+            return 1024 * int(match[1])
     try:
         import resource
     except ImportError:
@@ -215,8 +215,10 @@ def bench(
     UsageError
         If a number is too small.
     """
-    asked = {"n": experiments, "rounds": rounds, "threads": 1 if threads is None else threads}
-    wrong = [f"{name} must be 1 or more, got {value}" for name, value in asked.items() if value < 1]
+    counts = {"n": experiments, "rounds": rounds, "threads": 1 if threads is None else threads}
+    wrong = [
+        f"{name} must be 1 or more, got {value}" for name, value in counts.items() if value < 1
+    ]
     if wrong:
         raise UsageError("; ".join(wrong))
     track = Track(data, spec, threads=threads)

@@ -192,13 +192,13 @@ def _recipe_note(table: AccountTable) -> list[str]:
     """Word which recipe of gtmar snapshot made a table, with which conventions, of what."""
     if "recipe" not in table.origin:
         return []
-    said = [
+    notes = [
         f"The table was made by recipe {table.origin['recipe']}, with the conventions "
         f"{table.origin.get('recipe_conventions', 'unknown')}."
     ]
     if sources := _made_of(table.origin.get("recipe_sources", "")):
-        said.append(f"It was made of {'; '.join(sources)}.")
-    return said
+        notes.append(f"It was made of {'; '.join(sources)}.")
+    return notes
 
 
 def _made_of(text: str) -> list[str]:
@@ -435,7 +435,7 @@ def _auc(
     """Return a score's AUC on a table, with its interval; None without usable outcomes."""
     options: dict[str, Any] = {"as_of": as_of, "set_aside": set_aside, "drop_unlabelled": True}
     try:
-        if not OutcomeColumns.found(spec.outcomes, table.columns).has("retained", "churned"):
+        if not OutcomeColumns.matching(spec.outcomes, table.columns).has("retained", "churned"):
             return None
         matrix = load_accounts(table, without_holdout(spec), **options).search
     except AccountDataError:

@@ -148,11 +148,11 @@ def decide_on(
             against_name=called,
             **options,
         )
-    asked = str(candidate) if isinstance(candidate, str | Path) else None
+    path = str(candidate) if isinstance(candidate, str | Path) else None
     if other is None or data is None:
         raise UsageError(
             "a spec is decided on against another, on a table",
-            hint=f"gtmar decide {asked or 'new.yaml'} --against old.yaml --data accounts.parquet",
+            hint=f"gtmar decide {path or 'new.yaml'} --against old.yaml --data accounts.parquet",
         )
     new = spec_of(candidate, journal)
     return decide_between(
@@ -161,7 +161,7 @@ def decide_on(
         data,
         holdout_file=holdout_file,
         journal=journal,
-        names=(asked or f"{new.model}, candidate", called or f"{other.model}, incumbent"),
+        names=(path or f"{new.model}, candidate", called or f"{other.model}, incumbent"),
         announce=announce,
         **tables,
         **options,
@@ -275,7 +275,7 @@ def _decide(
     `sources` are the tables whose files are watched, `hashes` those of the files when they were
     first read. Without them, the run's own tables are hashed now.
     """
-    run_id, _, asked = run_id.partition("/")
+    run_id, _, chosen = run_id.partition("/")
     session = ended_run(run_id, journal, data, holdout_file)
     spec, judge, plan, later = session.spec, session.judge, session.plan, session.accounts.later
     if hashes is None:
@@ -290,7 +290,7 @@ def _decide(
     kind, best = session.start["kind"], session.end["best_experiment"]
     # A person's change is decided on even if it was not kept on the accounts searched.
     best = best if kind == "search" else experiment_id(session.end["experiments"])
-    experiment = f"{run_id}/{asked or best}"
+    experiment = f"{run_id}/{chosen or best}"
     with Journal(journal) as opened:
         candidate = checkout(opened, experiment) if given is None else given.changed
         promised = _value_of(opened, experiment)
@@ -419,8 +419,8 @@ def _segments_of(
     others = [name for name in columns_of_few_values(accounts, spec) if name not in stated.segments]
     parts = with_segments(accounts, spec, (*stated.segments, *others), as_of=as_of)
     matrix = parts.search if parts.holdout is None else parts.holdout
-    asked = segment_panels(only_segments(matrix, stated.segments), spec, old, new)
-    return asked, large_segment_panels(only_segments(matrix, others), spec, old, new)
+    requested = segment_panels(only_segments(matrix, stated.segments), spec, old, new)
+    return requested, large_segment_panels(only_segments(matrix, others), spec, old, new)
 
 
 def _by_own_edges(
@@ -541,9 +541,9 @@ def refresh(
     _new_folder(options, train, holdout, spec, journal)
     stated = (gates or Gates()).asking(specs.reading_dates(spec, run_options.get("date_format")))
     run_options["no_worse"] = (*stated.no_worse, *run_options.get("no_worse", ()))
-    sources, asked = (train, holdout, spec), {"author": author, "note": note, **run_options}
+    sources, given = (train, holdout, spec), {"author": author, "note": note, **run_options}
     before = file_hashes(*sources)
-    searched = run(train, spec, journal=journal, holdout_file=holdout, cold=True, **asked)
+    searched = run(train, spec, journal=journal, holdout_file=holdout, cold=True, **given)
     refuse_changed(before, *sources)
     return _decide(searched.run_id, Path(journal), train, holdout, options, sources, before)
 

@@ -198,25 +198,25 @@ class Decided(PlainData):
         if any(gate.name == "level" and not gate.passed for gate in self.gates):
             # It is in the verdict's own sentence.
             level = level[1:]
-        said = [*([beware] if known else []), *level, *self.dates_held, *self.costs]
+        sentences = [*([beware] if known else []), *level, *self.dates_held, *self.costs]
         if self.reliability is not None and self.reliability.off:
-            said.append(self.reliability.sentence)
-        said += warnings_of(self.findings)
-        if self.time_order is not None and self.time_order not in said:
-            said.append(self.time_order)
-        said += [*self.unknown_searches, *(each.sentence for each in self.customers)]
-        return [*said, f"Segment safety: {self.segment_safety}."]
+            sentences.append(self.reliability.sentence)
+        sentences += warnings_of(self.findings)
+        if self.time_order is not None and self.time_order not in sentences:
+            sentences.append(self.time_order)
+        sentences += [*self.unknown_searches, *(each.sentence for each in self.customers)]
+        return [*sentences, f"Segment safety: {self.segment_safety}."]
 
     @property
     def level_sentence(self) -> list[str]:
         """Sentences if a score is upside down here, or far below its value in the search."""
-        said = [upside_down(self.intervals)]
+        sentences = [upside_down(self.intervals)]
         # A search measures an objective of one tier at each score's own edges.
         by_tier = "." in self.objective
-        found = (self.own_edges if by_tier else self.intervals).after.get(self.objective)
-        if found is not None and self.promised is not None:
-            said.append(far_below(self.promised, found, self.objective, better=self.better))
-        return [text for text in said if text is not None]
+        interval = (self.own_edges if by_tier else self.intervals).after.get(self.objective)
+        if interval is not None and self.promised is not None:
+            sentences.append(far_below(self.promised, interval, self.objective, better=self.better))
+        return [text for text in sentences if text is not None]
 
     @property
     def better(self) -> int:
@@ -251,11 +251,13 @@ class Decided(PlainData):
         ends = zip(self.incumbent.tier_names, before, after, strict=True)
         listed = ", ".join(f"{n} {old:,} -> {new:,}" for n, old, new in ends)
         share = self.moved / max(1, sum(before))
-        said = f"{percent(share)} of these {self.counted} change tier; tiers by their own edges: "
-        said += f"{listed}."
+        sentence = (
+            f"{percent(share)} of these {self.counted} change tier; tiers by their own edges: "
+        )
+        sentence += f"{listed}."
         if self.moved_mrr is None:
-            return said
-        return f"{said} They hold {percent(self.moved_mrr)} of the MRR."
+            return sentence
+        return f"{sentence} They hold {percent(self.moved_mrr)} of the MRR."
 
     def _repr_html_(self) -> str:
         rows = [(gate.name, gate.limit, gate.found, gate.outcome) for gate in self.gates]
@@ -399,7 +401,7 @@ def _report(decided: Decided, listed: int) -> str:
     lines = [
         f"# {markdown(decided.sentence)}",
         "",
-        *(f"- {markdown(said)}" for said in (*decided.headline, decided.movement)),
+        *(f"- {markdown(sentence)}" for sentence in (*decided.headline, decided.movement)),
         "",
         f"{markdown(decided.incumbent.model)}: {markdown(decided.compared)}",
         "",

@@ -129,12 +129,12 @@ def explain(
     if other is not None:
         other = specs.reading_dates(other, date_format)
         compared = score(table.as_read, other, as_of=as_of).row(row, named=True)
-    found = explained(account, table, row, spec, scored, other, compared)
-    found = replace(found, newest=newest)
-    if found.points_to_above is None:
-        return found
-    needed = round(found.points_to_above * SCORE_UNITS)
-    return replace(found, up=_steps(table, spec, row, scored, needed, as_of))
+    explanation = explained(account, table, row, spec, scored, other, compared)
+    explanation = replace(explanation, newest=newest)
+    if explanation.points_to_above is None:
+        return explanation
+    needed = round(explanation.points_to_above * SCORE_UNITS)
+    return replace(explanation, up=_steps(table, spec, row, scored, needed, as_of))
 
 
 def explained(
@@ -222,8 +222,8 @@ def _cells(table: AccountTable, row: int, spec: ScoringSpec) -> dict[str, str]:
     """
     rules = {n: rule for n, each in spec.inputs.items() if (rule := each.parsed_rule) is not None}
     held = {f"{_HOLDS}{name}": rule_holds(rule, table.schema) for name, rule in rules.items()}
-    asked = table.frame.slice(row, 1).select(*spec.columns, **held)
-    cells = collect(table, asked).row(0, named=True)
+    columns = table.frame.slice(row, 1).select(*spec.columns, **held)
+    cells = collect(table, columns).row(0, named=True)
     words = {}
     for term in spec.terms:
         if (rule := rules.get(term.feature)) is not None:
@@ -309,10 +309,10 @@ def _steps(
         if combination is None:
             return int(sum(now.values())) + spec.base * VALUE_UNITS
         columns = {n: c for each in combination.sets for n, c in each.shared.items()}
-        found = {f"unknown.{columns[n]}": np.int64(0) for n in changed if n in columns}
+        unknown = {f"unknown.{columns[n]}": np.int64(0) for n in changed if n in columns}
         sums = [np.int64(sum(now[name] for name in each.features)) for each in combination.sets]
         weights = list(spec.weights.values())
-        scored_raw: np.int64 = combination.raw(sums, weights, known | found)
+        scored_raw: np.int64 = combination.raw(sums, weights, known | unknown)
         return int(scored_raw)
 
     vetoed = [name for name in known if name.startswith("veto.") and known[name]]

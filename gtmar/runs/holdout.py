@@ -158,11 +158,11 @@ def load_with_holdout(
     one = replace(one, holdout=two.search, later=two)
     unverified = order_unverified(one, spec)
     warnings = () if unverified is None else (unverified,)
-    said = _shared_sentences(one, two)
-    two = replace(two, checked=replace(two.checked, notes=said))
+    sentences = _shared_sentences(one, two)
+    two = replace(two, checked=replace(two.checked, notes=sentences))
     checked = replace(
         one.checked,
-        notes=(*said, *warnings, *one.checked.notes),
+        notes=(*sentences, *warnings, *one.checked.notes),
         warnings=(*warnings, *one.checked.warnings),
     )
     return replace(one, later=two, checked=checked)
@@ -231,8 +231,8 @@ def _refuse_the_same(
     if not same:
         return
     where = "the spec" if spec_file is None else f'"{spec_file}"'
-    found = _window_between(searched.table, later.table, spec)
-    if found is None:
+    window = _window_between(searched.table, later.table, spec)
+    if window is None:
         raise AccountDataError(
             f"{some(same, 'row stands', 'rows stand')} in both tables, id and outcomes alike: "
             "what was searched can't "
@@ -246,10 +246,10 @@ def _refuse_the_same(
         f"{some(same, 'row stands', 'rows stand')} in both tables, id and outcomes alike, and no "
         "window says which is "
         "later: what was searched can't be the holdout",
-        listing=["window:", *(f"  {key}: {json.dumps(name)}" for key, name in found.items())],
+        listing=["window:", *(f"  {key}: {json.dumps(name)}" for key, name in window.items())],
         hint="is it a later window of the same customers, and are these its days? Then the lines "
         f"above say so in {where}, {instead}; else give a holdout of other accounts",
-        window=found,
+        window=window,
     )
 
 

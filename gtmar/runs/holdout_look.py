@@ -198,7 +198,7 @@ def look_at_holdout(
         reading="unknown"
         if gain is None
         else reading_of(gain, "higher" if judge.sign > 0 else "lower"),
-        sentences=(*shown.said(improved=True), *worse(shown, judge.name)),
+        sentences=(*shown.sentences_on(improved=True), *worse(shown, judge.name)),
         metrics=metric_changes(
             ends[0], ends[1], spec.tier_names, outcomes, intervals=intervals.gain
         ),

@@ -175,8 +175,8 @@ def local_inputs(*sources: object) -> tuple[Path, ...]:
 
 def _local(source: object) -> Iterator[Path]:
     if isinstance(source, Source):
-        for place in (source.location, *(other.location for _, other in source.others)):
-            yield from _local(place)
+        for location in (source.location, *(other.location for _, other in source.others)):
+            yield from _local(location)
         yield from _local(source.query_file)
     elif isinstance(source, Path):
         yield source
@@ -190,7 +190,9 @@ def recorded_inputs(start: Mapping[str, Any]) -> tuple[Path, ...]:
     """Return the local files, folders and globs of the tables that a run's start record names."""
     others = (v for k, v in dict(start["parameters"] or {}).items() if _SOURCE.fullmatch(k))
     # "frame" stands for a table in a program's memory; it is no path.
-    return local_inputs(*(place for place in (start["source"], *others) if place != "frame"))
+    return local_inputs(
+        *(location for location in (start["source"], *others) if location != "frame")
+    )
 
 
 def file_hashes(*sources: object) -> dict[str, str]:
@@ -326,14 +328,16 @@ def _folders(data: Tabular) -> dict[date, Path]:
         return {}
     if not isinstance(data, str | Source) and not hasattr(data, "iterdir"):
         return {}
-    place = local_path(data.location if isinstance(data, Source) else str(data))
-    if place is None or not place.is_dir():
+    folder = local_path(data.location if isinstance(data, Source) else str(data))
+    if folder is None or not folder.is_dir():
         return {}
-    named = ((_FOLDER.fullmatch(each.name), each) for each in sorted(place.iterdir()))
-    folders = {date.fromisoformat(found[1]): each for found, each in named if found is not None}
+    named = ((_FOLDER.fullmatch(each.name), each) for each in sorted(folder.iterdir()))
+    folders = {date.fromisoformat(match[1]): each for match, each in named if match is not None}
     if isinstance(data, Source) and data.at is not None:
-        asked = AskedDates.parse(data.at)
-        return {day: each for day, each in folders.items() if asked.first <= day <= asked.last}
+        requested = AskedDates.parse(data.at)
+        return {
+            day: each for day, each in folders.items() if requested.first <= day <= requested.last
+        }
     return folders
 
 
@@ -348,13 +352,13 @@ def outcome_end(table: AccountTable, spec: ScoringSpec) -> date | None:
     if fixed is not None or column not in table.columns:
         return fixed
     last = table.frame.select(day_of(column, table.schema[column]).max())
-    found: date | None = collect(table, last).item()
-    return found
+    newest: date | None = collect(table, last).item()
+    return newest
 
 
 def outcomes_known(table: AccountTable, spec: ScoringSpec) -> bool:
     """Return whether a table says of any account whether it stayed."""
-    found = OutcomeColumns.found(spec.outcomes, table.columns)
-    labels = [found.columns[role] for role in _LABELS if role in found.columns]
+    outcomes = OutcomeColumns.matching(spec.outcomes, table.columns)
+    labels = [outcomes.columns[role] for role in _LABELS if role in outcomes.columns]
     known = pl.any_horizontal(pl.col(labels).is_not_null().any())
     return bool(labels) and bool(collect(table, table.frame.select(known)).item())

@@ -272,9 +272,9 @@ class Search:
 
     def _tell_of_machine_code(self) -> None:
         known = self.evaluator
-        said = known.machine_code if isinstance(known, LocalEvaluator) else None
-        if self._announce is not None and said is not None:
-            self._announce(said)
+        note = known.machine_code if isinstance(known, LocalEvaluator) else None
+        if self._announce is not None and note is not None:
+            self._announce(note)
 
     def _restore(self, climb: Climb, done: list[dict[str, Any]]) -> None:
         """Restore the state of a search from the experiments that it has done."""
@@ -313,10 +313,10 @@ class Search:
         # Each look at the holdout makes later proof harder, so a person's change that was not kept
         # isn't measured there.
         looks = self.plan.kind == "search" or climb.incumbent > 0
-        found = self._spec_of(climb.weights)
-        fitted, checked = self._calibration(found, looks=looks)
+        found_spec = self._spec_of(climb.weights)
+        fitted, checked = self._calibration(found_spec, looks=looks)
         sized = self._at_equal_sizes(climb.weights, looks=looks)
-        holdout = self._on_holdout(found) if looks else None
+        holdout = self._on_holdout(found_spec) if looks else None
         customers = self._customers(climb.weights) if looks else ()
         dated = self._by_date(climb.weights, looks=looks)
         ended: dict[str, Any] = {
@@ -362,7 +362,7 @@ class Search:
             metrics=self.measure(self.loop.best_sums).row(0),
             holdout=holdout,
             higher_is_better=self.judge.sign > 0,
-            spec=found.model_copy(update=changes),
+            spec=found_spec.model_copy(update=changes),
             notes=self.accounts.checked.notes,
             findings=(*self.findings, *self._clipped()),
             blocked=self.blocked,
@@ -380,8 +380,8 @@ class Search:
             by_date=dated,
         )
         seen = self._seen(holdout, sized, customers)
-        said = lead(result.row, seen, improved=result.improved, held=result.held)
-        return replace(result, sentences=tuple(said))
+        sentences = lead(result.row, seen, improved=result.improved, held=result.held)
+        return replace(result, sentences=tuple(sentences))
 
     def _clipped(self) -> list[Finding]:
         """Return a finding if the best clips many accounts and the start didn't."""
@@ -417,8 +417,8 @@ class Search:
     def _customers(self, best: tuple[int, ...]) -> tuple[dict[str, Any], ...]:
         """Measure start and best on old and on new customers of a later table."""
         as_of = self.plan.holdout_as_of or self.plan.as_of
-        asked = (self.spec, self.judge, self.start, best)
-        return tuple(x.as_json() for x in customers_apart(self.accounts, *asked, as_of=as_of))
+        compared = (self.spec, self.judge, self.start, best)
+        return tuple(x.as_json() for x in customers_apart(self.accounts, *compared, as_of=as_of))
 
     def _by_date(self, best: tuple[int, ...], *, looks: bool) -> dict[str, Any] | None:
         """Measure start and best on each date; None for a table of one date.
@@ -432,13 +432,13 @@ class Search:
         parts = {"searched": search}
         if looks and holdout is not None and holdout.dates:
             parts["held_out"] = holdout
-        asked = (self.spec, self.judge)
+        judged_by = (self.spec, self.judge)
         # A holdout of its own has dates of its own.
         days = {day for each in parts.values() for day in each.dates}
         return {
             "dates": list(map(str, sorted(days))),
-            "signs": signs_by_date(list(parts.values())[-1], *asked, best),
-            "parts": {n: by_date(each, *asked, self.start, best) for n, each in parts.items()},
+            "signs": signs_by_date(list(parts.values())[-1], *judged_by, best),
+            "parts": {n: by_date(each, *judged_by, self.start, best) for n, each in parts.items()},
         }
 
     def _calibration(
@@ -451,8 +451,8 @@ class Search:
         if fitted is None or accounts.holdout is None or not looks:
             return fitted, None
         known = best.model_copy(update={"calibration": fitted})
-        found = reliability(accounts.holdout, known)
-        return fitted, None if found is None else found.as_json()
+        checked = reliability(accounts.holdout, known)
+        return fitted, None if checked is None else checked.as_json()
 
     def _resized(self, measured: dict[str, Any]) -> str | None:
         """Word what is left of the gain if the objective's tier keeps its size; else None."""
@@ -501,10 +501,10 @@ class Search:
 
     def _at_equal_sizes(self, best: tuple[int, ...], *, looks: bool) -> dict[str, Any]:
         """Measure start and best by tier at the start's sizes, on both parts of the accounts."""
-        accounts, asked = self.accounts, (self.spec, best, self.accounts.checked.outcomes)
-        parts = {"searched": at_equal_sizes(accounts.search, *asked, self.evaluator)}
+        accounts, compared = self.accounts, (self.spec, best, self.accounts.checked.outcomes)
+        parts = {"searched": at_equal_sizes(accounts.search, *compared, self.evaluator)}
         if looks and accounts.holdout is not None:
-            parts["held_out"] = at_equal_sizes(accounts.holdout, *asked)
+            parts["held_out"] = at_equal_sizes(accounts.holdout, *compared)
         return parts
 
 

@@ -158,7 +158,7 @@ class TableStore:
 
     def kept(self) -> list[KeptScores]:
         """List what is kept: dates ascending, on each the live one first."""
-        found = [
+        scores = [
             KeptScores(
                 row["features_asof"],
                 row["role"],
@@ -168,7 +168,7 @@ class TableStore:
             )
             for row in self.table.kept().to_dicts()
         ]
-        return sorted(found, key=_in_order)
+        return sorted(scores, key=_in_order)
 
     def keep(self, day: date, role: str, spec: ScoringSpec, scores: pl.DataFrame) -> bool:
         """Keep a date's scores by a spec; return False, changing nothing, if they are there."""
@@ -209,20 +209,20 @@ class ScoreStore:
 
     def kept(self) -> list[KeptScores]:
         """List what is kept: dates ascending, on each the live one first."""
-        found = [KeptScores.of_file(*each) for each in self._files()]
-        return sorted(found, key=_in_order)
+        scores = [KeptScores.of_file(*each) for each in self._files()]
+        return sorted(scores, key=_in_order)
 
     def _files(self) -> list[tuple[date, str, Path]]:
         """Return each file with its date and role."""
-        found = []
+        files = []
         folders = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
         for folder in folders:
             named = _DAY.fullmatch(folder.name)
             for path in parquet_files(folder) if named else []:
                 if matched := _FILE.fullmatch(path.name):
                     day = date.fromisoformat(named[1]) if named else date.min
-                    found.append((day, matched[1], path))
-        return found
+                    files.append((day, matched[1], path))
+        return files
 
     def keep(self, day: date, role: str, spec: ScoringSpec, scores: pl.DataFrame) -> bool:
         """Keep a date's scores by a spec; return False, changing nothing, if they are there.
@@ -316,14 +316,16 @@ class Measurement(PlainData):
     @classmethod
     def of_record(cls, event_id: str, details: str) -> Measurement:
         """Return a measurement from its event."""
-        said = json.loads(details)
+        fields = json.loads(details)
         for key in ("day", "outcome_end", "scored_on"):
-            said[key] = None if said[key] is None else date.fromisoformat(said[key])
+            fields[key] = None if fields[key] is None else date.fromisoformat(fields[key])
         for key in ("metrics", "gains"):
-            said[key] = {name: Interval(**each) for name, each in said[key].items()}
-        said["tiers"] = tuple(said["tiers"])
-        said["probability"] = None if said["probability"] is None else tuple(said["probability"])
-        return cls(**{**said, "event_id": event_id})
+            fields[key] = {name: Interval(**each) for name, each in fields[key].items()}
+        fields["tiers"] = tuple(fields["tiers"])
+        fields["probability"] = (
+            None if fields["probability"] is None else tuple(fields["probability"])
+        )
+        return cls(**{**fields, "event_id": event_id})
 
 
 def measure(
@@ -364,8 +366,8 @@ def measure(
             gains[each.role] = gain.negated()
         elif gain is not None:
             gains[f"{each.role} {specs.score_id(each.spec)}"] = gain
-    said = next((e for e in reversed(history) if specs.score_id(e.spec) == identifier), None)
-    promise = None if said is None else said.expectation
+    went_live = next((e for e in reversed(history) if specs.score_id(e.spec) == identifier), None)
+    promise = None if went_live is None else went_live.expectation
     verdict, kept, sentence = _verdict(judge, alone, gains.get("predecessor"), promise, day)
     end, scored_on = outcome_end(table, spec), live.scored_on
     in_time = end is None or (scored_on is not None and scored_on <= end)
@@ -376,7 +378,7 @@ def measure(
         sentence += " The scores were kept when the outcomes were over: a backtest, no forecast."
     sizes = np.bincount(own.tiers, minlength=len(own.tier_names)).tolist()
     retained = (alone.after.get(f"logo_retention_by_tier.{tier}") for tier in own.tier_names)
-    found = Measurement(
+    measurement = Measurement(
         day=day,
         outcome_end=end,
         score_id=identifier,
@@ -394,7 +396,7 @@ def measure(
         verdict=verdict,
         sentence=sentence,
         promise_kept=kept,
-        expect=None if said is None else said.expect,
+        expect=None if went_live is None else went_live.expect,
         probability=loaded.probability,
         scored_on=scored_on,
         in_time=in_time,
@@ -412,7 +414,7 @@ def measure(
             higher_is_better=judge.sign > 0,
             **shared,
         )
-    details = {k: v for k, v in found.as_json().items() if k != "event_id"}
+    details = {k: v for k, v in measurement.as_json().items() if k != "event_id"}
     # The event comes last. If the process is killed before, the date is measured again, and its
     # comparisons, which are recorded twice then, still count as one look each.
     event = write_event(
@@ -422,7 +424,7 @@ def measure(
         score_id=identifier,
         **shared,
     )
-    return replace(found, event_id=event)
+    return replace(measurement, event_id=event)
 
 
 def _search_saw_outcomes(
@@ -517,21 +519,24 @@ def _promised(
     """
     if promise is None:
         return None, None
-    found = metrics.get(promise.metric)
-    if found is None or found.value is None:
+    interval = metrics.get(promise.metric)
+    if interval is None or interval.value is None:
         return None, f"what was expected of {promise.metric} can't be measured"
-    missed = breach(promise, found.value)
+    missed = breach(promise, interval.value)
     if missed is None:
         return True, f"{_limit(promise)} was expected, and is so"
     if (
-        found.low is not None
-        and found.high is not None
+        interval.low is not None
+        and interval.high is not None
         and (
-            (promise.min is not None and found.high < promise.min)
-            or (promise.max is not None and found.low > promise.max)
+            (promise.min is not None and interval.high < promise.min)
+            or (promise.max is not None and interval.low > promise.max)
         )
     ):
-        return False, f"{missed} ({digits(found.low, 4)} to {digits(found.high, 4)}), beyond chance"
+        return (
+            False,
+            f"{missed} ({digits(interval.low, 4)} to {digits(interval.high, 4)}), beyond chance",
+        )
     return None, f"{_limit(promise)} was expected; it falls short, though within chance"
 
 
@@ -550,16 +555,16 @@ def _verdict(
     day: date,
 ) -> tuple[str, bool | None, str]:
     """Return `holds`, `worse` or `unknown`, whether the promise was kept, and a sentence."""
-    kept, told = _promised(promise, alone.after)
+    kept, promise_text = _promised(promise, alone.after)
     own = alone.after.get(judge.name)
     on = f"on the accounts of {day}"
     # What became of the promise is said beside any verdict.
-    also = "" if told is None else f"; {told}"
+    also = "" if promise_text is None else f"; {promise_text}"
     if own is None or own.value is None:
         why = "there is no such metric" if own is None else str(own.reason)
         without = f"{judge.name} has no value, {why}"
         if kept is False:
-            return "worse", kept, f"Short of its promise {on}: {told}; {without}."
+            return "worse", kept, f"Short of its promise {on}: {promise_text}; {without}."
         return "unknown", kept, f"Can't be judged {on}: {without}{also}."
     if upside_down(alone) is not None:
         pairs = apart(alone.after["auc_roc_retain"].value or 0.0, 0.5, "")[0]
@@ -585,8 +590,8 @@ def _verdict(
     if better is not None and better.below_zero:
         return "worse", kept, f"Worse {on} than the score before it: {beside}; {measured}{also}."
     if kept is False:
-        return "worse", kept, f"Short of its promise {on}: {told}; {measured}."
-    parts = "; ".join(part for part in (measured, beside, told) if part is not None)
+        return "worse", kept, f"Short of its promise {on}: {promise_text}; {measured}."
+    parts = "; ".join(part for part in (measured, beside, promise_text) if part is not None)
     if own.low is None:
         return "unknown", kept, f"Can't be told {on}: {parts}; {own.reason}."
     if judge.name.startswith("auc_roc") and own.low <= CHANCE_LEVEL:

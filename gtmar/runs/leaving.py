@@ -87,7 +87,7 @@ def presence(spec: ScoringSpec, tables: Mapping[date, AccountTable]) -> Presence
         name = id_column(spec, table.columns)
         if name is None:
             continue
-        outcomes = OutcomeColumns.found(spec.outcomes, table.columns)
+        outcomes = OutcomeColumns.matching(spec.outcomes, table.columns)
         retained = canonical_outcomes(outcomes, table.schema)["retained"]
         rows = collect(
             table,
@@ -140,8 +140,8 @@ def gone_after(seen: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     """
     away = seen.filter(~pl.col("there")).select("account", gone=pl.col("day")).sort("gone")
     present = seen.filter("there").select("account", known=pl.col("day")).sort("known")
-    asked = rows.with_columns(_after=pl.col("day") + pl.duration(days=1)).sort("_after")
-    found = asked.join_asof(
+    by_day = rows.with_columns(_after=pl.col("day") + pl.duration(days=1)).sort("_after")
+    accounts = by_day.join_asof(
         away,
         left_on="_after",
         right_on="gone",
@@ -150,11 +150,11 @@ def gone_after(seen: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
         check_sortedness=False,
     )
     last = pl.col("gone") - pl.duration(days=1)
-    found = found.with_columns(_until=last.fill_null(date.max)).sort("_until")
-    found = found.join_asof(
+    accounts = accounts.with_columns(_until=last.fill_null(date.max)).sort("_until")
+    accounts = accounts.join_asof(
         present, left_on="_until", right_on="known", by="account", check_sortedness=False
     )
-    return found.with_columns(known=pl.max_horizontal("known", "day")).drop("_after", "_until")
+    return accounts.with_columns(known=pl.max_horizontal("known", "day")).drop("_after", "_until")
 
 
 # ---- scores before leaving -----------------------------------------------------------------------
@@ -193,19 +193,19 @@ def before_leaving(
     kept = pl.concat(frames).with_columns(scored_for=pl.col("day")).sort("day")
     rows = []
     for days in BEFORE:
-        asked = gone.with_columns(day=pl.col("gone") - pl.duration(days=days)).sort("day")
-        found = asked.join_asof(kept, on="day", by="account", check_sortedness=False).drop_nulls(
+        by_day = gone.with_columns(day=pl.col("gone") - pl.duration(days=days)).sort("day")
+        leavers = by_day.join_asof(kept, on="day", by="account", check_sortedness=False).drop_nulls(
             "score"
         )
-        same_dates = pl.col("day").is_in(found["scored_for"].unique().implode())
-        others = kept.filter(same_dates, ~pl.col("account").is_in(found["account"].implode()))
+        same_dates = pl.col("day").is_in(leavers["scored_for"].unique().implode())
+        others = kept.filter(same_dates, ~pl.col("account").is_in(leavers["account"].implode()))
         rows.append(
             {
                 "days": days,
-                "leavers": found.height,
-                "lowest": found["worst"].mean(),
+                "leavers": leavers.height,
+                "lowest": leavers["worst"].mean(),
                 "others": others["worst"].mean(),
-                "median": found["score"].median(),
+                "median": leavers["score"].median(),
             }
         )
     return pl.DataFrame(rows, schema={**schema, "median": pl.Float64})
@@ -256,11 +256,11 @@ class TimeToLeaving(PlainData):
 
     def of(self, by: str) -> dict[str, dict[int, Leaving]]:
         """Return the shares by `tier` or by `score`: by band, then by days."""
-        found: dict[str, dict[int, Leaving]] = {}
+        by_band: dict[str, dict[int, Leaving]] = {}
         for each in self.bands:
             if each.by == by:
-                found.setdefault(each.band, {})[each.days] = each
-        return found
+                by_band.setdefault(each.band, {})[each.days] = each
+        return by_band
 
     @property
     def unknown(self) -> dict[int, str]:
@@ -351,12 +351,12 @@ def _fifths(scores: np.ndarray[Any, np.dtype[np.float64]]) -> list[tuple[str, An
     at = np.arange(_FIFTHS) * len(ordered) // _FIFTHS
     lows = np.unique(ordered[at])
     number = np.searchsorted(lows, scores, side="right") - 1
-    found = []
+    fifths = []
     for n in range(len(lows)):
         inside = number == n
         low, high = scores[inside].min(), scores[inside].max()
-        found.append((digits(low) if low == high else f"{digits(low)} to {digits(high)}", inside))
-    return found
+        fifths.append((digits(low) if low == high else f"{digits(low)} to {digits(high)}", inside))
+    return fifths
 
 
 def _looks(
@@ -390,8 +390,8 @@ def _looks(
             if look is None:
                 break
             at = np.datetime64(look)
-            found = np.where(known[here] >= at, THERE, UNKNOWN)
-            looks[here, number] = np.where(gone[here] <= at, GONE, found)
+            state = np.where(known[here] >= at, THERE, UNKNOWN)
+            looks[here, number] = np.where(gone[here] <= at, GONE, state)
     # Gone at a later look, and unknown at this one: counted as there until found gone.
     for number in range(len(steps) - 2, -1, -1):
         late = (looks[:, number] == UNKNOWN) & (looks[:, number + 1] == GONE)
@@ -462,12 +462,12 @@ def share_gone(
         if not rows:
             reason = "nobody was followed so long"
             return unknown(None, level=level, accounts=0, reason=reason)
-        found = risk & (look == GONE)
-        hazard = float(found.sum()) / rows
+        left = risk & (look == GONE)
+        hazard = float(left.sum()) / rows
         if hazard < 1:
-            pulls += np.where(risk, found - hazard, 0.0) / (rows * (1 - hazard))
+            pulls += np.where(risk, left - hazard, 0.0) / (rows * (1 - hazard))
         stays *= 1 - hazard
-        staying = risk & ~found
+        staying = risk & ~left
     accounts = len(np.unique(whose[followed]))
     share = min(1.0, max(0.0, 1 - stays))
     _, of = np.unique(whose, return_inverse=True)

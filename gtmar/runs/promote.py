@@ -83,7 +83,7 @@ def promote(
     with journal_if_there(journal) as opened:
         reference = None if opened is None else measured_as(opened, spec)
         decision = opened and decided_on(opened, reference, specs.score_id(spec))
-    found = _go_live(
+    went_live = _go_live(
         EventKind.PROMOTION,
         spec,
         journal=Path(journal),
@@ -94,8 +94,8 @@ def promote(
         experiment=None if reference is None else str(reference),
     )
     if not decision:
-        return found
-    return replace(found, verdict=decision["verdict"], decided_at=decision["at"])
+        return went_live
+    return replace(went_live, verdict=decision["verdict"], decided_at=decision["at"])
 
 
 def record(

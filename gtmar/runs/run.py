@@ -233,14 +233,14 @@ def try_weights(
     accounts, aside = load(scan(data), spec, spec_file=spec_file, **table_options)
     for sentence in (*aside, *shared_account_notes(accounts)):
         (announce or _keep_quiet)(sentence)
-    asked = Plan(
+    plan = Plan(
         kind=kind,
         author=author,
         note=note,
         as_of=table_options.get("as_of"),
         holdout_as_of=table_options.get("holdout_as_of"),
     )
-    return measure_change(accounts, spec, after, judge, asked, journal=journal)
+    return measure_change(accounts, spec, after, judge, plan, journal=journal)
 
 
 def changed_weights(
@@ -266,18 +266,18 @@ def measure_change(
     spec: ScoringSpec,
     after: tuple[int, ...],
     judge: Judge,
-    asked: Plan,
+    request: Plan,
     *,
     journal: str | Path,
 ) -> RunResult:
     """Measure and journal a change of a spec's weights, on accounts that are loaded.
 
-    `after` are the F weights, from `changed_weights`. `asked` is a plan with author, note and
+    `after` are the F weights, from `changed_weights`. `request` is a plan with author, note and
     dates; the change itself and the limits are added to it.
     """
     changes = after != tuple(term.weight for term in spec.terms)
     plan = replace(
-        asked,
+        request,
         limits=Limits(experiments=int(changes)),
         given=Given("human", (after,)) if changes else None,
     )

@@ -87,11 +87,11 @@ def score(
 
     `announce` is called with each of its notes.
     """
-    found = score_table(data, spec, as_of=as_of, set_aside=set_aside)
+    scored_table = score_table(data, spec, as_of=as_of, set_aside=set_aside)
     if announce is not None:
-        for sentence in found.notes:
+        for sentence in scored_table.notes:
             announce(sentence)
-    return found.frame
+    return scored_table.frame
 
 
 def score_table(
@@ -346,7 +346,7 @@ def changed_since(
         differs |= (by > 0) & (by >= least - _NEARLY)
     moved = both.filter(differs)
     reasons = [_reason(row, points) for row in moved.iter_rows(named=True)]
-    found = moved.select(
+    changed = moved.select(
         key,
         "score",
         "tier",
@@ -354,7 +354,7 @@ def changed_since(
         "previous_tier",
         reason=pl.Series(reasons, dtype=pl.String),
     )
-    return with_spec_stamp(found, spec)
+    return with_spec_stamp(changed, spec)
 
 
 def _reason(row: dict[str, Any], points: list[str]) -> str:

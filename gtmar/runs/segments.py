@@ -145,13 +145,13 @@ def by_segment(
             f"the spec of run {run_id} names no segments",
             hint="--segment COLUMN, or segments: [COLUMN] in the spec",
         )
-    asked = (spec, judge, session.baseline, session.best)
+    judged_by = (spec, judge, session.baseline, session.best)
     experiment = f"{run_id}/{session.end['best_experiment']}"
     accounts = with_segments(session.accounts, spec, columns, as_of=session.plan.as_of)
-    parts = [segment_part(accounts.search, *asked)]
+    parts = [segment_part(accounts.search, *judged_by)]
     if accounts.holdout is not None:
         level = level_of(count_looks(Path(journal), accounts.outcomes_fingerprint, experiment))
-        parts.append(segment_part(accounts.holdout, *asked, part="held out", level=level))
+        parts.append(segment_part(accounts.holdout, *judged_by, part="held out", level=level))
     return BySegment(
         run_id=run_id,
         experiment=experiment,

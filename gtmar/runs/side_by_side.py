@@ -191,7 +191,7 @@ def by_date(
     if not matrix.dates:
         return None
     whole = [key for key, metric in all_metrics().items() if not metric.by_tier]
-    found: dict[str, Any] = {"accounts": matrix.distinct, "rows": matrix.accounts}
+    counts: dict[str, Any] = {"accounts": matrix.distinct, "rows": matrix.accounts}
     lists: dict[str, list[Any]] = {}
     for day, part in zip(matrix.dates, _parts(matrix), strict=True):
         one = two = None
@@ -212,7 +212,7 @@ def by_date(
         }
         for name, value in each.items():
             lists.setdefault(name, []).append(value)
-    return found | lists
+    return counts | lists
 
 
 def signs_by_date(
@@ -224,7 +224,7 @@ def signs_by_date(
     null if the objective has no value. Cost: two evaluations of all rows for each weight.
     """
     parts = _parts(matrix)
-    found: dict[str, list[bool | None]] = {}
+    by_term: dict[str, list[bool | None]] = {}
     for index, term in enumerate(spec.terms):
         if not weights[index]:
             continue
@@ -235,8 +235,8 @@ def signs_by_date(
                 both_objectives(judge, part, spec, without, weights) if part.accounts else (None,)
             )
             signs.append(None if None in ends else judge.gain(ends[-1], ends[0]))
-        found[term.name] = signs
-    return found
+        by_term[term.name] = signs
+    return by_term
 
 
 # ---- old and new customers of a later table ------------------------------------------------------
@@ -349,8 +349,8 @@ def _measured(
     three = (nothing, nothing, nothing)
     if count >= SMALLEST_SEGMENT:
         metrics = {judge.name.partition(".")[0]}
-        found = uncertainty(panel_of(matrix, spec, before, after), level=level, metrics=metrics)
+        intervals = uncertainty(panel_of(matrix, spec, before, after), level=level, metrics=metrics)
         lacking = replace(nothing, reason="the metric has no interval")
         one, two = both_objectives(judge, matrix, spec, before, after)
-        three = paired(found, judge.name, one, two, lacking)
+        three = paired(intervals, judge.name, one, two, lacking)
     return Customers(group, count, judge.name, judge.sign > 0, *three)

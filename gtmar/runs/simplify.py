@@ -315,9 +315,9 @@ def parsimony(
     """
     x = _scaled(columns)
     names = tuple(dict.fromkeys(feature_of))
-    place = np.array([names.index(name) for name in feature_of])
+    feature_index = np.array([names.index(name) for name in feature_of])
     fixed = frozenset(names.index(name) for name in always)
-    order, _ = _eliminate(x, stayed, place, fixed)
+    order, _ = _eliminate(x, stayed, feature_index, fixed)
     least = len(names) - len(order)
     fold_of = groups % _FOLDS
     by_fold: list[list[tuple[Doubles, Doubles]]] = []
@@ -327,7 +327,7 @@ def parsimony(
             sizes = (Size(len(names), None, None, None, None, None, None),)
             return Parsimony(sizes, len(names))
         own = x if encoded is None else _scaled(encoded(~out))
-        _, fits = _eliminate(own[~out], stayed[~out], place, fixed)
+        _, fits = _eliminate(own[~out], stayed[~out], feature_index, fixed)
         by_fold.append([placed(own[out] @ fit, stayed[out]) for fit in fits])
     by_size = list(zip(*by_fold, strict=True))
     aucs = [float(np.mean([up.mean() for up, _ in folds])) for folds in by_size]
@@ -351,7 +351,7 @@ def _both(stayed: NDArray[np.bool_]) -> bool:
 
 
 def _eliminate(
-    x: Doubles, stayed: NDArray[np.bool_], place: NDArray[np.intp], fixed: frozenset[int]
+    x: Doubles, stayed: NDArray[np.bool_], feature_index: NDArray[np.intp], fixed: frozenset[int]
 ) -> tuple[list[int], list[Doubles]]:
     """Return the features in the order of elimination, and the weights (P,) of each size."""
     y = stayed.astype(np.float64)
@@ -365,14 +365,14 @@ def _eliminate(
         whole = np.zeros(x.shape[1])
         whole[left] = fit.coefficients
         fits.append(whole)
-        there = sorted({int(place[column]) for column in left})
+        there = sorted({int(feature_index[column]) for column in left})
         free = [feature for feature in there if feature not in fixed]
         if len(there) == 1 or not free:
             break
-        going = min(free, key=lambda feature: _worth(fit, place[left] == feature))
+        going = min(free, key=lambda feature: _worth(fit, feature_index[left] == feature))
         order.append(going)
-        stays = place[left] != going
-        start = fit.place[np.concatenate([[True], stays])]
+        stays = feature_index[left] != going
+        start = fit.solution[np.concatenate([[True], stays])]
         left = [column for column, kept in zip(left, stays, strict=True) if kept]
     return order, fits
 

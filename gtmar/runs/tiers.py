@@ -143,9 +143,9 @@ def tiers_of(
         before = {name: low / SCORE_UNITS for name, low in ends}
         moved = _moved(matrix, given, edged)
     lines = _lines(matrix, edged)
-    found = Tiers(edged, table.source, matrix.accounts, lines, before, moved, newest=newest)
+    tiers = Tiers(edged, table.source, matrix.accounts, lines, before, moved, newest=newest)
     if journal is None:
-        return found
+        return tiers
     plan = Plan(
         kind="human",
         limits=Limits(experiments=0),
@@ -164,7 +164,7 @@ def tiers_of(
         parent_spec_id=specs.spec_id(given) if given.has_edges else None,
     )
     kept = edged.model_copy(update={"lineage": lineage})
-    return replace(found, spec=kept, experiment=f"{run.run_id}/{experiment_id(0)}")
+    return replace(tiers, spec=kept, experiment=f"{run.run_id}/{experiment_id(0)}")
 
 
 def _newest_known(
@@ -357,13 +357,13 @@ def grid(
         list(product(one.tier_names, two.tier_names)), schema=named, orient="row"
     ).with_columns(cell)
     measured = rows.select(*named).hstack(outcomes) if outcomes is not None else rows.select(named)
-    found = measured.group_by(named).agg(
+    values = measured.group_by(named).agg(
         accounts=pl.len(),
         share=pl.len() / rows.height,
         **({} if outcomes is None else _cell_measures(outcomes)),
     )
     empty = pl.col("accounts", "share").fill_null(0)
-    cells = counted.join(found, on=named, how="left", maintain_order="left").with_columns(empty)
+    cells = counted.join(values, on=named, how="left", maintain_order="left").with_columns(empty)
     models = one.model, two.model
     searched = None
     if journal is not None and outcomes is not None:

@@ -272,9 +272,9 @@ def walk(
             "logistic": _logistic(accounts.search, given, judge),
         }
         steps.append((day, (known[0], known[-1]), run_id, vectors))
-    found = panel.walked(judge, steps)
+    result = panel.walked(judge, steps)
     walked = replace(
-        found,
+        result,
         walk_id=walk_id,
         source=panel.accounts.table.source,
         model=given.model,
@@ -313,8 +313,8 @@ def _features_until(table: AccountTable, spec: ScoringSpec, day: date) -> date:
     if stated is not None or column not in table.columns:
         return stated or day - timedelta(days=1)
     first = table.frame.select(pl.col(column).min().cast(pl.Date))
-    found: date | None = collect(table, first).item()
-    return found or day - timedelta(days=1)
+    newest: date | None = collect(table, first).item()
+    return newest or day - timedelta(days=1)
 
 
 def _at(table: AccountTable, first: date, last: date) -> AccountTable:
@@ -380,7 +380,7 @@ def _walk_id(
     column: str | None,
 ) -> str:
     """Return an id of the walk: a hash of its tables, spec, objective, limits, seed and column."""
-    said = (
+    identity = (
         accounts.outcomes_fingerprint,
         accounts.features_fingerprint,
         specs.spec_id(spec),
@@ -389,7 +389,7 @@ def _walk_id(
         seed,
         column,
     )
-    return "w" + sha256(json.dumps(said).encode()).hexdigest()[:12]
+    return "w" + sha256(json.dumps(identity).encode()).hexdigest()[:12]
 
 
 def _put_on_record(journal: Path, walked: Walked, spec: ScoringSpec) -> str:
@@ -402,11 +402,11 @@ def _put_on_record(journal: Path, walked: Walked, spec: ScoringSpec) -> str:
         )["event_id"]
     if len(there):
         return str(there[0])
-    said = {k: v for k, v in walked.as_json().items() if k not in ("event_id", "reused")}
+    details = {k: v for k, v in walked.as_json().items() if k not in ("event_id", "reused")}
     return write_event(
         journal,
         EventKind.WALK,
-        details=json.loads(json.dumps(said, default=str)),
+        details=json.loads(json.dumps(details, default=str)),
         model=walked.model,
         spec_id=specs.spec_id(spec),
         source=walked.source,
@@ -481,10 +481,10 @@ class _JudgedDates:
                     run_id=run_id,
                     accounts=part.accounts,
                     values=value,
-                    caught={n: lost and held / lost for n, (held, lost) in found.items()},
+                    caught={n: lost and held / lost for n, (held, lost) in caught_and_lost.items()},
                     weights=dict(zip(part.names, vectors[_RETUNED], strict=False)),
                 )
-                for (day, known, run_id, vectors), part, value, found in zip(
+                for (day, known, run_id, vectors), part, value, caught_and_lost in zip(
                     steps, parts, values, caught, strict=True
                 )
             ),
@@ -556,7 +556,7 @@ class _DateScores:
 
     def values(self) -> dict[str, float | None]:
         """Return the objective of each score; one of a tier at the given weights' tier sizes."""
-        found: dict[str, float | None] = {}
+        by_name: dict[str, float | None] = {}
         if not self.judge.metric.by_tier:
             # Scores of one spec are evaluated together, in a fraction of the time.
             for _, together in groupby(self.scores, key=lambda name: id(self.scores[name][0])):
@@ -564,15 +564,15 @@ class _DateScores:
                 spec = self.scores[names[0]][0]
                 evaluator = LocalEvaluator(only_columns(self.matrix, spec), spec)
                 sums = evaluator.frame([self.scores[name][1] for name in names])
-                found.update(zip(names, self.judge.values(sums), strict=True))
-            return found
+                by_name.update(zip(names, self.judge.values(sums), strict=True))
+            return by_name
         sizes = None
         for name, (spec, weights) in self._ordered():
             matrix = only_columns(self.matrix, spec)
             sizes = sizes or tier_sizes(matrix, spec, weights)
             tiers = self.scores["alone"][0].tier_names
-            found[name] = self.judge.decide(sums_at_sizes(matrix, spec, weights, sizes, tiers))[0]
-        return found
+            by_name[name] = self.judge.decide(sums_at_sizes(matrix, spec, weights, sizes, tiers))[0]
+        return by_name
 
     def _ordered(self) -> list[tuple[str, tuple[ScoringSpec, tuple[int, ...]]]]:
         return sorted(self.scores.items(), key=lambda each: each[0] != "alone")
@@ -580,7 +580,7 @@ class _DateScores:
     def caught(self) -> dict[str, tuple[float, float]]:
         """Return for each score how many accounts of its worst tier left, and how many in all."""
         first: Scored | None = None
-        found = {}
+        by_name = {}
         movement = self.matrix.codes // ACTIVATION_STATES
         lost = (movement == Movement.LOST_NONPAYING) | (movement == Movement.LOST_PAYING)
         for name, (spec, weights) in self._ordered():
@@ -593,5 +593,5 @@ class _DateScores:
                 alike = spec.orientation == self.scores["alone"][0].orientation
                 scored = at_sizes_of(first, places if alike else -places)
             worst = 0 if first.risk else len(first.tier_names) - 1
-            found[name] = (float(scored.inside(worst)[lost].sum()), float(lost.sum()))
-        return found
+            by_name[name] = (float(scored.inside(worst)[lost].sum()), float(lost.sum()))
+        return by_name

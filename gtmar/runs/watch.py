@@ -181,8 +181,8 @@ def watch(
             if why is not None:
                 waiting.append((day, why))
                 continue
-            found = measure(tables[day], day, group, history, folder, table_options)
-            measured.append(found)
+            measurement = measure(tables[day], day, group, history, folder, table_options)
+            measured.append(measurement)
             new.append(day)
         every = [each for each in store.kept() if each.spec.model == live.spec.model]
         lives = [each for each in every if each.role == _LIVE]
@@ -232,20 +232,20 @@ def live_history(journal: Path, model: str | None) -> list[Live]:
             f'nothing{named} is live by the journal "{journal}"',
             hint='gtmar promote RUN/EXP --note "why" puts on record what is',
         )
-    found = []
+    history = []
     for row in rows:
-        said = json.loads(row["details"] or "{}").get("expectation")
-        found.append(
+        expectation = json.loads(row["details"] or "{}").get("expectation")
+        history.append(
             Live(
                 spec=specs.parse(row["spec"], source="a live spec"),
                 since=row["since"],
                 author=row["author"],
                 expect=row["expect"],
-                expectation=None if said is None else Guardrail.model_validate(said),
+                expectation=None if expectation is None else Guardrail.model_validate(expectation),
                 experiment=row["run_id"] and f"{row['run_id']}/{row['experiment_id']}",
             )
         )
-    return found
+    return history
 
 
 # ---- keeping scores ---------------------------------------------------------------------------
@@ -269,10 +269,10 @@ def _keep(
     own = specs.score_id(live)
     before = [each.spec for each in history if specs.score_id(each.spec) != own]
     # The role of scores that are kept already never changes, even if a shadow went live since.
-    asked = [(_LIVE, live), *(("predecessor", spec) for spec in before[-1:])]
-    asked += [("shadow", spec) for spec in shadows]
+    to_keep = [(_LIVE, live), *(("predecessor", spec) for spec in before[-1:])]
+    to_keep += [("shadow", spec) for spec in shadows]
     kept = []
-    for role, spec in asked:
+    for role, spec in to_keep:
         others = [each for each in store.kept() if each.day == day and each.role == role == _LIVE]
         there = [each for each in others if each.spec.model == live.model]
         if there and specs.score_id(there[0].spec) != own:
@@ -351,14 +351,14 @@ def _unready(
 
 def _drifts(lives: Sequence[KeptScores]) -> tuple[tuple[date, float | None], ...]:
     """Return each date's population stability index of the score, since the date before."""
-    found: list[tuple[date, float | None]] = []
+    indices: list[tuple[date, float | None]] = []
     for before, each in zip([None, *lives], lives, strict=False):
         index = None
         if before is not None and specs.score_id(before.spec) == specs.score_id(each.spec):
             old, new = (kept.frame()["score"].to_numpy() for kept in (before, each))
             index = shift_of_numbers("score", old, new).index
-        found.append((each.day, index))
-    return tuple(found)
+        indices.append((each.day, index))
+    return tuple(indices)
 
 
 def _leaving(

@@ -433,11 +433,11 @@ class Incumbent:
             rows=bool(self.matrix.dates),
         )
         changed = outcome != "unchanged"
-        said = seen.said(improved=changed)
-        if not said:
+        sentences = seen.sentences_on(improved=changed)
+        if not sentences:
             # A table without labels has only the objective.
-            said = [self._verdict(outcome, value, ())]
-        return (*said, *(worse(seen, self.judge.name) if changed else ()))
+            sentences = [self._verdict(outcome, value, ())]
+        return (*sentences, *(worse(seen, self.judge.name) if changed else ()))
 
     def _lows(self, known: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
         """Return the lowest bins of a candidate's tiers, from the highest tier down."""

@@ -124,8 +124,8 @@ def trade_front(
     )
     if runs.is_empty():
         return None
-    found = front(journal, runs["run_id"].item(), by=by, whole_table=True)
-    named = [point["experiment"] for point in found.points]
+    compromises = front(journal, runs["run_id"].item(), by=by, whole_table=True)
+    named = [point["experiment"] for point in compromises.points]
     rows = journal.query(
         "select experiments.run_id || '/' || experiment_id as experiment, weights, spec "
         "from experiments join runs on runs.run_id = experiments.run_id "
@@ -135,12 +135,12 @@ def trade_front(
         named=named,
     ).rows_by_key("experiment", named=True, unique=True)
     points = []
-    for point in found.points:
+    for point in compromises.points:
         row = rows[point["experiment"]]
         own = {n: point[n] for n in ("experiment", "value", "metric_value", "outcome")}
         weights = dict(row["weights"])
         points.append(FrontPoint(**own, weights=weights, refusal=_refusal(spec, row, weights)))
-    return TradeFront(found, tuple(points))
+    return TradeFront(compromises, tuple(points))
 
 
 def _refusal(spec: ScoringSpec, row: Mapping[str, Any], weights: dict[str, int]) -> str | None:
@@ -612,11 +612,11 @@ class Workbench:
         table, spec = self._account_table, self.spec
         row = row_of(table, spec, account)
         frame = collect(table, table.frame.slice(row, 1))
-        found = AccountTable(table.source, frame.lazy(), table.schema, dates=table.dates)
+        one_row = AccountTable(table.source, frame.lazy(), table.schema, dates=table.dates)
         if len(self._kept_rows) >= _MOST_KEPT:
             self._kept_rows.clear()
-        self._kept_rows[account] = found
-        return found
+        self._kept_rows[account] = one_row
+        return one_row
 
     @cached_property
     def _account_table(self) -> AccountTable:

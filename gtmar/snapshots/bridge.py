@@ -160,7 +160,7 @@ def bridge(recipe: SnapshotRecipe, **options: Any) -> Bridge:
     later than `new_again` counts as `new`.
     """
     with history(recipe, **options) as opened:
-        found = conflicts(opened)
+        conflicting = conflicts(opened)
         bounds = _bounds(opened)
         accounts = _by_account(opened, bounds)
         moved = [pl.col(name).sum() for name in ("start", *MOVEMENTS, "end", "one_off")]
@@ -170,14 +170,14 @@ def bridge(recipe: SnapshotRecipe, **options: Any) -> Bridge:
         ).fill_null(0)
         differences = [*_against_own(opened, months, bounds), *_against_books(opened, months)]
         opened.notes += suspects(opened)
-    [(shape, said)] = conventions(recipe)["revenue"].items()
+    [(shape, shape_conventions)] = conventions(recipe)["revenue"].items()
     return Bridge(
         months,
         accounts,
         tuple(differences),
-        tuple(found),
+        tuple(conflicting),
         tuple(opened.notes),
-        {"revenue": shape, **said, **conventions(recipe)["rules"]},
+        {"revenue": shape, **shape_conventions, **conventions(recipe)["rules"]},
     )
 
 
@@ -350,7 +350,7 @@ def _own_totals(opened: RawHistory, until: date) -> list[tuple[date, int]]:
 
 def _against_own(opened: RawHistory, months: pl.DataFrame, bounds: list[date]) -> list[Mismatch]:
     """Compare the bridge's MRR at each month's end with `_own_totals`."""
-    changes, total, at, found = _own_totals(opened, bounds[-1]), 0, 0, []
+    changes, total, at, mismatches = _own_totals(opened, bounds[-1]), 0, 0, []
     ends = [0, *months["end"].to_list()]
     starts = [*months["start"].to_list(), ends[-1]]
     for bound, end, start in zip(bounds, ends, starts, strict=True):
@@ -358,8 +358,10 @@ def _against_own(opened: RawHistory, months: pl.DataFrame, bounds: list[date]) -
             total += changes[at][1]
             at += 1
         month = Span(1, 0).after(bound, -1)
-        found += [Mismatch(month, "own", sum_, total) for sum_ in {end, start} if sum_ != total]
-    return found
+        mismatches += [
+            Mismatch(month, "own", sum_, total) for sum_ in {end, start} if sum_ != total
+        ]
+    return mismatches
 
 
 def _against_books(opened: RawHistory, months: pl.DataFrame) -> list[Mismatch]:

@@ -89,9 +89,9 @@ class Built:
 
 def _checked(opened: RawHistory) -> list[Conflict]:
     """Return the settled contradictions; raise `AccountDataError` if one has no rule."""
-    found = conflicts(opened)
-    refuse_unsettled(found)
-    return found
+    conflicting = conflicts(opened)
+    refuse_unsettled(conflicting)
+    return conflicting
 
 
 def snapshot_sql(recipe: SnapshotRecipe, day: date, **options: Any) -> str:
@@ -150,10 +150,10 @@ def build(
     """
     if days is not None:
         # Parsing validates these dates like those of the recipe.
-        said = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
-        recipe = parse(json.dumps({**said, "dates": sorted({day.isoformat() for day in days})}))
+        fields = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
+        recipe = parse(json.dumps({**fields, "dates": sorted({day.isoformat() for day in days})}))
     wanted = recipe.days
-    place = _Folder(Path(target)) if isinstance(target, str | Path) else target
+    destination = _Folder(Path(target)) if isinstance(target, str | Path) else target
     tables = list[SnapshotTable]()
 
     def tell(what: str) -> None:
@@ -162,18 +162,18 @@ def build(
 
     with history(recipe, base=base, memory=memory, watch=tell) as opened:
         tell("looking for contradictions")
-        found = _checked(opened)
+        conflicts = _checked(opened)
         sources = _sources(opened)
-        metadata = _metadata(recipe, found, sources)
-        told = json.dumps(sources, sort_keys=True)
-        if place.tells_sources:
-            metadata["gtmar_versions"] = told
+        metadata = _metadata(recipe, conflicts, sources)
+        versions = json.dumps(sources, sort_keys=True)
+        if destination.tells_sources:
+            metadata["gtmar_versions"] = versions
         for day in wanted:
             tell(f"table of {day}")
             text, span = opened.statement(day)
-            tables.append(_written(opened, text, span, place, metadata, told))
+            tables.append(_written(opened, text, span, destination, metadata, versions))
         _note_stale(opened, wanted[-1])
-    return Built(recipe_id(recipe), sources, tuple(tables), tuple(opened.notes), tuple(found))
+    return Built(recipe_id(recipe), sources, tuple(tables), tuple(opened.notes), tuple(conflicts))
 
 
 def _sources(opened: RawHistory) -> dict[str, dict[str, Any]]:
@@ -189,11 +189,11 @@ def _sources(opened: RawHistory) -> dict[str, dict[str, Any]]:
 
 
 def _metadata(
-    recipe: SnapshotRecipe, found: list[Conflict], sources: dict[str, dict[str, Any]]
+    recipe: SnapshotRecipe, conflicts: list[Conflict], sources: dict[str, dict[str, Any]]
 ) -> dict[str, str]:
     """Return the Parquet metadata that records the recipe, its conventions and the sources."""
     rows = {name: source["rows"] for name, source in sources.items()}
-    counted = {each.kind: each.count for each in found}
+    counted = {each.kind: each.count for each in conflicts}
     return {
         "gtmar_recipe": recipe_id(recipe),
         "gtmar_conventions": json.dumps(conventions(recipe), sort_keys=True),
@@ -224,7 +224,7 @@ def _written(
     opened: RawHistory,
     text: str,
     days: SnapshotDays,
-    place: SnapshotPlace,
+    destination: SnapshotPlace,
     metadata: dict[str, str],
     sources: str,
 ) -> SnapshotTable:
@@ -241,9 +241,9 @@ def _written(
     except duckdb.Error as err:
         raise AccountDataError(f"table of {days.day}: {first_line(err)}") from err
     accounts = pl.scan_parquet(aside).select(pl.len()).collect().item()
-    change = place.put(days.day, aside, opened.recipe.id, sources)
+    change = destination.put(days.day, aside, opened.recipe.id, sources)
     aside.unlink()
-    return SnapshotTable(days.day, int(accounts), days.over, place.of(days.day), change)
+    return SnapshotTable(days.day, int(accounts), days.over, destination.of(days.day), change)
 
 
 @dataclass(frozen=True)
@@ -261,23 +261,23 @@ class _Folder:
         return str(self.path / f"features_asof={day.isoformat()}")
 
     def put(self, day: date, made: Path, key: str, sources: str) -> str:  # noqa: ARG002 - in order
-        place = Path(self.of(day)) / "accounts.parquet"
+        path = Path(self.of(day)) / "accounts.parquet"
         change = "new"
-        if place.exists():
+        if path.exists():
             try:
-                old = pl.read_parquet(place, hive_partitioning=False)
+                old = pl.read_parquet(path, hive_partitioning=False)
             except (pl.exceptions.PolarsError, OSError) as err:
-                raise UsageError(f'"{place}" is there already and is no table of accounts') from err
+                raise UsageError(f'"{path}" is there already and is no table of accounts') from err
             new = pl.read_parquet(made, hive_partitioning=False)
-            change = change_of_frames(old, new, str(place))
+            change = change_of_frames(old, new, str(path))
         if change != "same":
             # A killed build may have left a sources file without a table: it is overwritten.
-            beside = place.with_name(SOURCES_FILE)
+            beside = path.with_name(SOURCES_FILE)
             with made.open("rb") as file:
                 write_together(
                     {
                         Output(beside, parents=True, force=True): f"{sources}\n",
-                        Output(place, parents=True, force=change == "outcomes"): lambda out: (
+                        Output(path, parents=True, force=change == "outcomes"): lambda out: (
                             shutil.copyfileobj(file, out)
                         ),
                     }
@@ -285,17 +285,17 @@ class _Folder:
         return change
 
 
-def change_of_frames(old: pl.DataFrame, new: pl.DataFrame, place: str) -> str:
+def change_of_frames(old: pl.DataFrame, new: pl.DataFrame, path: str) -> str:
     """Classify the change from an old table to a new one with rows in the same order.
 
     Returns and raises as `change_of`.
     """
     shared = [name for name in old.columns if name in new.columns]
     alike = new.select(shared).equals(old.select(shared))
-    return change_of(old.columns, new.columns, alike=alike, place=place)
+    return change_of(old.columns, new.columns, alike=alike, path=path)
 
 
-def change_of(old: Sequence[str], new: Sequence[str], *, alike: bool, place: str) -> str:
+def change_of(old: Sequence[str], new: Sequence[str], *, alike: bool, path: str) -> str:
     """Classify the change from an old table to a new one.
 
     Parameters
@@ -304,7 +304,7 @@ def change_of(old: Sequence[str], new: Sequence[str], *, alike: bool, place: str
         Column names of the existing and of the new table.
     alike
         Whether the columns that both have are equal.
-    place
+    path
         Location of the existing table, for the error.
 
     Returns
@@ -323,6 +323,6 @@ def change_of(old: Sequence[str], new: Sequence[str], *, alike: bool, place: str
     if alike and set(old) < set(new) and "outcome_end" in came:
         return "outcomes"
     raise UsageError(
-        f'"{without_credentials(place)}" is there already with other rows; it is not replaced',
+        f'"{without_credentials(path)}" is there already with other rows; it is not replaced',
         hint="the history or the recipe has changed since: give -o another place",
     )

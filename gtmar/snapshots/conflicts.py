@@ -55,9 +55,9 @@ class Conflict:
         return f"{self.text}{named}"
 
 
-def refuse_unsettled(found: list[Conflict]) -> None:
+def refuse_unsettled(conflicts: list[Conflict]) -> None:
     """Raise an `AccountDataError` that lists each contradiction without a rule, if any."""
-    wrong = [each for each in found if each.rule is None]
+    wrong = [each for each in conflicts if each.rule is None]
     if wrong:
         lines = [f"{each}; {each.remedy}" for each in wrong]
         raise AccountDataError.of_all(
@@ -74,7 +74,7 @@ def conflicts(opened: RawHistory) -> list[Conflict]:
     Rows without an account, a date or a `known_at` are left out of everything; their counts are
     appended to `opened.notes`. Cost: one query or more for each source, kind and flag.
     """
-    recipe, found = opened.recipe, []
+    recipe, listed = opened.recipe, []
     rules = recipe.rules
 
     def look(
@@ -90,17 +90,17 @@ def conflicts(opened: RawHistory) -> list[Conflict]:
             settled = None if rule is None or rule.endswith(": refuse") else rule
             remedy_ = {"remedy": remedy} if remedy else {}
             words_ = singular(words.format(f"{count:,}"))
-            found.append(Conflict(kind, count, words_, tuple(first or ()), settled, **remedy_))
+            listed.append(Conflict(kind, count, words_, tuple(first or ()), settled, **remedy_))
 
     for name, source in recipe.sources.items():
         raw, account = quoted(f"{RAW}{name}"), account_of(source)
         if source.where is not None:
             raw = f"(select * from {raw} where ({source.where}\n))"
         blank = {"account": source.account, "date": source.time, "known_at": source.known_at}
-        asked = {what: column for what, column in blank.items() if column is not None}
-        absent = ", ".join(f"count(*) - count({quoted(column)})" for column in asked.values())
+        blanks = {what: column for what, column in blank.items() if column is not None}
+        absent = ", ".join(f"count(*) - count({quoted(column)})" for column in blanks.values())
         [[rows, *nones]] = opened.ask(f"select count(*), {absent} from {raw}")
-        for what, none in zip(asked, nones, strict=True):
+        for what, none in zip(blanks, nones, strict=True):
             if none:
                 opened.notes.append(
                     f'Source "{name}": {none:,} of {rows:,} rows have no {what}; left out.'
@@ -126,7 +126,7 @@ def conflicts(opened: RawHistory) -> list[Conflict]:
                 f'source "{name}": {{}} accounts stand there more than once',
             )
     _of_revenue(opened, look)
-    return found
+    return listed
 
 
 def _of_revenue(opened: RawHistory, look: _Look) -> None:
@@ -180,11 +180,11 @@ def _of_revenue(opened: RawHistory, look: _Look) -> None:
     paying = f"select account from ({mrr_at(recipe, opened.until, kept)}) where mrr > 0"
     seen = f"select distinct {account} as account from {rows}"
     for flag in recipe.flags:
-        told = recipe.sources[flag.source]
-        when = "" if told.time is None else f" and {quoted(told.time)} < {sql_date(opened.until)}"
+        raw = recipe.sources[flag.source]
+        when = "" if raw.time is None else f" and {quoted(raw.time)} < {sql_date(opened.until)}"
         where = "" if flag.where is None else f" and ({flag.where}\n)"
         flagged = (
-            f"select distinct {account_of(told)} as account from ({all_rows(recipe, flag.source)}) "
+            f"select distinct {account_of(raw)} as account from ({all_rows(recipe, flag.source)}) "
             f"where true{when}{where}"
         )
         rule = f"flags: {rules.flags}"
@@ -352,14 +352,14 @@ def suspects(opened: RawHistory) -> list[str]:
         f'select {account} as account, count(*) - 1 as times from {rows} as "gtmar:row" '
         'group by 1, "gtmar:row" having count(*) > 1'
     )
-    found = _noted(
+    notes = _noted(
         opened,
         f"select account, sum(times) as times from ({twice}) group by 1",
         "{} rows of revenue are like another in every column, of {} accounts: {}; "
         "if they came twice, so did their money.",
     )
     if isinstance(shape, Subscriptions):
-        return found
+        return notes
     month = (
         f"cast(datediff('month', date '1970-01-01', cast({quoted(str(source.at))} as date)) as int)"
     )
@@ -380,7 +380,7 @@ def suspects(opened: RawHistory) -> list[str]:
         )
         select account, count(*) as times from around
         where before = {_REGULAR} and gap = 0 and after = {_REGULAR} group by 1"""
-    return found + _noted(
+    return notes + _noted(
         opened,
         skipped,
         f"{{}} months were skipped, with payments in each of the {_REGULAR} before and the "

@@ -128,7 +128,7 @@ def _opened(sources: list[str], base: Path | None) -> list[RawColumns]:
         name, location = located(given)
         if name in tables:
             raise UsageError(
-                f'two sources are called "{name}": {tables[name].place} and {location}',
+                f'two sources are called "{name}": {tables[name].written_as} and {location}',
                 hint=f"{name}_2={location}",
             )
         tables[name] = RawColumns.of(name, location, _placed(location, base))
@@ -163,11 +163,11 @@ def _recognised(tables: list[RawColumns]) -> tuple[list[DraftedSource], dict[str
             drafted.append(source)
     order = [table.name for table in tables]
     drafted.sort(key=lambda each: order.index(each.name))
-    said = {each.name: each.what for each in drafted}
+    uses = {each.name: each.what for each in drafted}
     for each in drafted:
         for name in each.reads:
-            said.setdefault(name, f"read by {each.name}")
-    return drafted, {name: said.get(name, recognised.get(name, "not used")) for name in order}
+            uses.setdefault(name, f"read by {each.name}")
+    return drafted, {name: uses.get(name, recognised.get(name, "not used")) for name in order}
 
 
 def _revenue(drafted: list[DraftedSource]) -> DraftedSource | None:
@@ -516,7 +516,9 @@ def _block(name: str, keys: dict[str, Any], indent: str) -> list[str]:
     for key, value in keys.items():
         if isinstance(value, dict):
             lines.append(f"{indent}  {key}:")
-            lines += [f"{indent}    {each}: {_scalar(place)}" for each, place in value.items()]
+            lines += [
+                f"{indent}    {each}: {_scalar(location)}" for each, location in value.items()
+            ]
         elif "\n" in str(value):
             lines += [f"{indent}  {key}: |", *(f"{indent}    {row}" for row in value.split("\n"))]
         else:

@@ -64,7 +64,7 @@ def _words() -> frozenset[str]:
     return frozenset((*(word for [word] in rows), *more))
 
 
-def table_name(place: str) -> str:
+def table_name(location: str) -> str:
     """Return a recipe's name for a source, derived from its location.
 
     Examples
@@ -72,9 +72,9 @@ def table_name(place: str) -> str:
     >>> table_name("exports/Subscription Data.csv"), table_name("duckdb:///a.db?table=marts.mrr")
     ('subscription_data', 'mrr')
     """
-    last = re.split(r"[?&]table=", place)[-1] if "table=" in place else place.rstrip("/")
+    last = re.split(r"[?&]table=", location)[-1] if "table=" in location else location.rstrip("/")
     last = last.rpartition("/")[2]
-    if "table=" in place or place.startswith("iceberg://"):
+    if "table=" in location or location.startswith("iceberg://"):
         last = last.rpartition(".")[2].strip('"')
     else:
         last = re.sub(r"(\.[A-Za-z0-9]{1,8}){1,2}$", "", last)
@@ -89,38 +89,38 @@ class RawColumns:
 
     name: str
     #: Location in the form in which the recipe names it.
-    place: str
+    written_as: str
     table: AccountTable
 
     @classmethod
-    def of(cls, name: str, location: str, place: str) -> RawColumns:
+    def of(cls, name: str, location: str, written_as: str) -> RawColumns:
         """Open a table; raises as `scan`."""
-        return cls(name, place, scan(Source(location)))
+        return cls(name, written_as, scan(Source(location)))
 
     @cached_property
     def columns(self) -> dict[str, str]:
         """Original column names by plain name; the first one wins if two are equal."""
-        found: dict[str, str] = {}
+        by_plain_name: dict[str, str] = {}
         for own in self.table.columns:
-            found.setdefault(plain(own), own)
-        return found
+            by_plain_name.setdefault(plain(own), own)
+        return by_plain_name
 
     @cached_property
     def _glance(self) -> dict[str, Any]:
         """Counts, minima and maxima of all columns, computed in one pass over the table."""
-        asked = [pl.len().alias("rows")]
+        columns = [pl.len().alias("rows")]
         for own, kind in self.table.schema.items():
             each = pl.col(own)
-            asked.append(each.null_count().alias(f"nulls:{own}"))
+            columns.append(each.null_count().alias(f"nulls:{own}"))
             if kind == pl.Boolean:
-                asked.append(each.sum().alias(f"true:{own}"))
+                columns.append(each.sum().alias(f"true:{own}"))
             if kind.is_temporal() or kind.is_numeric():
-                asked += [each.min().alias(f"min:{own}"), each.max().alias(f"max:{own}")]
+                columns += [each.min().alias(f"min:{own}"), each.max().alias(f"max:{own}")]
             if kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum, pl.Boolean):
-                asked.append(each.n_unique().alias(f"distinct:{own}"))
-        return collect(self.table, self.table.frame.select(asked)).row(0, named=True)
+                columns.append(each.n_unique().alias(f"distinct:{own}"))
+        return collect(self.table, self.table.frame.select(columns)).row(0, named=True)
 
-    def told(self, what: str, own: str) -> Any:
+    def fact(self, what: str, own: str) -> Any:
         """Return `nulls`, `true`, `min`, `max` or `distinct` of a column; None if not computed."""
         return self._glance.get(f"{what}:{own}")
 
@@ -147,7 +147,7 @@ class RawColumns:
 
     def has_few(self, own: str) -> bool:
         """Whether a column has 2 to 30 distinct values, as categories do."""
-        return 2 <= (self.told("distinct", own) or 0) <= 30
+        return 2 <= (self.fact("distinct", own) or 0) <= 30
 
     def is_time(self, own: str) -> bool:
         """Whether a column holds dates or timestamps, or Unix seconds by its name and values."""
@@ -157,7 +157,7 @@ class RawColumns:
         """Whether a column holds Unix seconds, by its name and the range of its values."""
         if not self.kind(own).is_integer() or not _MOMENT.fullmatch(plain(own)):
             return False
-        least, most = self.told("min", own), self.told("max", own)
+        least, most = self.fact("min", own), self.fact("max", own)
         return least is not None and _SECONDS[0] <= least and most <= _SECONDS[1]
 
     def moment(self, own: str, of: str = "") -> str:
@@ -169,7 +169,7 @@ class RawColumns:
 
     def values(self, own: str, most: int = 200) -> list[str]:
         """Return a column's values as text, most frequent first; none if there are over `most`."""
-        if (self.told("distinct", own) or most + 1) > most:
+        if (self.fact("distinct", own) or most + 1) > most:
             return []
         counted = (
             self.table.frame.select(pl.col(own).cast(pl.String).alias("value"))
@@ -182,7 +182,7 @@ class RawColumns:
 
     def is_unique(self, own: str) -> bool:
         """Whether every row has a value of its own."""
-        return bool(self.told("distinct", own) == self.rows)
+        return bool(self.fact("distinct", own) == self.rows)
 
     def is_of_stripe(self) -> bool:
         """Whether the table holds Stripe objects, whose money is in minor units."""
@@ -190,22 +190,22 @@ class RawColumns:
 
     def kept(self, of: str = "") -> tuple[list[str], list[str]]:
         """Return SQL conditions against test and deleted rows, and a remark for each."""
-        conditions, said = [], []
+        conditions, doubts = [], []
         live = self.columns.get("livemode")
         if live is not None and self.kind(live) == pl.Boolean:
-            tests = self.rows - self.told("nulls", live) - (self.told("true", live) or 0)
+            tests = self.rows - self.fact("nulls", live) - (self.fact("true", live) or 0)
             if tests:
                 conditions.append(f"coalesce({column(live, of)}, true)")
-                said.append(f"{tests:,} of {self.rows:,} rows are of test mode; left out")
+                doubts.append(f"{tests:,} of {self.rows:,} rows are of test mode; left out")
         for name in _DELETED:
             own = self.columns.get(name)
-            if own is not None and self.kind(own) == pl.Boolean and self.told("true", own):
+            if own is not None and self.kind(own) == pl.Boolean and self.fact("true", own):
                 conditions.append(f"not coalesce({column(own, of)}, false)")
-                said.append(
-                    f"{self.told('true', own):,} of {self.rows:,} rows are deleted by {own}; left "
+                doubts.append(
+                    f"{self.fact('true', own):,} of {self.rows:,} rows are deleted by {own}; left "
                     "out, of days on which they were still there too"
                 )
-        return conditions, said
+        return conditions, doubts
 
 
 @dataclass

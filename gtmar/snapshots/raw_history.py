@@ -160,11 +160,11 @@ def history(
         raws = {name: _OpenedSource() for name in recipe.sources}
         for name, raw in recipe.sources.items():
             times, parts = _times(recipe, name), {}
-            for table, place in raw.places.items():
+            for table, location in raw.places.items():
                 label = name if raw.query is None else f"{name}.{table}"
                 if watch is not None:
                     watch(f"reading {label}")
-                source = Source(_placed(place, base))
+                source = Source(_placed(location, base))
                 parts[table] = _opened(connection, label, source, Path(scratch), times, raw.account)
             raws[name] = _together(parts) if raw.query is not None else next(iter(parts.values()))
         for name, beside in _beside(recipe).items():
@@ -212,16 +212,16 @@ def _times(recipe: SnapshotRecipe, name: str) -> tuple[str | None, ...]:
 def _beside(recipe: SnapshotRecipe) -> dict[str, Totals | RateTable]:
     """Return the recipe's tables that are no sources (totals, rates), by their raw names."""
     rates = recipe.revenue.shape.rates
-    found: dict[str, Totals | RateTable] = {}
+    tables: dict[str, Totals | RateTable] = {}
     if recipe.totals is not None:
-        found[_TOTALS_NAME] = recipe.totals
+        tables[_TOTALS_NAME] = recipe.totals
     if isinstance(rates, RateTable):
-        found[_RATES_NAME] = rates
-    return found
+        tables[_RATES_NAME] = rates
+    return tables
 
 
-def _placed(place: str, base: Path | None) -> str:
-    return place if base is None or not is_path(place) else str(base / place)
+def _placed(location: str, base: Path | None) -> str:
+    return location if base is None or not is_path(location) else str(base / location)
 
 
 def _listed(texts: Sequence[str]) -> str:
@@ -271,29 +271,29 @@ def _opened(
 
 def _in_place(source: Source) -> _OpenedSource | None:
     """Return a source of local Parquet files without copying it; None for any other source."""
-    place = source.location
-    if source.query is not None or not _is_of_files(place):
+    location = source.location
+    if source.query is not None or not _is_of_files(location):
         return None
-    kind, found = located(place)
+    kind, paths = located(location)
     # Folders named COLUMN=VALUE hold a column, which Polars adds.
-    if kind != "parquet" or any("=" in str(path) for path in found):
+    if kind != "parquet" or any("=" in str(path) for path in paths):
         return None
-    return _OpenedSource(tuple(str(path.absolute()) for path in found), _of_files(found))
+    return _OpenedSource(tuple(str(path.absolute()) for path in paths), _of_files(paths))
 
 
-def _is_of_files(place: str) -> bool:
+def _is_of_files(location: str) -> bool:
     """Whether a location names local files that aren't part of a Delta table."""
-    return is_path(place) and not any(
-        (folder / "_delta_log").is_dir() for folder in (Path(place), *Path(place).parents)
+    return is_path(location) and not any(
+        (folder / "_delta_log").is_dir() for folder in (Path(location), *Path(location).parents)
     )
 
 
 def _copied(source: Source, target: Path, account: str | None) -> _OpenedSource:
     """Write a source to a Parquet file."""
-    place = source.location
-    if is_database(place) and source.query is None:
+    location = source.location
+    if is_database(location) and source.query is None:
         # `fetch` writes the file itself; going through a frame would write it twice.
-        fetched = fetch(place, target)
+        fetched = fetch(location, target)
         origin, unread, notes = fetched.origin, fetched.unread, fetched.notes
     else:
         table = scan(source).with_text(account)
@@ -304,7 +304,7 @@ def _copied(source: Source, target: Path, account: str | None) -> _OpenedSource:
         origin, unread, notes = table.origin, table.unread, ()
     keys = {"source_kind": "kind", "source_version": "version", "source_read_at": "read_at"}
     version: dict[str, str | int] = {keys[k]: v for k, v in origin.items() if k in keys}
-    local = None if is_remote(place) or version else local_path(place)
+    local = None if is_remote(location) or version else local_path(location)
     if local is not None:
         version = _of_files([local] if local.is_file() else located(str(local))[1])
     return _OpenedSource((str(target),), version, unread, notes)
@@ -328,8 +328,8 @@ def _join(
     times: tuple[str | None, ...],
 ) -> None:
     """Create the raw table of a source from its query, which may read only the source's tables."""
-    place, query = f"sources.{name}.query", str(raw.query).strip().removesuffix(";")
-    refuse_select(connection, query, raw.places, place, what="table")
+    key, query = f"sources.{name}.query", str(raw.query).strip().removesuffix(";")
+    refuse_select(connection, query, raw.places, key, what="table")
     tables = ", ".join(
         f"{quoted(table)} as (select * from {quoted(f'{RAW}{name}.{table}')})"
         for table in raw.places
@@ -339,7 +339,7 @@ def _join(
         rows = with_dates(connection, f"with {tables} select * from ({query}\n)", times)
         connection.execute(f"create table {quoted(f'{RAW}{name}')} as {rows}")
     except duckdb.Error as err:
-        raise RecipeError(f"{place}: {first_line(err)}") from err
+        raise RecipeError(f"{key}: {first_line(err)}") from err
 
 
 # ---- validating the recipe's columns and SQL ----------------------------------------------------
@@ -347,13 +347,13 @@ def _join(
 
 def _check(opened: RawHistory) -> None:
     """Raise one `RecipeError` that lists all faults of the recipe against its sources."""
-    found = _AgainstSources(opened)
-    found.columns()
-    found.sql()
-    if not found.wrong:
+    check = _AgainstSources(opened)
+    check.columns()
+    check.sql()
+    if not check.wrong:
         # DuckDB's binder finds the remaining faults, such as unknown columns in SQL.
-        found.bindings()
-    if wrong := found.wrong:
+        check.bindings()
+    if wrong := check.wrong:
         raise RecipeError.of_all(wrong, f"{len(wrong)} problems", problems=wrong)
 
 
@@ -366,15 +366,15 @@ def conditions(recipe: SnapshotRecipe) -> list[tuple[str, str, str]]:
     parts |= {f"flags.{number}": flag for number, flag in enumerate(recipe.flags, 1)}
     if recipe.activation is not None:
         parts["activation"] = recipe.activation
-    found = [
-        (f"{place}.where", getattr(each, "source", place.partition(".")[2]), each.where)
-        for place, each in parts.items()
+    listed = [
+        (f"{key}.where", getattr(each, "source", key.partition(".")[2]), each.where)
+        for key, each in parts.items()
         if each.where is not None
     ]
     shape = recipe.revenue.shape
     if shape.one_off is not None:
-        found.append(("revenue.one_off", shape.source, shape.one_off))
-    return found
+        listed.append(("revenue.one_off", shape.source, shape.one_off))
+    return listed
 
 
 class _AgainstSources:
@@ -389,10 +389,10 @@ class _AgainstSources:
             for name in names
         }
 
-    def asked(
-        self, place: str, source: str, column: str | int | None, kinds: tuple[str, ...] = ()
+    def require(
+        self, key: str, source: str, column: str | int | None, kinds: tuple[str, ...] = ()
     ) -> None:
-        """Require a column of a source, and one of some types; `place` is its path for the error.
+        """Require a column of a source, and one of some types; `key` is its path for the error.
 
         A `column` that is no text, such as a fixed number of months, needs no check.
         """
@@ -401,11 +401,11 @@ class _AgainstSources:
         kind = self.schemas[source].get(column)
         if kind is None:
             if reason := self.opened.sources[source].unread.get(column):
-                text = f'{place}: column "{column}" of "{source}" can\'t be had: {reason}'
+                text = f'{key}: column "{column}" of "{source}" can\'t be had: {reason}'
                 self.wrong.append(text)
                 return
             hint = did_you_mean(column, self.schemas[source], before="; ")
-            self.wrong.append(f'{place}: source "{source}" has no column "{column}"{hint}')
+            self.wrong.append(f'{key}: source "{source}" has no column "{column}"{hint}')
         elif kinds and (not kind.startswith(kinds) or kind.endswith("[]")):
             what = {
                 _TIMES: "dates",
@@ -413,58 +413,56 @@ class _AgainstSources:
                 _WHOLE: "text or whole numbers",
             }.get(kinds, "numbers or dates")
             self.wrong.append(
-                f'{place}: column "{column}" of "{source}" must hold {what}, got {kind}'
+                f'{key}: column "{column}" of "{source}" must hold {what}, got {kind}'
             )
 
     def columns(self) -> None:
         """Check all columns that the recipe names."""
-        recipe, asked = self.recipe, self.asked
+        recipe, require = self.recipe, self.require
         for name, source in recipe.sources.items():
-            asked(f"sources.{name}", name, source.account, _WHOLE)
+            require(f"sources.{name}", name, source.account, _WHOLE)
             times = (source.at, source.from_, source.until, source.valid_from, source.known_at)
             for column in times:
-                asked(f"sources.{name}", name, column, _TIMES)
+                require(f"sources.{name}", name, column, _TIMES)
             if source.kind == "today":
                 self.opened.notes.append(
                     f'Source "{name}" is as it is today: what it says of an account may have come '
                     "after the date, so that its features may know the outcome."
                 )
         shape = recipe.revenue.shape
-        asked("revenue", shape.source, shape.amount, _NUMBERS)
-        asked("revenue", shape.source, shape.currency)
+        require("revenue", shape.source, shape.amount, _NUMBERS)
+        require("revenue", shape.source, shape.currency)
         if isinstance(shape, Subscriptions):
             for number in (shape.quantity, shape.discount, shape.months):
-                asked("revenue", shape.source, number, _NUMBERS)
-            asked("revenue", shape.source, shape.cancelled, _TIMES)
+                require("revenue", shape.source, number, _NUMBERS)
+            require("revenue", shape.source, shape.cancelled, _TIMES)
         if isinstance(shape, Transactions):
-            asked("revenue", shape.source, shape.months, _NUMBERS)
-            asked("revenue", shape.source, shape.paid_until, _TIMES)
+            require("revenue", shape.source, shape.months, _NUMBERS)
+            require("revenue", shape.source, shape.paid_until, _TIMES)
         if isinstance(shape.rates, RateTable):
-            asked("revenue.rates", _RATES_NAME, shape.rates.currency)
-            asked("revenue.rates", _RATES_NAME, shape.rates.date, _TIMES)
-            asked("revenue.rates", _RATES_NAME, shape.rates.rate, _NUMBERS)
+            require("revenue.rates", _RATES_NAME, shape.rates.currency)
+            require("revenue.rates", _RATES_NAME, shape.rates.date, _TIMES)
+            require("revenue.rates", _RATES_NAME, shape.rates.rate, _NUMBERS)
         if recipe.totals is not None:
-            asked("totals", _TOTALS_NAME, recipe.totals.month, _TIMES)
-            asked("totals", _TOTALS_NAME, recipe.totals.amount, _NUMBERS)
+            require("totals", _TOTALS_NAME, recipe.totals.month, _TIMES)
+            require("totals", _TOTALS_NAME, recipe.totals.amount, _NUMBERS)
         for name, rule in recipe.features.items():
             if rule.kind != "sql":
                 numbers = rule.kind in ("sum", "mean", "trend", "change")
                 # As text, 9 would be larger than 10.
                 sized = (*_NUMBERS, *_TIMES) if rule.kind in ("min", "max") else ()
                 kinds: tuple[str, ...] = _NUMBERS if numbers else sized
-                asked(f"features.{name}", rule.source, rule.column, kinds)
+                require(f"features.{name}", rule.source, rule.column, kinds)
 
     def sql(self) -> None:
         """Check that the recipe's SQL reads only what it may."""
         connection, recipe = self.opened.connection, self.recipe
-        for place, _, condition in conditions(recipe):
-            self._tried(partial(refuse_condition, connection, condition, place))
+        for key, _, condition in conditions(recipe):
+            self._tried(partial(refuse_condition, connection, condition, key))
         for name, rule in recipe.features.items():
             if rule.kind == "sql":
-                place = f"features.{name}"
-                self._tried(
-                    partial(refuse_select, connection, str(rule.sql), recipe.sources, place)
-                )
+                key = f"features.{name}"
+                self._tried(partial(refuse_select, connection, str(rule.sql), recipe.sources, key))
 
     def _tried(self, check: Callable[[], None]) -> None:
         try:
@@ -481,34 +479,36 @@ class _AgainstSources:
             self._bound(f"sources.{name}.where", f"select * from ({text})", name)
         if self.wrong:
             return
-        for place, source, condition in conditions(recipe):
-            self._bound(place, f"select * from ({seen[source]}) where ({condition}\n)", source)
+        for key, source, condition in conditions(recipe):
+            self._bound(key, f"select * from ({seen[source]}) where ({condition}\n)", source)
         self._bound("revenue", recurring(recipe, f"({seen[recipe.revenue.shape.source]})"))
         views = ", ".join(f"{quoted(name)} as ({text})" for name, text in seen.items())
         for name, rule in recipe.features.items() if not self.wrong else ():
-            place = f"features.{name}"
+            key = f"features.{name}"
             if rule.kind == "sql":
-                self._bound(place, f"with {views} select * from ({rule.sql}\n)", columns=2)
+                self._bound(key, f"with {views} select * from ({rule.sql}\n)", columns=2)
             else:
                 value = feature(recipe, rule, days)
-                self._bound(place, f"select {value} from ({seen[rule.source]})")
+                self._bound(key, f"select {value} from ({seen[rule.source]})")
 
     def _bound(
-        self, place: str, text: str, source: str | None = None, *, columns: int | None = None
+        self, key: str, text: str, source: str | None = None, *, columns: int | None = None
     ) -> None:
         try:
-            found = self.opened.connection.execute(f"describe {text}").fetchall()
+            columns_given = self.opened.connection.execute(f"describe {text}").fetchall()
         except duckdb.Error as err:
-            said = first_line(err)
-            unknown = re.search('Referenced column "([^"]*)" not found', said)
+            problem = first_line(err)
+            unknown = re.search('Referenced column "([^"]*)" not found', problem)
             if unknown is not None and source is not None:
                 hint = did_you_mean(unknown[1], self.schemas[source])
                 hint = hint or "text stands in single quotes"
-                said = f'source "{source}" has no column "{unknown[1]}"; {hint}'
-            self.wrong.append(f"{place}: {said}")
+                problem = f'source "{source}" has no column "{unknown[1]}"; {hint}'
+            self.wrong.append(f"{key}: {problem}")
             return
-        if columns is not None and len(found) != columns:
-            self.wrong.append(f"{place}: expected account and value, got {len(found)} columns")
+        if columns is not None and len(columns_given) != columns:
+            self.wrong.append(
+                f"{key}: expected account and value, got {len(columns_given)} columns"
+            )
 
 
 def _known_until(opened: RawHistory) -> date:
@@ -572,15 +572,15 @@ _FROM = frozenset({"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EMPTY", 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def _tree(connection: duckdb.DuckDBPyConnection, text: str, place: str) -> Any:
+def _tree(connection: duckdb.DuckDBPyConnection, text: str, key: str) -> Any:
     """Parse one SELECT into DuckDB's syntax tree as plain data."""
     [row] = connection.execute("select json_serialize_sql(?)", [text]).fetchall()
     tree = json.loads(row[0])
     if tree.get("error"):
         reason = str(tree.get("error_message", "")).partition("\n")[0]
-        raise RecipeError(f"{place}: not readable as SQL: {reason}")
+        raise RecipeError(f"{key}: not readable as SQL: {reason}")
     if len(tree["statements"]) != 1:
-        raise RecipeError(f"{place}: expected one SELECT, got {len(tree['statements'])}")
+        raise RecipeError(f"{key}: expected one SELECT, got {len(tree['statements'])}")
     return tree["statements"][0]
 
 
@@ -594,11 +594,11 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
             yield from _nodes(value)
 
 
-def _refuse_unsteady(tree: Any, place: str) -> None:
+def _refuse_unsteady(tree: Any, key: str) -> None:
     wrong = set()
     for node in _nodes(tree):
         if node.get("sample"):
-            raise RecipeError(f"{place}: a sample is another one in another run")
+            raise RecipeError(f"{key}: a sample is another one in another run")
         kind = node.get("class")
         if kind in ("FUNCTION", "WINDOW"):
             name = str(node.get("function_name", "")).lower()
@@ -610,7 +610,7 @@ def _refuse_unsteady(tree: Any, place: str) -> None:
             wrong |= {str(node["column_names"][0]).lower()} & _BARE
     if wrong:
         raise RecipeError(
-            f"{place}: {culprits(sorted(wrong))} may give another value another day",
+            f"{key}: {culprits(sorted(wrong))} may give another value another day",
             hint="count from the snapshot date by a feature of days_since or last",
         )
 
@@ -619,7 +619,7 @@ def refuse_select(
     connection: duckdb.DuckDBPyConnection,
     text: str,
     sources: Collection[str],
-    place: str,
+    key: str,
     *,
     what: str = "source",
 ) -> None:
@@ -628,7 +628,7 @@ def refuse_select(
     `what` is the word for a table in messages: a feature reads the recipe's sources, a source's
     query reads the tables of that source.
     """
-    tree = _tree(connection, text, place)
+    tree = _tree(connection, text, key)
     own = [
         str(each["key"])
         for node in _nodes(tree)
@@ -643,7 +643,7 @@ def refuse_select(
     } | {name.lower() for name in sources}
     taken = sorted({n for n in own if n.lower() in there or not _NAME.fullmatch(n)})
     if taken:
-        raise RecipeError(f"{place}: a WITH may not be named {culprits(taken)}: another table is")
+        raise RecipeError(f"{key}: a WITH may not be named {culprits(taken)}: another table is")
     known = {name.lower() for name in (*sources, *own)}
     for node in _nodes(tree):
         kind = node.get("type")
@@ -651,31 +651,31 @@ def refuse_select(
             qualified = node.get("schema_name") or node.get("catalog_name")
             if qualified or str(node["table_name"]).lower() not in known:
                 raise RecipeError(
-                    f'{place}: there is no {what} "{node["table_name"]}"',
+                    f'{key}: there is no {what} "{node["table_name"]}"',
                     hint=f"{what}s are {', '.join(sources)}",
                 )
         elif kind == "TABLE_FUNCTION":
             name = str(node["function"]["function_name"]).lower()
             if name not in _TABLE_FUNCTIONS:
-                raise RecipeError(f'{place}: "{name}" reads what no source of the recipe is')
+                raise RecipeError(f'{key}: "{name}" reads what no source of the recipe is')
         for part in ("from_table", "left", "right"):
             child = node.get(part)
             if not isinstance(child, dict) or "class" in child:
                 continue
             if (part == "from_table" or kind == "JOIN") and child["type"] not in _FROM:
-                raise RecipeError(f"{place}: a FROM reads the recipe's sources alone")
-    _refuse_unsteady(tree, place)
+                raise RecipeError(f"{key}: a FROM reads the recipe's sources alone")
+    _refuse_unsteady(tree, key)
 
 
-def refuse_condition(connection: duckdb.DuckDBPyConnection, text: str, place: str) -> None:
+def refuse_condition(connection: duckdb.DuckDBPyConnection, text: str, key: str) -> None:
     """Raise `RecipeError` if a text is anything but a condition over the columns of one row."""
     # Parsed in brackets, no clause can follow it; parsed without, it can't close a bracket early.
-    _tree(connection, f"select 1 where ({text}\n)", place)
-    node = _tree(connection, f"select 1 where {text}\n", place)["node"]
+    _tree(connection, f"select 1 where ({text}\n)", key)
+    node = _tree(connection, f"select 1 where {text}\n", key)["node"]
     parts = ("group_expressions", "having", "qualify", "modifiers")
     if node["type"] != "SELECT_NODE" or any(node.get(part) for part in parts):
-        raise RecipeError(f"{place}: expected a condition")
-    found = list(_nodes(node["where_clause"]))
-    if any(each.get("class") in ("SUBQUERY", "WINDOW") or "table_name" in each for each in found):
-        raise RecipeError(f"{place}: a condition reads the columns of its own row alone")
-    _refuse_unsteady(node["where_clause"], place)
+        raise RecipeError(f"{key}: expected a condition")
+    nodes = list(_nodes(node["where_clause"]))
+    if any(each.get("class") in ("SUBQUERY", "WINDOW") or "table_name" in each for each in nodes):
+        raise RecipeError(f"{key}: a condition reads the columns of its own row alone")
+    _refuse_unsteady(node["where_clause"], key)

@@ -73,17 +73,17 @@ _KEYS = re.compile(
 def _ids(table: RawColumns) -> list[str]:
     """Return the columns that may hold the account's id, most likely first."""
     named = {name: own for name, own in table.columns.items() if name != "id"}
-    found = [likely_id(list(named.values()))]
+    candidates = [likely_id(list(named.values()))]
     keys = sorted((n for n in named if _KEYS.fullmatch(n)), key=lambda name: "_" not in name)
-    found += [named[name] for name in keys]
+    candidates += [named[name] for name in keys]
     own_id = table.columns.get("id")
     if own_id is not None and _ACCOUNTS.search(table.name):
-        found.insert(0, own_id)
-    elif not any(found):
-        found.append(own_id)
+        candidates.insert(0, own_id)
+    elif not any(candidates):
+        candidates.append(own_id)
     return [
         each
-        for each in dict.fromkeys(found)
+        for each in dict.fromkeys(candidates)
         if each is not None and (table.kind(each).is_integer() or table.kind(each) == pl.String)
     ]
 
@@ -101,7 +101,7 @@ def _times(table: RawColumns, names: tuple[str, ...]) -> list[str]:
 
 
 def _empty(table: RawColumns, own: str) -> bool:
-    return bool(table.told("nulls", own) == table.rows)
+    return bool(table.fact("nulls", own) == table.rows)
 
 
 class _Shape:
@@ -112,8 +112,8 @@ class _Shape:
         self.source = DraftedSource(table.name, {}, "", (table.name,), account)
         if others:
             self.doubt(f"the account could be {' or '.join(others)} too; it is {account}")
-        self.where, said = table.kept()
-        self.source.doubts += said
+        self.where, doubts = table.kept()
+        self.source.doubts += doubts
         #: SQL expressions of columns that the source's query replaces or adds, by column name.
         self.made: dict[str, str] = {}
         for name, own in table.columns.items():
@@ -132,11 +132,11 @@ class _Shape:
             self.made[own] = f"cast({self.table.moment(own)} as timestamp)"
         return own
 
-    def money(self, found: list[str], shape: str) -> None:
+    def money(self, amounts: list[str], shape: str) -> None:
         """Use the first of the amounts as revenue, converted from minor units if necessary."""
-        table, amount = self.table, found[0]
-        if len(found) > 1:
-            self.doubt(f"amount could be {' or '.join(found[1:4])} too; it is {amount}")
+        table, amount = self.table, amounts[0]
+        if len(amounts) > 1:
+            self.doubt(f"amount could be {' or '.join(amounts[1:4])} too; it is {amount}")
         coin = table.columns.get("currency")
         self.source.currencies = table.values(coin) if coin else []
         if coin is not None and coin != "currency" and len(self.source.currencies) > 1:
@@ -147,7 +147,7 @@ class _Shape:
                 column(amount), coin and column(coin), self.source.currencies
             )
             self.doubt(f"money is in minor units (cents) in {amount}, and divided")
-        elif table.kind(amount).is_integer() and (table.told("max", amount) or 0) >= 1000:
+        elif table.kind(amount).is_integer() and (table.fact("max", amount) or 0) >= 1000:
             self.doubt(f"{amount} holds whole numbers: they are taken for units, not for cents")
         self.source.shape = shape
         self.source.money = {"amount": amount}
@@ -155,7 +155,7 @@ class _Shape:
     def finish(self, what: str, **keys: str) -> DraftedSource:
         """Return the completed source; `keys` are its time columns in the recipe."""
         source, table = self.source, self.table
-        source.what, source.keys = what, {"data": table.place}
+        source.what, source.keys = what, {"data": table.written_as}
         if self.made:
             replaced = {n: text for n, text in self.made.items() if n in table.table.columns}
             added = {n: text for n, text in self.made.items() if n not in replaced}
@@ -221,9 +221,9 @@ def _periods(table: RawColumns, shape: _Shape) -> DraftedSource | None:
     if not (begins and ends and amounts):
         return None
     begin, end = shape.time(begins[0]), shape.time(ends[0])
-    for what, found in (("start", begins), ("end", ends)):
-        if len(found) > 1:
-            shape.doubt(f"the {what} could be {' or '.join(found[1:4])} too; it is {found[0]}")
+    for what, columns in (("start", begins), ("end", ends)):
+        if len(columns) > 1:
+            shape.doubt(f"the {what} could be {' or '.join(columns[1:4])} too; it is {columns[0]}")
     shape.money(amounts, "subscriptions")
     money = shape.source.money
     interval = table.first(*_INTERVAL)
@@ -260,7 +260,7 @@ def _periods(table: RawColumns, shape: _Shape) -> DraftedSource | None:
     }
     taken = {begin, end, shape.account, *amounts, *(quantity or ())}
     _attributes(table, shape, taken, most=3)
-    free = [own for own in amounts[:1] if table.told("min", own) == 0]
+    free = [own for own in amounts[:1] if table.fact("min", own) == 0]
     if free:
         shape.doubt("some amounts are 0: who has those alone isn't paying, and in no table")
     return shape.finish(
@@ -480,7 +480,7 @@ def joined_source(
             conditions, _ = table.kept("t")
             where = f"\nwhere {' and '.join(conditions)}" if conditions else ""
             source.keys = {
-                "tables": {table.name: table.place, other.name: other.place},
+                "tables": {table.name: table.written_as, other.name: other.written_as},
                 "query": f"select {star}, {column(account, 'o')}\n"
                 f"from {column(table.name)} t\n"
                 f"left join {column(other.name)} o on {column(theirs, 'o')} = {column(key, 't')}"

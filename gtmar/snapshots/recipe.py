@@ -70,10 +70,10 @@ class Span:
         """Parse ``90 days``, ``6 months``, ``2 weeks`` or ``1 year``; raise `ValueError` else."""
         if isinstance(text, Span):
             return text
-        found = _SPAN.fullmatch(str(text).lower())
-        if found is None:
+        match = _SPAN.fullmatch(str(text).lower())
+        if match is None:
             raise ValueError(f'expected a length of time as "90 days" or "6 months", got "{text}"')
-        number, unit = int(found[1]), found[2]
+        number, unit = int(match[1]), match[2]
         if unit in ("month", "year"):
             return cls(number * (12 if unit == "year" else 1), 0)
         return cls(0, number * (7 if unit == "week" else 1))
@@ -121,11 +121,11 @@ def _day(value: object) -> object:
 Day = Annotated[date, BeforeValidator(_day, json_schema_input_type=str)]
 
 
-def _one_of(asked: str, values: Mapping[str, object]) -> str:
+def _one_of(expected: str, values: Mapping[str, object]) -> str:
     """Return the name of the only value that isn't None; raise `ValueError` for none or several."""
     given = [name for name, value in values.items() if value is not None]
     if len(given) != 1:
-        raise ValueError(f"{asked}, got {' and '.join(given) or 'none'}")
+        raise ValueError(f"{expected}, got {' and '.join(given) or 'none'}")
     return given[0]
 
 
@@ -208,11 +208,11 @@ class Dates(SpecModel):
 
     def days(self) -> list[date]:
         """Return the dates in ascending order."""
-        found, number = [], 0
+        listed, number = [], 0
         while (day := self.every.after(self.from_, number)) <= self.to:
-            found.append(day)
+            listed.append(day)
             number += 1
-        return found
+        return listed
 
     @model_validator(mode="after")
     def _go_on(self) -> Dates:
@@ -390,8 +390,8 @@ class FeatureRule(SpecModel):
     @property
     def kind(self) -> str:
         """One of `KINDS`."""
-        [found] = [name for name in KINDS if getattr(self, name) is not None]
-        return found
+        [stated] = [name for name in KINDS if getattr(self, name) is not None]
+        return stated
 
     @property
     def source(self) -> str:
@@ -520,10 +520,10 @@ class SnapshotRecipe(SpecModel):
         if self.accounts is not None:
             used["accounts"] = self.accounts
         used |= {f"flags.{number}": flag.source for number, flag in enumerate(self.flags, 1)}
-        for place, named in used.items():
+        for key, named in used.items():
             if named not in self.sources:
                 hint = did_you_mean(named, self.sources, before="; ")
-                wrong.append(f'{place}: there is no source "{named}"{hint}')
+                wrong.append(f'{key}: there is no source "{named}"{hint}')
         return wrong
 
     def _unfit(self) -> list[str]:
@@ -598,18 +598,18 @@ def parse(text: str, *, source: str = "recipe") -> SnapshotRecipe:
     try:
         return SnapshotRecipe.model_validate(data)
     except ValidationError as err:
-        found = []
+        problems = []
         for detail in err.errors(include_url=False):
             if _of_other_form(detail["loc"], data):
                 continue
-            place = real_place(detail["loc"], data)
-            name = ".".join(map(str, place)) or "recipe"
-            for line in _worded(detail, place).splitlines():
+            key = real_place(detail["loc"], data)
+            name = ".".join(map(str, key)) or "recipe"
+            for line in _worded(detail, key).splitlines():
                 whole = ": " in line and name == "recipe"
-                at = _named_place(line) if whole else place
-                said = line if whole else f"{name}: {line}"
-                found.append(f"{at_line(source, at, lines)}: {said}")
-        texts = list(dict.fromkeys(found))
+                at = _named_place(line) if whole else key
+                text_of = line if whole else f"{name}: {line}"
+                problems.append(f"{at_line(source, at, lines)}: {text_of}")
+        texts = list(dict.fromkeys(problems))
         raise RecipeError.of_all(texts, f"{source}: {len(texts)} problems", problems=texts) from err
 
 
@@ -622,26 +622,26 @@ def _of_other_form(loc: tuple[int | str, ...], data: dict[str, Any]) -> bool:
 
 def _named_place(line: str) -> tuple[str | int, ...]:
     """Return the path that an error on the whole recipe starts with, as in ``features.n: ...``."""
-    place, _, rest = line.partition(": ")
+    key, _, rest = line.partition(": ")
     name = re.match('"([^"]*)" ', rest)
-    return (*place.split("."), *([name[1]] if name else []))
+    return (*key.split("."), *([name[1]] if name else []))
 
 
-def _worded(detail: Any, place: tuple[str | int, ...]) -> str:
+def _worded(detail: Any, key_path: tuple[str | int, ...]) -> str:
     """Translate one of pydantic's errors into the message shown to the user."""
     kind, given = detail["type"], detail.get("input")
     shown = "nothing" if given is None else "a list" if isinstance(given, list) else f'"{given}"'
     if kind == "extra_forbidden":
-        key = str(place[-1])
+        key = str(key_path[-1])
         known = known_keys(SnapshotRecipe) - {key}
         return f'unknown key "{key}"{did_you_mean(key, known, before="; ")}'
     if kind == "missing":
-        return f'"{place[-1] if place else "?"}" is required'
+        return f'"{key_path[-1] if key_path else "?"}" is required'
     if kind == "literal_error":
         expected = detail["ctx"]["expected"]
         hint = did_you_mean(str(given), re.findall("'([^']*)'", expected), before="; ")
         return f"expected {expected.replace(chr(39), chr(34))}, got {shown}{hint}"
-    if place[:1] == ("dates",) and kind in ("tuple_type", "model_type"):
+    if key_path[:1] == ("dates",) and kind in ("tuple_type", "model_type"):
         return f"expected a list of days, or from, to and every, got {shown}"
     if kind in ("model_type", "dict_type"):
         return f'expected keys with values, as "key: value", got {shown}'
@@ -667,5 +667,5 @@ def recipe_id(recipe: SnapshotRecipe) -> str:
 
 def conventions(recipe: SnapshotRecipe) -> dict[str, Any]:
     """Return the parts that define how values are counted, defaults included, as plain data."""
-    said = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return {key: said[key] for key in ("window", "lead", "revenue", "population", "rules")}
+    fields = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return {key: fields[key] for key in ("window", "lead", "revenue", "population", "rules")}

@@ -395,9 +395,11 @@ def feature(recipe: SnapshotRecipe, rule: FeatureRule, days: SnapshotDays) -> st
     time = None if source.time is None else quoted(source.time)
     where = None if rule.where is None else f"({rule.where}\n)"
 
-    def over(aggregate: str, times: int = 1, *, asked: bool = True, of: str | None = None) -> str:
+    def over(
+        aggregate: str, times: int = 1, *, filtered: bool = True, of: str | None = None
+    ) -> str:
         """Filter an aggregate to the rule's `where` and to the `times`-th `last` before the cut."""
-        conditions = [where] if asked and where else []
+        conditions = [where] if filtered and where else []
         if of is not None:
             conditions.append(of)
         if rule.last is not None:
@@ -419,7 +421,7 @@ def feature(recipe: SnapshotRecipe, rule: FeatureRule, days: SnapshotDays) -> st
     if kind in ("min", "max"):
         return over(f"{kind}({column})")
     if kind == "share":
-        return f"{double(over('count(*)'))} / nullif({over('count(*)', asked=False)}, 0)"
+        return f"{double(over('count(*)'))} / nullif({over('count(*)', filtered=False)}, 0)"
     if kind == "distinct":
         return over(f"count(distinct {column})")
     if kind in ("days_since", "tenure"):
@@ -601,14 +603,14 @@ def _outcomes(
     if recipe.activation is not None:
         event = recipe.sources[recipe.activation.source]
         at, begins = quoted(str(event.time)), quoted(str(source.time))
-        asked = "" if recipe.activation.where is None else f" where ({recipe.activation.where}\n)"
+        where = "" if recipe.activation.where is None else f" where ({recipe.activation.where}\n)"
         within = interval(recipe.activation.within)
         began = join(
             "began", f"select {account} as account, min({begins}) as began from {rows} group by 1"
         )
         events = (
             f'select {account_of(event)} as "gtmar:key", {at} as "gtmar:at" from '
-            f"({all_rows(recipe, recipe.activation.source)}){asked}"
+            f"({all_rows(recipe, recipe.activation.source)}){where}"
         )
         active = join(
             "active",

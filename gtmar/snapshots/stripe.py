@@ -94,7 +94,7 @@ def stripe_role(table: RawColumns) -> str | None:
 def _span(source: DraftedSource, subs: RawColumns, own: dict[str, str]) -> list[str]:
     """Return the columns `started` and `ended`, between which a subscription is paid for."""
     started, trial = subs.moment(own["begin"], "s"), subs.columns.get("trial_end")
-    if trial is not None and subs.told("nulls", trial) < subs.rows:
+    if trial is not None and subs.fact("nulls", trial) < subs.rows:
         started = f"greatest({started}, coalesce({subs.moment(trial, 's')}, {started}))"
         source.doubts.append(
             "a trial doesn't pay: a subscription begins at trial_end, if it has one"
@@ -127,7 +127,7 @@ def _costs(source: DraftedSource, priced: RawColumns) -> tuple[list[str], str | 
     source.doubts.append(f"money is in minor units (cents) in {priced.name}.{amount}, and divided")
     source.money |= {"amount": "amount", "months": "months"}
     one_off = None
-    if priced.told("nulls", interval):
+    if priced.fact("nulls", interval):
         one_off = f"not (p.id is not null and {column(interval, 'p')} is null)"
         source.doubts.append("prices without an interval are one-off; their items are left out")
     columns = [f"{money} as amount", f"{months} as months"]
@@ -212,8 +212,8 @@ class _Stripe:
             tables["items"] = items
             link = column(str(items.first("subscription_id", "subscription")), "i")
             joins.insert(0, f"left join subscriptions s on {column(own['id'], 's')} = {link}")
-            more, said = items.kept("i")
-            conditions, left_out = conditions + more, left_out + said
+            more, doubts = items.kept("i")
+            conditions, left_out = conditions + more, left_out + doubts
         costs, one_off = _costs(source, priced)
         if not costs:
             return None
@@ -239,7 +239,7 @@ class _Stripe:
         where = f"\nwhere {' and '.join(conditions)}" if conditions else ""
         listed = ",\n  ".join(chosen)
         source.keys = {
-            "tables": {name: table.place for name, table in tables.items()},
+            "tables": {name: table.written_as for name, table in tables.items()},
             "query": "\n".join([f"select {listed}", begins, *joins]) + where,
             "account": "customer_id",
             "from": "started",
@@ -307,7 +307,7 @@ class _Stripe:
         coin = table.columns.get("currency")
         currencies = table.values(coin) if coin else []
 
-        conditions, said = table.kept("i")
+        conditions, more_doubts = table.kept("i")
         conditions.insert(0, f"{column(table.columns['status'], 'i')} = 'paid'")
         paid = _minor(table.columns["amount_paid"], "i", [(table, "i")], currencies)
         parts = [
@@ -319,7 +319,7 @@ class _Stripe:
         doubts = [
             f"money is in minor units (cents) in {table.name}.amount_paid, and divided",
             f"a payment is of {at}{'' if 'paid' in at else ', for want of the day it was paid'}",
-            *said,
+            *more_doubts,
         ]
         tables = {"invoices": table}
         if revenue:
@@ -330,7 +330,7 @@ class _Stripe:
         )
         source.reads = tuple(each.name for each in tables.values())
         source.keys = {
-            "tables": {name: each.place for name, each in tables.items()},
+            "tables": {name: each.written_as for name, each in tables.items()},
             "query": "\nunion all\n".join(parts),
             "account": "customer_id",
             "at": "paid_at",
@@ -388,11 +388,11 @@ class _Stripe:
         since = table.first("_fivetran_start", "valid_from", "_fivetran_synced")
         if since is None:
             return None
-        conditions, said = table.kept()
+        conditions, doubts = table.kept()
         customer = str(table.first("customer_id", "customer"))
         source = DraftedSource(
             table.name,
-            {"data": table.place, "account": customer, "valid_from": since},
+            {"data": table.written_as, "account": customer, "valid_from": since},
             "Stripe subscriptions as they were known at each time",
             (table.name,),
             customer,
@@ -403,7 +403,7 @@ class _Stripe:
                     if "synced" in since
                     else []
                 ),
-                *said,
+                *doubts,
             ],
         )
         if conditions:
@@ -416,9 +416,9 @@ class _Stripe:
 
 def stripe_sources(tables: list[RawColumns]) -> tuple[list[DraftedSource], dict[str, str]]:
     """Return the sources drafted from Stripe's tables, and a remark on each unused one by name."""
-    found = _Stripe(tables)
-    subs = found.subscriptions()
-    made = [subs, found.invoices(revenue=subs is None), found.history()]
+    stripe = _Stripe(tables)
+    subs = stripe.subscriptions()
+    made = [subs, stripe.invoices(revenue=subs is None), stripe.history()]
     sources = [each for each in made if each is not None]
     used = {name for each in sources for name in each.reads}
     left = {
@@ -426,8 +426,8 @@ def stripe_sources(tables: list[RawColumns]) -> tuple[list[DraftedSource], dict[
         for table in tables
         if stripe_role(table) is not None and table.name not in used
     }
-    if found.get("subscriptions") is not None and subs is None:
-        left[found.by_role["subscriptions"].name] = (
+    if stripe.get("subscriptions") is not None and subs is None:
+        left[stripe.by_role["subscriptions"].name] = (
             "Stripe's subscriptions: their MRR needs the items and prices (or plans) too"
         )
     return sources, left

@@ -100,25 +100,27 @@ class Calibration(SpecModel):
 
         `rising` is True for risk scores, where the probability of leaving rises with the score.
         """
-        found = []
+        listed = []
         lows = [step.low for step in self.steps]
         off = [s.from_ for s in self.steps if abs(s.from_ * _SCORE_UNITS - s.low) > 1e-6]
         if off:
-            found.append(f"from must be a multiple of 0.01 points, got {off[0]!r}")
+            listed.append(f"from must be a multiple of 0.01 points, got {off[0]!r}")
         if lows[0] != 0:
-            found.append(f"the lowest step must begin at 0, got {self.steps[0].from_:g}")
+            listed.append(f"the lowest step must begin at 0, got {self.steps[0].from_:g}")
         if any(one >= two for one, two in pairwise(lows)) or lows[-1] > max_score * _SCORE_UNITS:
-            found.append(f"steps must begin at rising scores, up to max_score {max_score}")
+            listed.append(f"steps must begin at rising scores, up to max_score {max_score}")
         if any(step.left > step.accounts for step in self.steps):
-            found.append("no more accounts can have left than there were")
-            return found
+            listed.append("no more accounts can have left than there were")
+            return listed
         sides = [
             (one.left * two.accounts, two.left * one.accounts) for one, two in pairwise(self.steps)
         ]
         if any(one > two if rising else one < two for one, two in sides):
             way = "rise" if rising else "fall"
-            found.append(f"the share that left must {way} with the score, as orientation has it")
+            listed.append(f"the share that left must {way} with the score, as orientation has it")
         rate = self.left / self.accounts
         if not math.isclose(self.base_rate, rate, abs_tol=5e-4):
-            found.append(f"base_rate must be that of the steps, {rate:.4f}, got {self.base_rate:g}")
-        return found
+            listed.append(
+                f"base_rate must be that of the steps, {rate:.4f}, got {self.base_rate:g}"
+            )
+        return listed

@@ -185,19 +185,19 @@ def _draft(text: str, *, source: str) -> Draft:
 
 def _validated(draft: Draft, *, source: str) -> ScoringSpec:
     """Return the spec of a draft, or raise a `SpecError` with all of its problems."""
-    found = [
+    problems = [
         (line, f"{source}:{line}: {text}" if line else f"{source}: {text}")
         for line, text in draft.found
     ]
-    if found and not draft.data["features"]:
-        raise _refusal(found, source=source, hint=draft.hint)
+    if problems and not draft.data["features"]:
+        raise _refusal(problems, source=source, hint=draft.hint)
     try:
         spec = ScoringSpec.model_validate(draft.data)
     except ValidationError as err:
-        found += _findings(err, source=source, lines=draft.lines, data=draft.data)
-        raise _refusal(found, source=source, hint=draft.hint) from err
-    if found:
-        raise _refusal(found, source=source, hint=draft.hint)
+        problems += _findings(err, source=source, lines=draft.lines, data=draft.data)
+        raise _refusal(problems, source=source, hint=draft.hint) from err
+    if problems:
+        raise _refusal(problems, source=source, hint=draft.hint)
     return spec
 
 
@@ -257,10 +257,10 @@ def _once(source: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _plain(
-    node: yaml.Node, place: _Place, lines: dict[_Place, int], source: str, *, strict: bool
+    node: yaml.Node, path: _Place, lines: dict[_Place, int], source: str, *, strict: bool
 ) -> object:
     """Convert YAML nodes to plain data, and record the line of each path of keys."""
-    lines[place] = node.start_mark.line + 1
+    lines[path] = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         data: dict[str, object] = {}
         for key_node, value_node in node.value:
@@ -277,27 +277,27 @@ def _plain(
                 raise SpecError(
                     f'{source}:{key_node.start_mark.line + 1}: key "{key}" stands twice'
                 )
-            data[key] = _plain(value_node, (*place, key), lines, source, strict=strict)
-            lines[(*place, key)] = key_node.start_mark.line + 1
+            data[key] = _plain(value_node, (*path, key), lines, source, strict=strict)
+            lines[(*path, key)] = key_node.start_mark.line + 1
         return data
     if isinstance(node, yaml.SequenceNode):
         return [
-            _plain(item, (*place, i), lines, source, strict=strict)
+            _plain(item, (*path, i), lines, source, strict=strict)
             for i, item in enumerate(node.value)
         ]
-    if place == ("version",):
+    if path == ("version",):
         return str(node.value)  # 3.10 is a version and no number
     if strict and not is_text(node.value):
-        raise _unreadable_value(node, place, source, HALF)
+        raise _unreadable_value(node, path, source, HALF)
     try:
         value: object = _CoreLoader("").construct_object(node)
     except ValueError as err:
-        raise _unreadable_value(node, place, source, "a number of thousands of digits") from err
+        raise _unreadable_value(node, path, source, "a number of thousands of digits") from err
     return value
 
 
-def _unreadable_value(node: yaml.Node, place: _Place, source: str, problem: str) -> SpecError:
-    name = ".".join(map(str, place)) or "spec"
+def _unreadable_value(node: yaml.Node, path: _Place, source: str, problem: str) -> SpecError:
+    name = ".".join(map(str, path)) or "spec"
     return SpecError(f"{source}:{node.start_mark.line + 1}: {name}: {problem}")
 
 
@@ -305,31 +305,31 @@ def _findings(
     err: ValidationError, *, source: str, lines: Mapping[_Place, int], data: object
 ) -> list[tuple[int, str]]:
     """Return pydantic's findings as line and message, which names file, line and path of keys."""
-    found = []
-    for place, problem in _problems(err, data):
-        name = ".".join(str(part) for part in place) or "spec"
-        found.append(
-            (_line_of(place, lines), f"{at_line(source, place, lines)}: {name}: {problem}")
+    findings = []
+    for path, problem in _problems(err, data):
+        name = ".".join(str(part) for part in path) or "spec"
+        findings.append(
+            (_line_of(path, lines), f"{at_line(source, path, lines)}: {name}: {problem}")
         )
-    return found
+    return findings
 
 
-def _line_of(place: _Place, lines: Mapping[_Place, int]) -> int:
+def _line_of(path: _Place, lines: Mapping[_Place, int]) -> int:
     """Return the line of a path of keys, or of its nearest known parent; 0 if none is known."""
-    while place and place not in lines:
-        place = place[:-1]
-    return lines.get(place, 0)
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path, 0)
 
 
-def at_line(source: str, place: _Place, lines: Mapping[_Place, int]) -> str:
+def at_line(source: str, path: _Place, lines: Mapping[_Place, int]) -> str:
     """Return ``source:line`` of a path of keys in a document; the source alone without a line."""
-    line = _line_of(place, lines)
+    line = _line_of(path, lines)
     return f"{source}:{line}" if line else source
 
 
-def _refusal(found: list[tuple[int, str]], *, source: str, hint: str | None = None) -> SpecError:
+def _refusal(findings: list[tuple[int, str]], *, source: str, hint: str | None = None) -> SpecError:
     """Return one error with all problems, sorted by line."""
-    texts = [text for _, text in sorted(set(found))]
+    texts = [text for _, text in sorted(set(findings))]
     if len(texts) == 1:
         return SpecError(texts[0], hint=hint, problems=texts)
     listing = [f"  - {text}" for text in texts[:_LISTED]]
@@ -362,7 +362,7 @@ def _problems(err: ValidationError, data: object) -> Iterator[tuple[_Place, str]
 
 def real_place(loc: _Place, data: object) -> _Place:
     """Return a pydantic location as a path of keys, without the names of union branches."""
-    place: list[str | int] = []
+    path: list[str | int] = []
     at: Any = data
     for i, part in enumerate(loc):
         listed = isinstance(at, list) and isinstance(part, int) and part < len(at)
@@ -370,8 +370,8 @@ def real_place(loc: _Place, data: object) -> _Place:
             at = at[part]
         elif i + 1 < len(loc) or not isinstance(at, dict):
             continue
-        place.append(part)
-    return tuple(place)
+        path.append(part)
+    return tuple(path)
 
 
 def _problem(detail: ErrorDetails, *, guess: bool = True) -> str:
@@ -433,8 +433,8 @@ def reweighed(spec: ScoringSpec, weights: Mapping[str, int]) -> ScoringSpec:
         return spec.with_weights(weights)
     except ValidationError as err:
         source = f'spec "{spec.model}"'
-        found = _findings(err, source=source, lines={}, data=spec.model_dump())
-        raise _refusal(found, source=source) from err
+        findings = _findings(err, source=source, lines={}, data=spec.model_dump())
+        raise _refusal(findings, source=source) from err
 
 
 def retiered(spec: ScoringSpec, tiers: Mapping[str, Mapping[str, float]]) -> ScoringSpec:
@@ -496,9 +496,9 @@ def part_of(model: type[M], given: Mapping[str, Any] | None, *, whose: str) -> M
     try:
         return None if given is None else model.model_validate(given)
     except ValidationError as err:
-        found = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in err.errors()]
+        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in err.errors()]
         keys = ", ".join(model.model_fields)
-        raise UsageError(f"{whose}: {'; '.join(found)}", hint=f"its keys are {keys}") from err
+        raise UsageError(f"{whose}: {'; '.join(problems)}", hint=f"its keys are {keys}") from err
 
 
 def to_yaml(spec: ScoringSpec, *, heading: str = "") -> str:

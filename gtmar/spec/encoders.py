@@ -336,7 +336,7 @@ class TableEncoder(SpecModel):
     def cells(self) -> list[list[str]]:
         """Each cell in words: ``day < 5, any other month``."""
         down, across = ([*map(str, side), f"any other {side[0].column}"] for side in self.sides)
-        return [[f"{row}, {place}" for place in across] for row in down]
+        return [[f"{row}, {column}" for column in across] for row in down]
 
     @property
     def conditions(self) -> tuple[Condition, ...]:

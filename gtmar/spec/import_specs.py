@@ -108,8 +108,8 @@ def from_tools(data: Mapping[str, Any], lines: Mapping[_Place, int], *, name: st
     if "features" not in given and bare is not None:
         weights = given.pop(bare)
         given["features"] = {feature: _feature(weight) for feature, weight in weights.items()}
-        below = {place[1:]: line for place, line in draft.lines.items() if place[:1] == (bare,)}
-        draft.lines |= {("features", *place): line for place, line in below.items()}
+        below = {path[1:]: line for path, line in draft.lines.items() if path[:1] == (bare,)}
+        draft.lines |= {("features", *path): line for path, line in below.items()}
         given.setdefault("model", name)
         given.setdefault("tiers", _TIERS)
     draft.passed_over += [key for key in PASSED_OVER if given.pop(key, None) is not None]
@@ -253,15 +253,15 @@ def _read_rows(draft: Draft, head: list[str], rows: list[tuple[int, list[str]]])
                 shares.append(_is_share(cell))
             elif key == "weight":
                 problems.append(f'"{feature}" has no weight')
-        found = _feature(numbers["weight"], numbers["min"], numbers["max"])
-        if not problems and not found["min"] <= found["weight"] <= found["max"]:
+        bounds = _feature(numbers["weight"], numbers["min"], numbers["max"])
+        if not problems and not bounds["min"] <= bounds["weight"] <= bounds["max"]:
             problems.append(
-                f'weight {found["weight"]} of "{feature}" is outside its bounds '
-                f"[{found['min']}, {found['max']}]"
+                f'weight {bounds["weight"]} of "{feature}" is outside its bounds '
+                f"[{bounds['min']}, {bounds['max']}]"
             )
         draft.found += [(line, problem) for problem in problems]
         if not problems:
-            draft.data["features"][feature] = found
+            draft.data["features"][feature] = bounds
             draft.lines["features", feature] = line
     if shares and all(shares):
         draft.hint = "weights are points: write 25 for 0.25"

@@ -44,11 +44,12 @@ def joined(incumbent: ScoringSpec, candidate: ScoringSpec) -> tuple[ScoringSpec,
     """
     differing = [name for name in _SHARED if getattr(incumbent, name) != getattr(candidate, name)]
     sizes = len(incumbent.tiers), len(candidate.tiers)
-    told = [f"{n}: {getattr(incumbent, n)} and {getattr(candidate, n)}" for n in differing]
-    told += [f"tiers: {sizes[0]} and {sizes[1]}"] if sizes[0] != sizes[1] else []
-    if told:
+    differences = [f"{n}: {getattr(incumbent, n)} and {getattr(candidate, n)}" for n in differing]
+    differences += [f"tiers: {sizes[0]} and {sizes[1]}"] if sizes[0] != sizes[1] else []
+    if differences:
         raise UsageError(
-            f"the two specs don't compare account by account, they differ in {'; '.join(told)}",
+            "the two specs don't compare account by account, they differ in "
+            f"{'; '.join(differences)}",
             hint="gtmar tiers CANDIDATE --data TABLE --like INCUMBENT -o NEW gives equally many "
             "tiers; else write both on one scale, over the same columns of outcomes",
         )
@@ -115,11 +116,11 @@ def _refuse_shapes(incumbent: ScoringSpec, candidate: ScoringSpec) -> bool:
     apart = any(map(Combination.of, sides)) and (
         form_id(incumbent, tiers=False) != form_id(candidate, tiers=False)
     )
-    told = []
+    differences = []
     vetoes = [{rule.canonical: end for rule, end in each.veto_ends} for each in sides]
     if vetoes[0] != vetoes[1]:
         listed = (", ".join(each) or "none" for each in vetoes)
-        told.append(f"veto: {' and '.join(listed)}, or the scores that they leave")
+        differences.append(f"veto: {' and '.join(listed)}, or the scores that they leave")
     held = [
         name
         for each in sides
@@ -127,10 +128,11 @@ def _refuse_shapes(incumbent: ScoringSpec, candidate: ScoringSpec) -> bool:
         if (group.min or 0) > 0 or (group.max or 0) < 0
     ]
     if apart and held:
-        told.append(f"groups: the points of {', '.join(held)} can't be 0")
-    if told:
+        differences.append(f"groups: the points of {', '.join(held)} can't be 0")
+    if differences:
         raise UsageError(
-            f"the two specs don't compare account by account, they differ in {'; '.join(told)}",
+            "the two specs don't compare account by account, they differ in "
+            f"{'; '.join(differences)}",
             hint="gtmar backtest --spec judges each by itself",
         )
     return apart

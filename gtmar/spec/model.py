@@ -204,16 +204,16 @@ class Feature(SpecModel):
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """What is asked of columns, by a rule or a table; nothing where one column is encoded."""
-        asked = self.encode if isinstance(self.encode, TableEncoder) else self.parsed_rule
-        return () if asked is None else asked.conditions
+        conditional = self.encode if isinstance(self.encode, TableEncoder) else self.parsed_rule
+        return () if conditional is None else conditional.conditions
 
     def reads(self, name: str) -> tuple[str, ...]:
         """Return the columns that the feature reads: one, or those of its rule or table.
 
         `name` is the feature's name, which is its column's name by default.
         """
-        asked = tuple(dict.fromkeys(each.column for each in self.conditions))
-        return asked or (self.column or name,)
+        columns = tuple(dict.fromkeys(each.column for each in self.conditions))
+        return columns or (self.column or name,)
 
     @model_validator(mode="after")
     def _weight_or_bins(self) -> Feature:
@@ -459,7 +459,7 @@ class ProblemsError(ValueError):
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
-        super().__init__("; ".join(f"{'.'.join(place)}: {text}" for place, text in problems))
+        super().__init__("; ".join(f"{'.'.join(path)}: {text}" for path, text in problems))
 
 
 def tier_problems(
@@ -614,8 +614,8 @@ class ScoringSpec(SpecModel):
                         f'reads column "{column}", which is the outcome "{outcomes[column]}"; '
                         "a score must not see its own outcome"
                     )
-                    place = ("features", name) if name in self.features else ("veto",)
-                    problems.append((place, problem))
+                    path = ("features", name) if name in self.features else ("veto",)
+                    problems.append((path, problem))
         names = [term.name for term in self.terms]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -693,9 +693,9 @@ class ScoringSpec(SpecModel):
         outcomes = {column: role for role, column in self.outcomes.model_dump().items()}
         features = {c: name for name, feature in self.inputs.items() for c in feature.reads(name)}
         problems: list[Problem] = []
-        for place, column in enumerate(self.segments):
+        for index, column in enumerate(self.segments):
             problem = None
-            if column in self.segments[:place]:
+            if column in self.segments[:index]:
                 problem = "stands twice"
             elif column in outcomes:
                 problem = f'is the outcome "{outcomes[column]}"'
@@ -717,8 +717,8 @@ class ScoringSpec(SpecModel):
     def _calibration_problems(self) -> list[Problem]:
         if self.calibration is None:
             return []
-        found = self.calibration.problems(self.max_score, rising=self.orientation == "risk")
-        return [(("calibration",), problem) for problem in found]
+        problems = self.calibration.problems(self.max_score, rising=self.orientation == "risk")
+        return [(("calibration",), problem) for problem in problems]
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -856,9 +856,9 @@ class ScoringSpec(SpecModel):
     def _repr_html_(self) -> str:
         earned = self.earnings
         weights = [
-            (t.name, t.weight, t.min, t.max, said)
+            (t.name, t.weight, t.min, t.max, points)
             for t in self.terms
-            for said in [earned[t.name].points(t.weight) if t.name in earned else ""]
+            for points in [earned[t.name].points(t.weight) if t.name in earned else ""]
         ]
         tiers = [(name, self.tiers[name].min, self.tiers[name].max) for name in self.tier_names]
         return table(
@@ -882,9 +882,9 @@ class ScoringSpec(SpecModel):
         for term in self.terms:
             if term.name in weights:
                 feature = data["features"][term.feature]
-                place = feature if term.bin is None else feature["encode"]["bins"][term.bin]
-                place["weight"] = int(weights[term.name])
-                if place["weight"] != term.weight:
+                written = feature if term.bin is None else feature["encode"]["bins"][term.bin]
+                written["weight"] = int(weights[term.name])
+                if written["weight"] != term.weight:
                     # The calibration was fitted to other scores.
                     data["calibration"] = None
         return ScoringSpec.model_validate(data)

@@ -203,10 +203,10 @@ def _parsed(text: str) -> Rule:
         tree = parse_one(text, into=exp.Condition)
     except ParseError as err:
         at = {(e.get("line"), e.get("col")) for e in err.errors}
-        found = [t for t in tokens if (t.line, t.col) in at] or tokens[-1:]
-        if not found:
+        wrong_tokens = [t for t in tokens if (t.line, t.col) in at] or tokens[-1:]
+        if not wrong_tokens:
             raise ValueError(f"the rule is empty; {_FORMS}") from err
-        raise reader.unexpected(found[0]) from err
+        raise reader.unexpected(wrong_tokens[0]) from err
     except (SqlglotError, RecursionError, AttributeError) as err:
         # The last one is the parser's own fault, at "{:}".
         raise ValueError(f"no rule; {_FORMS}") from err

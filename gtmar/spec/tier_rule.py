@@ -136,8 +136,8 @@ class TierRule:
         edges, stop = [], top + 1
         # No tier can leave more often than all its accounts; a larger lift would leave int64.
         most = all_labelled * _HUNDRED // max(all_left, 1) + 1
-        for asked in self.lifts:
-            lift = min(asked, most)
+        for requested in self.lifts:
+            lift = min(requested, most)
             own = np.cumsum(left[:stop][::-1])
             among = np.cumsum(labelled[:stop][::-1])
             enough = own * all_labelled * _HUNDRED >= lift * among * all_left

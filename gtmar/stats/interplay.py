@@ -155,18 +155,18 @@ def proven_corners(
         sums = np.stack([rows[:, at] @ indicators[at, ends[i] :] for at in level], axis=1)
         for j, table in enumerate(np.split(sums, ends[i + 1 : -1] - ends[i], axis=2), i + 1):
             if j < len(columns):
-                found = _scores(one, columns[j], table, least)
-                best = np.maximum(best, np.abs(found[1:]).max(axis=(1, 2)))
-                own.append(((i, j), found[0]))
+                scores = _scores(one, columns[j], table, least)
+                best = np.maximum(best, np.abs(scores[1:]).max(axis=(1, 2)))
+                own.append(((i, j), scores[0]))
     bar = np.sort(best)[-above]
     proven = [
         Corner(
             pair, (int(a), int(b)), score, float((1 + (best >= abs(score)).sum()) / (1 + _DRAWS))
         )
-        for pair, found in own
-        for a, b in np.argwhere(np.abs(found) > bar)
+        for pair, scores in own
+        for a, b in np.argwhere(np.abs(scores) > bar)
         # Rounded, as the last digits of sums of doubles differ between machines.
-        for score in (round(float(found[a, b]), 6),)
+        for score in (round(float(scores[a, b]), 6),)
     ]
     return sorted(proven, key=lambda corner: (-abs(corner.score), corner.columns, corner.sides))
 

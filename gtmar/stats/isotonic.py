@@ -117,13 +117,13 @@ def few_steps(steps: Sequence[Pool], *, most: int, least: int) -> list[Pool]:
     """
     kept = list(steps)
     while len(kept) > 1:
-        small = [place for place, step in enumerate(kept) if step.total < least]
+        small = [index for index, step in enumerate(kept) if step.total < least]
         if not small and len(kept) <= most:
             break
         pairs = range(len(kept) - 1)
         if small:
-            place = min(small, key=lambda each: kept[each].total)
-            pairs = range(max(0, place - 1), min(place + 1, len(kept) - 1))
+            index = min(small, key=lambda each: kept[each].total)
+            pairs = range(max(0, index - 1), min(index + 1, len(kept) - 1))
         first = min(pairs, key=lambda each: _error(kept[each], kept[each + 1]))
         kept[first : first + 2] = [kept[first].joined(kept[first + 1])]
     return kept

@@ -47,7 +47,7 @@ class Fit:
     #: Covariance of the coefficients, with the penalty as a prior, shape (P, P).
     covariance: Doubles
     #: Intercept and unrounded coefficients, shape (P + 1,): a start for another fit.
-    place: Doubles
+    solution: Doubles
     #: Whether this is the optimum: a whole step of Newton's from here is none. Else the steps
     #: ended before it, and nothing is proven by the coefficients.
     converged: bool
@@ -103,13 +103,16 @@ def fit_logistic(
     return Fit(rounded, covariance, now, converged)
 
 
-def _at(place: Doubles, blocks: Blocks, whole: Doubles) -> tuple[float, Doubles, Doubles]:
-    """Return penalised log-likelihood, gradient and negated Hessian at `place`, shape (P + 1,)."""
-    pulled = whole @ place
-    height = -0.5 * float(place @ pulled)
+def _at(coefficients: Doubles, blocks: Blocks, whole: Doubles) -> tuple[float, Doubles, Doubles]:
+    """Return penalised log-likelihood, gradient and negated Hessian.
+
+    `coefficients`, the intercept first, have shape (P + 1,).
+    """
+    pulled = whole @ coefficients
+    height = -0.5 * float(coefficients @ pulled)
     slope, bend = -pulled, whole.copy()
     for predictors, outcomes in blocks():
-        logit = np.clip(place[0] + predictors @ place[1:], -_MOST_LOGIT, _MOST_LOGIT)
+        logit = np.clip(coefficients[0] + predictors @ coefficients[1:], -_MOST_LOGIT, _MOST_LOGIT)
         chance = 1 / (1 + np.exp(-logit))
         height += float((outcomes * logit - np.logaddexp(0, logit)).sum())
         rest = outcomes - chance
@@ -214,9 +217,9 @@ class Part:
         # A bend is a knot's distance from the line through its neighbours, so that knots close
         # together may bend as freely as those far apart.
         bends = np.zeros((max(0, len(knots) - 2), len(knots)))
-        for place, (before, after) in enumerate(pairwise(np.diff(knots))):
+        for i, (before, after) in enumerate(pairwise(np.diff(knots))):
             beside = after / (before + after)
-            bends[place, place : place + 3] = -beside, 1, beside - 1
+            bends[i, i : i + 3] = -beside, 1, beside - 1
         known = max(1, int((~unknown).sum()))
         usual = np.array([(x == knot).sum() * len(knots) >= known for knot in knots])
         steps = usual[:-2] | usual[1:-1] | usual[2:]
@@ -244,7 +247,7 @@ class Part:
             forms = [np.pad(form, (0, 1)) for form in forms]
         return cls(columns, tuple(forms))
 
-    def stepped(self, place: int) -> Part:
+    def stepped(self, index: int) -> Part:
         """Return the line with an unpenalised step at `places[place]`."""
         assert self.ends is not None  # it is a line
         assert self.line is not None
@@ -252,11 +255,11 @@ class Part:
         line[-1, -1] = 1
         return replace(
             self,
-            columns=np.column_stack([self.columns, self.reached > place]),
+            columns=np.column_stack([self.columns, self.reached > index]),
             tamed=tuple(np.pad(form, (0, 1)) for form in self.tamed),
             ends=np.append(self.ends, 0),
             line=line,
-            steps=(*self.steps, place),
+            steps=(*self.steps, index),
         )
 
     def turned(self, levels: Doubles, y: Doubles) -> Doubles:
@@ -322,7 +325,7 @@ def fit_levels(parts: list[Part], y: Doubles, *, repeats: float = 1.0) -> list[L
     # A line with a step isn't straight anyway.
     bent = [
         bool(part.steps) or (bool(part.tamed) and _beyond_plain(part, own, each) > _BENT * repeats)
-        for part, own, each in zip(parts, tamed.asked, tamed.found, strict=True)
+        for part, own, each in zip(parts, tamed.fit_shares, tamed.estimates, strict=True)
     ]
     # A line that isn't proven to bend is fitted as a straight one, with the ridge penalty alone.
     forms = [
@@ -335,10 +338,10 @@ def fit_levels(parts: list[Part], y: Doubles, *, repeats: float = 1.0) -> list[L
     table = np.concatenate(straight, axis=1)
     # Start near the optimum: at the straight line closest to the levels of the last fit.
     near = [
-        np.linalg.lstsq(line, tamed.fit.place[1:][at])[0]
+        np.linalg.lstsq(line, tamed.fit.solution[1:][at])[0]
         for (line, _), at in zip(forms, tamed.places, strict=True)
     ]
-    start = np.concatenate([tamed.fit.place[:1], *near])
+    start = np.concatenate([tamed.fit.solution[:1], *near])
     penalty = _diagonal([each for _, each in forms])
     fit = fit_logistic(lambda: [(table, outcome)], penalty, start=start)
     places = _places([line.shape[1] for line, _ in forms])
@@ -353,7 +356,7 @@ def fit_levels(parts: list[Part], y: Doubles, *, repeats: float = 1.0) -> list[L
         turned = part.turned(own, y)
         count = len(turned) - len(part.steps)
         heights = zip(part.steps, turned[count:].tolist(), strict=True)
-        steps = {part.places[place]: height for place, height in heights}
+        steps = {part.places[index]: height for index, height in heights}
         levels.append(Levels(turned[:count], proven and fit.converged, steps))
     return levels
 
@@ -367,9 +370,9 @@ class _Tamed:
     table: Doubles
     places: list[slice]
     #: Weights of each part's penalty forms: in the penalty of this fit, and re-estimated from it.
-    asked: list[Doubles]
+    fit_shares: list[Doubles]
     shares: list[Doubles]
-    found: list[_Estimate]
+    estimates: list[_Estimate]
 
 
 def _tamed(
@@ -385,10 +388,10 @@ def _tamed(
     for _ in range(_TAMINGS):
         penalty = _diagonal(list(map(_penalty, parts, shares)))
         fit = fit_logistic(lambda: [(table, outcome)], penalty, start=start, arrived=_ON_THE_WAY)
-        start, asked = fit.place, shares
-        found = [_Estimate(fit.coefficients[at], fit.covariance[at, at]) for at in places]
-        shares = list(map(_shares, parts, asked, found))
-        if _moved(asked, shares) < _SETTLED:
+        start, new_shares = fit.solution, shares
+        estimates = [_Estimate(fit.coefficients[at], fit.covariance[at, at]) for at in places]
+        shares = list(map(_shares, parts, new_shares, estimates))
+        if _moved(new_shares, shares) < _SETTLED:
             break
         # Extrapolate the weights on a quadratic approximation, which needs no pass over the table.
         precision = np.linalg.inv(fit.covariance)
@@ -402,7 +405,7 @@ def _tamed(
             shares = list(map(_shares, parts, before, near))
             if _moved(before, shares) < _SETTLED:
                 break
-    return _Tamed(fit, table, places, asked, shares, found)
+    return _Tamed(fit, table, places, new_shares, shares, estimates)
 
 
 def _moved(before: Sequence[Doubles], after: Sequence[Doubles]) -> float:
@@ -420,7 +423,7 @@ def _stepped(
         steps = _steps(parts, tamed, known, outcome, repeats)
         if not steps:
             break
-        start = np.insert(tamed.fit.place, [1 + tamed.places[where].stop for where in steps], 0)
+        start = np.insert(tamed.fit.solution, [1 + tamed.places[where].stop for where in steps], 0)
         parts = [p.stepped(steps[n]) if n in steps else p for n, p in enumerate(parts)]
         tamed = _tamed(parts, tamed.shares, known, outcome, start)
     return parts, tamed
@@ -441,7 +444,7 @@ def _steps(
     reached = {n: part.reached[known] for n, part in enumerate(parts) if part.places}
     if not reached:
         return {}
-    logit = tamed.fit.place[0] + tamed.table @ tamed.fit.place[1:]
+    logit = tamed.fit.solution[0] + tamed.table @ tamed.fit.solution[1:]
     chance = 1 / (1 + np.exp(-np.clip(logit, -_MOST_LOGIT, _MOST_LOGIT)))
     spread, rest = chance * (1 - chance), outcome - chance
     weighted = np.ascontiguousarray(tamed.table.T) * spread
@@ -458,7 +461,9 @@ def _steps(
         tried += int((left > _LEAST_INFORMATION).sum())
     enough = repeats * NormalDist().inv_cdf(1 - _BY_CHANCE / max(1, tried) / 2) ** 2
     # Accept steps one by one, and test the others given those that are accepted.
-    table = np.stack([reached[n] > place for n, place in candidates.items()], axis=1).astype(float)
+    table = np.stack(
+        [reached[n] > reached_index for n, reached_index in candidates.items()], axis=1
+    ).astype(float)
     pull, size = rest @ table, spread @ table
     apart = weighted @ table - np.outer(mean, size)
     left = (table.T * spread) @ table - np.outer(size, size) / spread.sum()
@@ -496,8 +501,8 @@ def _diagonal(blocks: Sequence[Doubles]) -> Doubles:
     """Return the square blocks as one matrix, each on its diagonal."""
     places = _places([len(block) for block in blocks])
     whole = np.zeros((places[-1].stop, places[-1].stop))
-    for place, block in zip(places, blocks, strict=True):
-        whole[place, place] = block
+    for at, block in zip(places, blocks, strict=True):
+        whole[at, at] = block
     return whole
 
 
@@ -508,7 +513,7 @@ def _penalty(part: Part, shares: Doubles) -> Doubles:
     return whole
 
 
-def _shares(part: Part, shares: Doubles, found: _Estimate) -> Doubles:
+def _shares(part: Part, shares: Doubles, estimate: _Estimate) -> Doubles:
     """Return new weights of a part's penalty forms, by one step of Fellner and Schall's method."""
     if not part.tamed:
         return shares
@@ -516,22 +521,22 @@ def _shares(part: Part, shares: Doubles, found: _Estimate) -> Doubles:
     strengths, within = np.linalg.eigh(np.sum(part.tamed, axis=0))
     within = within[:, strengths > _ROUNDED * strengths[-1]]
     inverse = np.linalg.inv(within.T @ (_penalty(part, shares) @ within))
-    asked = []
+    new_shares = []
     for form, share in zip(part.tamed, shares, strict=True):
-        size = float(found.levels @ form @ found.levels)
-        free = share * float(((within @ inverse @ within.T - found.covariance) * form).sum())
+        size = float(estimate.levels @ form @ estimate.levels)
+        free = share * float(((within @ inverse @ within.T - estimate.covariance) * form).sum())
         differ = size * part.most > free > _NOTHING
-        asked.append(max(_LEAST, free / size) if differ else part.most)
-    return np.array(asked)
+        new_shares.append(max(_LEAST, free / size) if differ else part.most)
+    return np.array(new_shares)
 
 
-def _beyond_plain(part: Part, shares: Doubles, found: _Estimate) -> float:
+def _beyond_plain(part: Part, shares: Doubles, estimate: _Estimate) -> float:
     """Return twice the log-likelihood ratio of a part's levels to those with the largest weights.
 
     It is of the restricted likelihood, approximated as normal around the levels.
     """
-    precision = np.linalg.inv(found.covariance)
-    information, pull = precision - _penalty(part, shares), precision @ found.levels
+    precision = np.linalg.inv(estimate.covariance)
+    information, pull = precision - _penalty(part, shares), precision @ estimate.levels
 
     def height(penalty: Doubles) -> float:
         both = information + penalty

@@ -102,8 +102,8 @@ def smallest_gain(
             for index, weight in proposer.propose(number, weights).items():
                 weights[index] = weight
         panel = panel_of(matrix, spec, start, weights)
-        found = uncertainty(panel, level=_LEVEL, replicates=_REPLICATES, metrics={key})
-        gain = found.gain.get(judge.name)
+        intervals = uncertainty(panel, level=_LEVEL, replicates=_REPLICATES, metrics={key})
+        gain = intervals.gain.get(judge.name)
         if gain is not None and gain.low is not None and gain.high is not None:
             errors.append((gain.high - gain.low) / 2 / reach)
     if not errors:
@@ -265,9 +265,9 @@ def _objective(
 ) -> tuple[float, Interval | None]:
     """Return the incumbent's objective, 0 if it has none, and the gain as an improvement."""
     key = judge.name.partition(".")[0]
-    found = uncertainty(panel, level=level, replicates=draws, metrics={key})
-    before = found.before.get(judge.name)
-    return (before.value if before else None) or 0.0, _improvement(found, judge)
+    intervals = uncertainty(panel, level=level, replicates=draws, metrics={key})
+    before = intervals.before.get(judge.name)
+    return (before.value if before else None) or 0.0, _improvement(intervals, judge)
 
 
 def _improvement(intervals: Uncertainty, judge: Judge) -> Interval | None:
@@ -318,9 +318,9 @@ class Grounds:
 def judged(grounds: Grounds) -> tuple[Gate, ...]:
     """Return all gates of a candidate, in the order in which a verdict gives its reasons."""
     if grounds.unchanged is not None:
-        limit, found = "the candidate differs from the incumbent", grounds.unchanged
-        cause = found[:1].lower() + found[1:].removesuffix(".")
-        change = Gate("change", limit, found, passed=False, cause=cause)
+        limit, reason = "the candidate differs from the incumbent", grounds.unchanged
+        cause = reason[:1].lower() + reason[1:].removesuffix(".")
+        change = Gate("change", limit, reason, passed=False, cause=cause)
         return (*(gate for gate in _level(grounds) if not gate.passed), change)
     return tuple(gate for make in _MAKERS for gate in make(grounds))
 
@@ -330,11 +330,11 @@ def _level(of: Grounds) -> Iterator[Gate]:
     if auc is None or auc.value is None or auc.low is None or auc.high is None:
         return
     limit = f"its AUC is not proven to be below {CHANCE_LEVEL}, a coin's"
-    found = f"{auc.value:.4f}, from {auc.low:.4f} to {auc.high:.4f}"
+    measured = f"{auc.value:.4f}, from {auc.low:.4f} to {auc.high:.4f}"
     both = of.intervals
-    said = upside_down(both if of.unchanged is None else replace(both, after={})) or ""
-    cause = said[:1].lower() + said[1:].removesuffix(".")
-    yield Gate("level", limit, found, auc.high >= CHANCE_LEVEL, cause=cause)
+    sentence = upside_down(both if of.unchanged is None else replace(both, after={})) or ""
+    cause = sentence[:1].lower() + sentence[1:].removesuffix(".")
+    yield Gate("level", limit, measured, auc.high >= CHANCE_LEVEL, cause=cause)
 
 
 def _gain(of: Grounds) -> Iterator[Gate]:
@@ -343,14 +343,14 @@ def _gain(of: Grounds) -> Iterator[Gate]:
     if least:
         limit += f", by {digits(least)} or more"
     if gain is None or gain.value is None or gain.low is None:
-        found = f"no interval: {'the metric has none' if gain is None else gain.reason}"
-        yield Gate("gain", limit, found, passed=False, cause=f"no gain is proven, {found}")
+        measured = f"no interval: {'the metric has none' if gain is None else gain.reason}"
+        yield Gate("gain", limit, measured, passed=False, cause=f"no gain is proven, {measured}")
         return
-    found, passed = _ends(gain), gain.above_zero and gain.value >= least
+    measured, passed = _ends(gain), gain.above_zero and gain.value >= least
     cause = f"{of.name} gets worse" if gain.below_zero else "no gain is proven"
     if gain.above_zero:
         cause = f"the gain of {of.name} is below the {digits(least)} asked"
-    yield Gate("gain", limit, found, passed, cause=f"{cause} ({found})")
+    yield Gate("gain", limit, measured, passed, cause=f"{cause} ({measured})")
 
 
 def default_max_moved(sizes: Sequence[int] | NDArray[np.intp]) -> float:
@@ -390,9 +390,9 @@ def _movement(of: Grounds) -> Iterator[Gate]:
 def _guardrails(of: Grounds) -> Iterator[Gate]:
     if of.judge.limits or of.judge.comparisons:
         broken = "; ".join(of.breaches)
-        found, cause = broken or "none is broken", f"it breaks a guardrail, {broken}"
+        measured, cause = broken or "none is broken", f"it breaks a guardrail, {broken}"
         limit = "the candidate breaks none of the spec's"
-        yield Gate("guardrails", limit, found, not of.breaches, cause=cause)
+        yield Gate("guardrails", limit, measured, not of.breaches, cause=cause)
 
 
 def _no_worse(of: Grounds) -> Iterator[Gate]:
@@ -400,8 +400,8 @@ def _no_worse(of: Grounds) -> Iterator[Gate]:
         gain = of.intervals.gain.get(name)
         limit, called = f"{name} is not proven worse", f"no_worse {name}"
         if gain is None or gain.value is None or gain.low is None:
-            found = f"unknown: {'the metric has no interval' if gain is None else gain.reason}"
-            yield Gate(called, limit, found, None, cause=f"whether {name} got worse is unknown")
+            measured = f"unknown: {'the metric has no interval' if gain is None else gain.reason}"
+            yield Gate(called, limit, measured, None, cause=f"whether {name} got worse is unknown")
             continue
         sign = all_metrics()[name.partition(".")[0]].sign
         worse = gain.below_zero if sign > 0 else gain.above_zero
@@ -413,10 +413,10 @@ def _leakage(of: Grounds) -> Iterator[Gate]:
     leaking = [name for name in of.leaking if name not in of.gates.keep]
     if leaking:
         # A feature that knows the outcome can't be measured by it, so this is no failure.
-        found = f"unknown: {', '.join(leaking)}; --keep says that it was known beforehand"
+        measured = f"unknown: {', '.join(leaking)}; --keep says that it was known beforehand"
         cause = f"{', '.join(leaking)} seem{'s' if len(leaking) == 1 else ''} to know the outcome"
         limit = "no feature seems to know the outcome"
-        yield Gate("leakage", limit, found, None, cause=cause)
+        yield Gate("leakage", limit, measured, None, cause=cause)
 
 
 def _copies(of: Grounds) -> Iterator[Gate]:
@@ -424,8 +424,8 @@ def _copies(of: Grounds) -> Iterator[Gate]:
     if of.repeated > COPIES_SHARE * accounts:
         cause = f"{of.repeated:,} of {accounts:,} accounts repeat another one"
         limit = f"at most {COPIES_SHARE:.0%} of the accounts are copies, so that intervals hold"
-        found = f"unknown: {of.repeated:,} of {accounts:,} repeat another one"
-        yield Gate("copies", limit, found, None, cause=cause)
+        measured = f"unknown: {of.repeated:,} of {accounts:,} repeat another one"
+        yield Gate("copies", limit, measured, None, cause=cause)
 
 
 def _calibration(of: Grounds) -> Iterator[Gate]:
@@ -438,9 +438,9 @@ def _calibration(of: Grounds) -> Iterator[Gate]:
         cause = "it has no probabilities that could be checked"
         yield Gate("calibration", limit, f"unknown: {cause}", None, cause=cause)
         return
-    found = f"{error.value:.4f}, from {error.low:.4f} to {error.high:.4f}"
+    measured = f"{error.value:.4f}, from {error.low:.4f} to {error.high:.4f}"
     cause = f"its probabilities are off by {error.value:.4f} on average"
-    yield Gate("calibration", limit, found, error.value <= most, cause=cause)
+    yield Gate("calibration", limit, measured, error.value <= most, cause=cause)
 
 
 def _asked_segments(of: Grounds) -> Iterator[Gate]:
@@ -457,34 +457,39 @@ def _large_segments(of: Grounds) -> Iterator[Gate]:
     measured = {n: part for n, part in of.large.items() if part.accounts >= SMALLEST_SEGMENT}
     if not measured:
         return
-    asked = len(measured)
-    level = 1 - (1 - of.level) / asked
+    count = len(measured)
+    level = 1 - (1 - of.level) / count
     limit = (
         f"in no segment of over {LARGE_SEGMENT:.0%} of accounts or MRR is {of.name} proven worse, "
-        f"at {level:.2%}, {asked:,} of them"
+        f"at {level:.2%}, {count:,} of them"
     )
     failed = []
     for segment, part in measured.items():
         gain = _loss(part, of.judge, level)
         if gain is not None:
-            found = f"{_ends(gain)}, {part.accounts:,} accounts"
+            worded = f"{_ends(gain)}, {part.accounts:,} accounts"
             cause = _lost(segment, part, of.panel, gain, of.name)
             share = _mrr_share(part, of.panel)
             failed.append(
                 Gate(
-                    f"{_SEGMENT}{segment}", limit, found, passed=False, mrr_share=share, cause=cause
+                    f"{_SEGMENT}{segment}",
+                    limit,
+                    worded,
+                    passed=False,
+                    mrr_share=share,
+                    cause=cause,
                 )
             )
     columns = list(dict.fromkeys(name.partition("=")[0] for name in measured))
     shown = ", ".join([*columns[:_COLUMNS_SHOWN], *["..."] * (len(columns) > _COLUMNS_SHOWN)])
-    found = f"none of the {asked:,} large ones, by {shown}, is proven worse"
+    worded = f"none of the {count:,} large ones, by {shown}, is proven worse"
     few = [
         f"{name} ({part.accounts:,} accounts{_of_mrr(part, of.panel)})"
         for name, part in of.large.items()
         if name not in measured
     ]
-    found += f"; too few accounts to tell in {', '.join(few)}" if few else ""
-    yield from failed or [Gate(_LARGE, limit, found, passed=True)]
+    worded += f"; too few accounts to tell in {', '.join(few)}" if few else ""
+    yield from failed or [Gate(_LARGE, limit, worded, passed=True)]
 
 
 #: Makers of gates, in the order in which a verdict gives its reasons.
@@ -554,10 +559,10 @@ def segment_safety(gates: Iterable[Mapping[str, Any]]) -> str:
             share = gate.get("mrr_share")
             of_all = "" if share is None else f" ({percent(share)} of the MRR)"
             by_outcome[gate["outcome"]].append(gate["name"].removeprefix(_SEGMENT) + of_all)
-    said = [f"{outcome} in {', '.join(names)}" for outcome, names in by_outcome.items() if names]
-    if not said:
-        said = ["not asked"]
-    return "; ".join(said + [large] * bool(large))
+    parts = [f"{outcome} in {', '.join(names)}" for outcome, names in by_outcome.items() if names]
+    if not parts:
+        parts = ["not asked"]
+    return "; ".join(parts + [large] * bool(large))
 
 
 def _ends(gain: Interval) -> str:
@@ -597,18 +602,18 @@ def _segment_gate(
     passed: bool | None = None
     cause = f"{name} can't be measured, {size}"
     if part is None:
-        found = "unknown: it has accounts in the table searched, and none among these"
+        worded = "unknown: it has accounts in the table searched, and none among these"
     elif count < SMALLEST_SEGMENT:
-        found = f"unknown: {size}, {SMALLEST_SEGMENT} needed{measured}"
+        worded = f"unknown: {size}, {SMALLEST_SEGMENT} needed{measured}"
     elif gain is None or gain.low is None or not np.isfinite(gain.low):
         reason = "the metric has no interval" if gain is None else gain.reason
-        found = f"{'' if lost else 'unknown: '}{reason}, {size}{measured}"
+        worded = f"{'' if lost else 'unknown: '}{reason}, {size}{measured}"
         passed = False if lost else None
         cause = f"in {name} it loses {-(value or 0):.4f}" if lost else cause
     else:
-        found = f"{_ends(gain)}, {size}"
+        worded = f"{_ends(gain)}, {size}"
         passed, cause = not (gain.below_zero or lost), _lost(name, part, panel, gain, judge.name)
-    return Gate(f"{_SEGMENT}{name}", limit, found, passed, _mrr_share(part, panel), cause)
+    return Gate(f"{_SEGMENT}{name}", limit, worded, passed, _mrr_share(part, panel), cause)
 
 
 def _of_mrr(part: Panel, panel: Panel) -> str:

@@ -183,20 +183,20 @@ def uncertainty(
     def chunks() -> Iterator[NDArray[np.float64]]:
         return panel.weights(draws, seed=seed)
 
-    found = Uncertainty({}, {}, {})
+    result = Uncertainty({}, {}, {})
     for key in (key for key in _AUC if key in wanted):
-        found.before[key] = auc_interval(panel, panel.before, level=level)
-        found.after[key] = auc_interval(panel, panel.after, level=level)
-        found.gain[key] = auc_gain(panel, level=level)
-    _ratios(found, panel, wanted, chunks, level)
-    _boundaries(found, panel, wanted, chunks, level)
+        result.before[key] = auc_interval(panel, panel.before, level=level)
+        result.after[key] = auc_interval(panel, panel.after, level=level)
+        result.gain[key] = auc_gain(panel, level=level)
+    _ratios(result, panel, wanted, chunks, level)
+    _boundaries(result, panel, wanted, chunks, level)
     if "share_by_tier" in wanted:
-        _shares(found, panel, level)
-    return found
+        _shares(result, panel, level)
+    return result
 
 
 def _ratios(
-    found: Uncertainty, panel: Panel, wanted: set[str], chunks: _Draws, level: float
+    uncertainty: Uncertainty, panel: Panel, wanted: set[str], chunks: _Draws, level: float
 ) -> None:
     """Add the ratios of sums, and HHI, which is computed from the sums of ARPA."""
     hhi = wanted.intersection(_HHI)
@@ -207,24 +207,24 @@ def _ratios(
     cells = gather(panel, chosen, chunks())
     if hhi:
         money = cells["arpa_by_tier"].tier_money()
-        _concentrations(found, hhi, concentration(money, level=level), panel)
+        _concentrations(uncertainty, hhi, concentration(money, level=level), panel)
     for key in (ratio.key for ratio in chosen if ratio.key in wanted):
-        _by_tier(found, panel, key, cells[key].level, level)
+        _by_tier(uncertainty, panel, key, cells[key].level, level)
         for one, two, name in _shared_tiers(panel):
-            found.gain[metric_column(key, name)] = cells[key].gain(one, two, level=level)
+            uncertainty.gain[metric_column(key, name)] = cells[key].gain(one, two, level=level)
 
 
 def _boundaries(
-    found: Uncertainty, panel: Panel, wanted: set[str], chunks: _Draws, level: float
+    uncertainty: Uncertainty, panel: Panel, wanted: set[str], chunks: _Draws, level: float
 ) -> None:
     """Add the metrics of the top share, and those that are a multiple of one."""
-    parts = (found.before, found.after, found.gain)
+    parts = (uncertainty.before, uncertainty.after, uncertainty.gain)
     scaled = {source for key, (source, _) in _SCALED.items() if key in wanted}
     for metric in BOUNDARIES:
         if metric.key in wanted | scaled:
             shares = drawn_shares(metric, panel, chunks())
-            for place, part in enumerate(parts):
-                part[metric.key] = shares.interval(place, level=level)
+            for index, part in enumerate(parts):
+                part[metric.key] = shares.interval(index, level=level)
     for key, (source, factor) in _SCALED.items():
         if key in wanted:
             for part in parts:
@@ -232,29 +232,31 @@ def _boundaries(
 
 
 def _concentrations(
-    found: Uncertainty, wanted: set[str], intervals: tuple[Interval, ...], panel: Panel
+    uncertainty: Uncertainty, wanted: set[str], intervals: tuple[Interval, ...], panel: Panel
 ) -> None:
     """Add HHI and, if there is more than one tier, the normalised HHI."""
     sides = (panel.before, panel.after, panel.after)
-    parts = zip((found.before, found.after, found.gain), intervals, sides, strict=True)
-    for place, (part, interval, scored) in enumerate(parts):
+    parts = zip(
+        (uncertainty.before, uncertainty.after, uncertainty.gain), intervals, sides, strict=True
+    )
+    for index, (part, interval, scored) in enumerate(parts):
         floor = 10_000 / len(scored.tier_names)
         if _HHI[0] in wanted:
             part[_HHI[0]] = interval
         if _HHI[1] in wanted and floor < 10_000:
-            plus = 0.0 if place == 2 else -floor
+            plus = 0.0 if index == 2 else -floor
             part[_HHI[1]] = _times(interval, 1 / (10_000 - floor), plus)
 
 
 def _shared_tiers(panel: Panel) -> list[tuple[int, int, str]]:
     """Return the tiers that both scores have: index before, index after, name."""
-    after = {name: place for place, name in enumerate(panel.after.tier_names)}
+    after = {name: index for index, name in enumerate(panel.after.tier_names)}
     names = enumerate(panel.before.tier_names)
-    return [(place, after[name], name) for place, name in names if name in after]
+    return [(index, after[name], name) for index, name in names if name in after]
 
 
 def _by_tier(
-    found: Uncertainty,
+    uncertainty: Uncertainty,
     panel: Panel,
     key: str,
     of: Callable[..., Interval],
@@ -262,21 +264,21 @@ def _by_tier(
 ) -> None:
     """Add the values of a by-tier metric, of each tier and of all together."""
     for part, scored, after in (
-        (found.before, panel.before, False),
-        (found.after, panel.after, True),
+        (uncertainty.before, panel.before, False),
+        (uncertainty.after, panel.after, True),
     ):
         part[metric_column(key, OVERALL)] = of(None, after=after, level=level)
-        for place, name in enumerate(scored.tier_names):
-            part[metric_column(key, name)] = of(place, after=after, level=level)
+        for index, name in enumerate(scored.tier_names):
+            part[metric_column(key, name)] = of(index, after=after, level=level)
 
 
-def _shares(found: Uncertainty, panel: Panel, level: float) -> None:
+def _shares(uncertainty: Uncertainty, panel: Panel, level: float) -> None:
     """Add each tier's share of accounts, and its change."""
     n, clustered = panel.rows, panel.account_of is not None
     each = panel.per_account(np.ones(n))
-    for part, scored in ((found.before, panel.before), (found.after, panel.after)):
-        for place, name in enumerate(scored.tier_names):
-            own = scored.inside(place)
+    for part, scored in ((uncertainty.before, panel.before), (uncertainty.after, panel.after)):
+        for index, name in enumerate(scored.tier_names):
+            own = scored.inside(index)
             inside, size = round(float(own.sum())), None
             if clustered:
                 pulls = pulls_of(panel.per_account(own), each)
@@ -295,12 +297,16 @@ def _shares(found: Uncertainty, panel: Panel, level: float) -> None:
             moved = float(np.count_nonzero(panel.per_account(np.abs(change)) > 1e-6))
         column = metric_column("share_by_tier", name)
         if moved == 0:
-            found.gain[column] = Interval(0.0, 0.0, 0.0, level, panel.accounts)
+            uncertainty.gain[column] = Interval(0.0, 0.0, 0.0, level, panel.accounts)
         elif moved < 10:
             reason = f"too few: {some(round(moved), 'account')} came or went"
-            found.gain[column] = unknown(value, level=level, accounts=panel.accounts, reason=reason)
+            uncertainty.gain[column] = unknown(
+                value, level=level, accounts=panel.accounts, reason=reason
+            )
         else:
-            found.gain[column] = from_normal(value, spread, level=level, accounts=panel.accounts)
+            uncertainty.gain[column] = from_normal(
+                value, spread, level=level, accounts=panel.accounts
+            )
 
 
 def _times(interval: Interval, factor: float, plus: float = 0.0) -> Interval:
@@ -343,7 +349,7 @@ def costs_of(intervals: Uncertainty, objective: str | None = None) -> dict[str, 
     `intervals` are those of a panel whose tiers have equal sizes. `objective` and its twin are left
     out. Neither direction of concentration is worse, so the sentence only says that it rose.
     """
-    said = {}
+    costs = {}
     for key, (words, unit) in _HEADLINES.items():
         sides = (intervals.gain, intervals.before, intervals.after)
         gain, before, after = (side.get(key) for side in sides)
@@ -356,8 +362,8 @@ def costs_of(intervals: Uncertainty, objective: str | None = None) -> dict[str, 
             continue
         beyond = gain.above_zero if key == _HHI[1] else gain.below_zero
         if beyond and before.value is not None and after.value is not None:
-            said[key] = f"{words}, {before.value:{unit}} -> {after.value:{unit}}."
-    return said
+            costs[key] = f"{words}, {before.value:{unit}} -> {after.value:{unit}}."
+    return costs
 
 
 def upside_down(
@@ -393,19 +399,19 @@ def upside_down(
     return None
 
 
-def far_below(promised: float, found: Interval, objective: str, *, better: int) -> str | None:
+def far_below(promised: float, interval: Interval, objective: str, *, better: int) -> str | None:
     """Return a sentence if a score is far worse on unseen accounts than on those searched, or None.
 
     Far means beyond the interval's end by more than `FAR`, or by more than 5 % of a value above 1,
     and by more than half the width. `better` is 1 where more of the objective is better, else -1.
     """
-    if found.value is None or found.low is None or found.high is None:
+    if interval.value is None or interval.low is None or interval.high is None:
         return None
-    end = found.high if better > 0 else found.low
+    end = interval.high if better > 0 else interval.low
     gap = better * (promised - end)
-    if gap <= max(FAR * max(1.0, abs(promised)), (found.high - found.low) / 2):
+    if gap <= max(FAR * max(1.0, abs(promised)), (interval.high - interval.low) / 2):
         return None
     return (
         f"Far from what the search promised: {objective} {digits(promised, 4)} on the accounts "
-        f"searched, {found.worded} on these."
+        f"searched, {interval.worded} on these."
     )

@@ -201,11 +201,11 @@ def _begins(counts: Counts, full: float) -> list[int]:
     if len(counts) <= _BINS:
         return list(range(len(counts)))
     begins, held, left = [0], 0, int(counts.sum())
-    for place, (count, coming) in enumerate(pairwise(counts.tolist()), start=1):
+    for index, (count, coming) in enumerate(pairwise(counts.tolist()), start=1):
         held, left = held + count, left - count
         # At least half a bin must be left for the last one, unless a value fills a bin alone.
         if (held >= full and left >= full / 2) or max(count, coming) >= full:
-            begins.append(place)
+            begins.append(index)
             held = 0
     return begins
 

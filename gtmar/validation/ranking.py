@@ -180,8 +180,8 @@ class _Side:
         left = target - (weights * ahead).sum(axis=1, keepdims=True)
         with np.errstate(divide="ignore", invalid="ignore"):
             fit = np.where(weight > 0, left / weight, 0.0)
-        found: Floats = ahead + tied * fit
-        return found
+        shares: Floats = ahead + tied * fit
+        return shares
 
     def _neighbours(self, order: NDArray[np.intp]) -> tuple[float, float]:
         """Return the means of the upper and lower columns over the accounts near a boundary."""

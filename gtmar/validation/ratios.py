@@ -159,8 +159,8 @@ class Cells:
         if known[0] == 0:
             return unknown(None, level=level, accounts=accounts, reason=NOTHING)
         if self.proportion:
-            found = from_proportion(float(known[1]), inside, level=level)
-            return replace(found, accounts=accounts)
+            interval = from_proportion(float(known[1]), inside, level=level)
+            return replace(interval, accounts=accounts)
         value, deviation = (float(v) for v in _ratio(known))
         cells = self.drawn[(slice(None), *rows)]
         drawn = _ratio(cells.sum(axis=tuple(range(1, cells.ndim - 1)))[..., own])
@@ -317,20 +317,20 @@ def gathered(panel: Panel, ratios: Iterable[Ratio], chunks: Iterable[Floats]) ->
             ),
         ]
     )
-    found = {}
-    for place, ratio in enumerate(chosen):
-        own = slice(width * place, width * place + width)
-        x = parts[place][1]
+    by_ratio = {}
+    for index, ratio in enumerate(chosen):
+        own = slice(width * index, width * index + width)
+        x = parts[index][1]
         counted = np.array([share[at][x[accounts[at]] != 0].sum() for at in entries])
-        found[ratio.key] = Cells(
+        by_ratio[ratio.key] = Cells(
             known=known[:, own].reshape(tiers, others, width),
             drawn=drawn[:, :, own].reshape(-1, tiers, others, width),
             counted=counted.reshape(tiers, others),
-            parts=parts[place],
+            parts=parts[index],
             sides=(panel.before, panel.after),
             proportion=ratio.proportion,
         )
-    return found
+    return by_ratio
 
 
 def _powers(
@@ -395,8 +395,8 @@ class ClusteredCells:
         if self.proportion:
             there = x != 0
             size = effective_size(pulls[there], value, float(x.sum()), level=level)
-            found = from_proportion(value, 1.0, level=level, effective=size)
-            return Interval(found.value, found.low, found.high, level, accounts)
+            interval = from_proportion(value, 1.0, level=level, effective=size)
+            return Interval(interval.value, interval.low, interval.high, level, accounts)
         drawn, deviation = _ratio(self.drawn[:, side]), float(np.linalg.norm(pulls))
         return resampled(value, deviation, *drawn, pulls, level=level, accounts=accounts)
 
@@ -451,7 +451,7 @@ def gathered_by_account(
     weights = np.concatenate(
         [np.empty((0, panel.accounts)), *(panel.of_accounts(each) for each in chunks)]
     )
-    found = {}
+    by_ratio = {}
     for ratio in chosen:
         y, x = ratio.parts(panel)
         xs, ys = panel.per_account(x * inside), panel.per_account(y * inside)
@@ -465,7 +465,7 @@ def gathered_by_account(
             [np.count_nonzero(panel.per_account(np.abs(a - b) * counted) > 1e-6) for b in new]
             for a in old
         ]
-        found[ratio.key] = ClusteredCells(
+        by_ratio[ratio.key] = ClusteredCells(
             x=xs,
             y=ys,
             drawn=np.einsum("ba,saf->bsf", weights, columns, optimize=True),
@@ -475,7 +475,7 @@ def gathered_by_account(
             tiers=tiers,
             proportion=ratio.proportion,
         )
-    return found
+    return by_ratio
 
 
 # ---- concentration: HHI by tier ------------------------------------------------------------------
@@ -553,9 +553,9 @@ def _of_one(money: TierMoney, signs: Floats, level: float) -> Interval:
     form, degrees = _form(money, signs)
     even = 1 / np.count_nonzero(signs)
     value, pull = float(form.value[0]), float(form.pull[0])
-    found = _refused(money, even + value, pull, level)
-    if found is not None:
-        return found
+    refused = _refused(money, even + value, pull, level)
+    if refused is not None:
+        return refused
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = form.pull / form.value
         errors = form.value - form.excess - value
@@ -589,13 +589,13 @@ def _of_change(money: TierMoney, signs: Floats, level: float) -> Interval:
     # `spread` on average.
     variance = np.maximum(4 * form.pull - 2 * form.spread, 2 * form.spread)
     deviations = np.sqrt(np.where(variance > _ROUNDING * form.size, variance, 0.0))
-    found = _refused(money, value, float(deviations[0]), level)
-    if found is not None:
-        return found
+    interval = _refused(money, value, float(deviations[0]), level)
+    if interval is not None:
+        return interval
     errors = form.value - form.excess - form.value[0]
     with np.errstate(divide="ignore", invalid="ignore"):
         students = (errors / deviations)[1:]
-    found = from_students(
+    interval = from_students(
         _WHOLE * (value - float(form.excess[0])),
         _WHOLE * float(deviations[0]),
         students,
@@ -604,9 +604,11 @@ def _of_change(money: TierMoney, signs: Floats, level: float) -> Interval:
         degrees=degrees,
     )
     value *= _WHOLE
-    if found.low is None or found.high is None:
-        return unknown(value, level=level, accounts=money.accounts, reason=str(found.reason))
-    return Interval(value, min(found.low, value), max(found.high, value), level, money.accounts)
+    if interval.low is None or interval.high is None:
+        return unknown(value, level=level, accounts=money.accounts, reason=str(interval.reason))
+    return Interval(
+        value, min(interval.low, value), max(interval.high, value), level, money.accounts
+    )
 
 
 def _same(one: Floats, two: Floats) -> bool:

@@ -135,15 +135,15 @@ class Reliability(PlainData):
     @property
     def sentence(self) -> str:
         """Say how the probabilities did on these accounts."""
-        said = (
+        text = (
             f"Probabilities of leaving: {percent(self.predicted, 1)} on average, "
             f"{percent(self.observed, 1)} of "
             f"{self.accounts:,} {'rows' if self.several else 'accounts'} left"
         )
         if not self.off:
-            return f"{said}; the difference is within chance."
+            return f"{text}; the difference is within chance."
         way = "too low" if self.difference.above_zero else "too high"
-        return f"{said}: they are {way}, by more than chance gives."
+        return f"{text}: they are {way}, by more than chance gives."
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -291,8 +291,8 @@ def _error(
     """Return the calibration error of each of B tables, given as counts of shape (B, steps)."""
     inside = np.equal.outer(groups, np.arange(_GROUPS)).astype(np.float64)
     apart = np.abs(gone @ inside - (there * chances) @ inside).sum(axis=1)
-    found: NDArray[np.float64] = apart / there.sum(axis=1)
-    return found
+    error: NDArray[np.float64] = apart / there.sum(axis=1)
+    return error
 
 
 def _brier(

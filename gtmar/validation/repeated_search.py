@@ -436,11 +436,11 @@ class NullAnswers:
 
     def _knows(self, knows: dict[str, Any]) -> str:
         """Return the sentence on whether the score knows anything."""
-        found, p = f"{knows['found']:.4f}", f"(p = {knows['p_value']:.2g})"
+        value, p = f"{knows['found']:.4f}", f"(p = {knows['p_value']:.2g})"
         as_good = _as_good(knows["p_value"], knows["values"])
         there = (
             f"on shuffled outcomes the same search reaches {knows['typical']:.4f} typically, and "
-            f"the run's {found} or better "
+            f"the run's {value} or better "
             + (f"in {as_good:,} of {self._tries} {p}" if as_good else f"never in {self._tries} {p}")
         )
         reading = _reading(knows["p_value"], knows["values"])
@@ -453,7 +453,7 @@ class NullAnswers:
                 "Whether the score knows anything, these accounts can't say: its start may know "
                 "them beforehand, as the best of an earlier run, an edited first spec or one with "
                 "rules does, and would on noise too. On shuffled outcomes the same search reaches "
-                f"{knows['typical']:.4f} typically, the run {found}; {held}"
+                f"{knows['typical']:.4f} typically, the run {value}; {held}"
             )
         return {
             "proven": f"The score knows something: {there}.",

@@ -116,9 +116,9 @@ def _givers(
     # Ties are in random order, a different one for givers and takers.
     givers, takers = (np.lexsort((generator.random(size), scores)) for _ in range(2))
     strata = np.arange(size) * max(1, size // ALIKE) // max(1, size)
-    found = np.empty(size, dtype=np.intp)
-    found[takers] = givers[np.lexsort((generator.random(size), strata))]
-    return found
+    giver_of = np.empty(size, dtype=np.intp)
+    giver_of[takers] = givers[np.lexsort((generator.random(size), strata))]
+    return giver_of
 
 
 def _nearest(

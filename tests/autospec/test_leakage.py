@@ -29,7 +29,7 @@ LABEL = ACCOUNTS["retained_6mo"]
 
 def leaks_of(frame: pl.DataFrame, *columns: str) -> tuple[Leak, ...]:
     table = scan(frame)
-    found = OutcomeColumns.found(Outcomes(), table.columns)
+    found = OutcomeColumns.matching(Outcomes(), table.columns)
     return find_leaks(search_sample(table, found, "account_id", Split()), columns, found)
 
 

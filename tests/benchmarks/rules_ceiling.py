@@ -83,7 +83,7 @@ class Corners:
         penalty = np.repeat([RIDGE, RULE_RIDGE], [self.terms.shape[1], len(before)])
         seen, y = table[~self.held], self.y[~self.held]
         fit = fit_logistic(lambda: [(seen, y)], np.diag(penalty))
-        logit = fit.place[0] + table @ fit.place[1:]
+        logit = fit.solution[0] + table @ fit.solution[1:]
         constant = np.column_stack([np.ones(len(seen)), seen])
         chance = 1 / (1 + np.exp(-logit[~self.held]))
         return Predicted(constant, np.append(0, penalty), chance, y), logit

@@ -765,5 +765,5 @@ def test_fractions_of_cents_are_said() -> None:
 
 
 def test_roles_of_a_table() -> None:
-    columns = OutcomeColumns.found(SPEC.outcomes, ["x", "mrr", "retained_6mo"])
+    columns = OutcomeColumns.matching(SPEC.outcomes, ["x", "mrr", "retained_6mo"])
     assert columns.columns == {"retained": "retained_6mo", "mrr": "mrr"}

@@ -23,7 +23,7 @@ CANONICAL = ["retained", "start", "end", "ltv", "activated", "days", "won_back"]
 
 
 def canonical(frame: pl.DataFrame, names: Outcomes = NAMES) -> pl.DataFrame:
-    found = OutcomeColumns.found(names, frame.columns)
+    found = OutcomeColumns.matching(names, frame.columns)
     result = frame.select(**canonical_outcomes(found, frame.schema))
     assert result.columns == CANONICAL
     return result
@@ -37,7 +37,7 @@ def one(**columns: Any) -> dict[str, Any]:
 
 def movement(**columns: Any) -> Movement:
     frame = pl.DataFrame({name: [value] for name, value in columns.items()})
-    found = OutcomeColumns.found(NAMES, frame.columns)
+    found = OutcomeColumns.matching(NAMES, frame.columns)
     outcomes = frame.select(**canonical_outcomes(found, frame.schema))
     return Movement(outcomes.select(movement_class(found)).item())
 
@@ -63,13 +63,13 @@ def movement(**columns: Any) -> Movement:
     ids=str,
 )
 def test_basis(columns: list[str], labelled: bool, basis: str | None) -> None:
-    found = OutcomeColumns.found(NAMES, columns)
+    found = OutcomeColumns.matching(NAMES, columns)
     assert (found.labelled, found.basis) == (labelled, basis)
 
 
 def test_roles_follow_the_names_of_the_spec() -> None:
     names = make_spec(outcomes={"retained": "stayed", "ltv": "value"}).outcomes
-    found = OutcomeColumns.found(names, ["value", "stayed", "retained_6mo", "mrr"])
+    found = OutcomeColumns.matching(names, ["value", "stayed", "retained_6mo", "mrr"])
     assert found.columns == {"retained": "stayed", "mrr": "mrr", "ltv": "value"}
     assert found.has("churned", "ltv")
     assert not found.has("churned", "mrr_end")
@@ -89,7 +89,7 @@ def test_roles_follow_the_names_of_the_spec() -> None:
 def test_what_a_metric_lacks_is_named_by_its_column(
     needs: tuple[str, ...], reason: str | None
 ) -> None:
-    assert OutcomeColumns.found(NAMES, ["mrr"]).missing_reason(needs) == reason
+    assert OutcomeColumns.matching(NAMES, ["mrr"]).missing_reason(needs) == reason
 
 
 # The label
@@ -298,13 +298,13 @@ def test_movement_of_whole_tables(rows: list[dict[str, Any]]) -> None:
         "won_back": pl.Int8,
     }
     frame = pl.DataFrame(rows, schema=types)
-    found = OutcomeColumns.found(NAMES, frame.columns)
+    found = OutcomeColumns.matching(NAMES, frame.columns)
     classes = canonical(frame).select(movement_class(found)).to_series()
     assert [Movement(place).name for place in classes] == [in_words(row) for row in rows]
 
 
 def test_shared_table_has_every_movement_that_labels_allow() -> None:
     frame = make_accounts(300)
-    found = OutcomeColumns.found(NAMES, frame.columns)
+    found = OutcomeColumns.matching(NAMES, frame.columns)
     classes = set(canonical(frame).select(movement_class(found)).to_series())
     assert classes == set(Movement) - {Movement.UNLABELLED, Movement.UNLABELLED_PAYING}

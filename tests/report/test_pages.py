@@ -69,7 +69,7 @@ def test_it_opens_with_what_a_lead_reads_and_ends_with_the_optimisers_path(
     head, _, rest = html.partition("</header>")
     evidence = searched.evidence
     assert [s for s in evidence.sentences if s not in found.sentences] == [evidence.sentences[1]]
-    places = [head.index(arrows(sentence)) for sentence in found.said(costs=False)]
+    places = [head.index(arrows(sentence)) for sentence in found.sentences_on(costs=False)]
     assert len(places) >= 2
     assert f"<h1>{arrows(found.sentences[0])}</h1>" in head
     # Then what got worse and the tiers, before any metric by its name.

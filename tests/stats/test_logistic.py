@@ -18,7 +18,7 @@ def test_coefficients_are_scikit_learns(ridge: float) -> None:
     found = fit_logistic(lambda: [(X, Y)], ridge * np.eye(4))
     theirs = LogisticRegression(C=1 / ridge, tol=1e-10, max_iter=10_000).fit(X, Y)
     assert found.coefficients == pytest.approx(theirs.coef_[0], abs=1e-5)
-    assert found.place[0] == pytest.approx(theirs.intercept_[0], abs=1e-5)
+    assert found.solution[0] == pytest.approx(theirs.intercept_[0], abs=1e-5)
 
 
 def test_blocks_order_and_start_change_no_digit() -> None:
@@ -48,7 +48,7 @@ def test_a_share_counts_as_so_much_of_an_event() -> None:
 def test_covariance_is_that_of_the_information() -> None:
     found = fit_logistic(lambda: [(X, Y)], np.eye(4))
     full = np.column_stack([np.ones(500), X])
-    chance = 1 / (1 + np.exp(-(full @ found.place)))
+    chance = 1 / (1 + np.exp(-(full @ found.solution)))
     information = full.T @ (full * (chance * (1 - chance))[:, None])
     information[1:, 1:] += np.eye(4)
     assert found.covariance == pytest.approx(np.linalg.inv(information)[1:, 1:], rel=1e-5)
