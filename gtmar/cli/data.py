@@ -321,8 +321,6 @@ def score(
     loaded = specs.reading_dates(specs.load(spec), date_format)
     scored_table = runs.score_table(data, loaded, as_of=as_of, set_aside=set_aside)
     scored, notes = scored_table.frame, scored_table.notes
-    for note in notes:
-        output.complain("note", note)
     leaving = None
     if history is not None:
         leaving = runs.time_to_leaving(history, loaded, set_aside=set_aside)

@@ -216,6 +216,20 @@ def test_score_adds_up(folder: Path, tmp_path: Path) -> None:
     )
 
 
+def test_score_says_once_what_it_noticed(folder: Path, tmp_path: Path) -> None:
+    data = json.loads(specs.to_json(specs.load(SPEC)))
+    column = next(iter(data["features"]))
+    data["features"][column]["missing"] = {"value": 0}
+    (tmp_path / "spec.yaml").write_text(json.dumps(data), "utf-8")
+    rows = pl.read_parquet(folder / "accounts.parquet").with_row_index()
+    known = pl.when(pl.col("index") < 90).then(pl.col(column))
+    table = tmp_path / "some.parquet"
+    rows.with_columns(known.alias(column)).drop("index").write_parquet(table)
+    spec, path = tmp_path / "spec.yaml", tmp_path / "scored.parquet"
+    said = succeeded("score", "--data", table, "--spec", spec, "-o", path)
+    assert len([line for line in said.splitlines() if column in line]) == 1
+
+
 @pytest.mark.slow
 def test_review_of_the_latest_and_of_a_named_run(folder: Path) -> None:
     journal = ["--journal", folder / "journal"]
