@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gtmar.metrics.metric import marked
 from gtmar.plain_data import apart, some, whole
-from gtmar.stats.interval import LEAST
+from gtmar.stats import LEAST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

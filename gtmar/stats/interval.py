@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gtmar.plain_data import PlainData, digits
+from gtmar.stats import LEAST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 __all__ = [
-    "LEAST",
     "NOTHING",
     "TOO_FEW",
     "Interval",
@@ -46,8 +46,6 @@ __all__ = [
 TOO_FEW = "too few accounts"
 #: Reason for no value: the denominator is 0.
 NOTHING = "nothing to divide by"
-#: Accounts below which a ratio of sums has no interval.
-LEAST = 50
 #: Share of replicates that may lack a standard error; with more, there is no interval.
 _FAILED = 0.05
 #: Degrees of freedom below which the expansion of Student's t is too inexact.

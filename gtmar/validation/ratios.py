@@ -20,8 +20,8 @@ import numpy as np
 
 from gtmar.data.outcomes import CENTS
 from gtmar.engine.cohorts import COHORTS
+from gtmar.stats import LEAST
 from gtmar.stats.interval import (
-    LEAST,
     NOTHING,
     TOO_FEW,
     Interval,

@@ -393,7 +393,7 @@ def test_a_folder_that_is_there_and_a_run_without_holdout_are_refused(tmp_path: 
         runs.decide(found.run_id, data=table, journal=tmp_path / "j", folder=tmp_path)
     held = runs.run(table, limits=runs.Limits(5), journal=tmp_path / "j")
     gates = Gates(segments=("plan",))
-    with pytest.raises(UsageError, match="no column plan to take segments from"):
+    with pytest.raises(UsageError, match='no column "plan" to take segments from'):
         runs.decide(held.run_id, data=table, journal=tmp_path / "j", gates=gates)
 
 

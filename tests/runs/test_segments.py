@@ -288,4 +288,4 @@ def test_the_command_says_who_loses_first_and_gives_all_as_json(
     assert json.loads(as_json.stdout) == json.loads(json.dumps(found.as_json()))
     missing = CliRunner().invoke(app, [*words, "--segment", "plan"])
     assert missing.exit_code == 2
-    assert "no column plan" in missing.stderr
+    assert 'no column "plan"' in missing.stderr
