@@ -382,10 +382,11 @@ def verdict(row: Mapping[str, Any], *, improved: bool, held: bool | None) -> lis
     if not improved:
         return [unimproved(row)]
     moved = "rose" if row["best_value"] > row["baseline_value"] else "fell"
+    on = "" if row.get("state") == IMPORTED else " on the accounts searched,"
     sentences = [
         f"{name} {moved} from {row['baseline_value']:.4f} to {row['best_value']:.4f} "
-        f"({row['best_value'] - row['baseline_value']:+.4f}) in {some(tried, 'experiment')}, "
-        f"{row['wins']:,} of them kept."
+        f"({row['best_value'] - row['baseline_value']:+.4f}){on} in "
+        f"{some(tried, 'experiment')}, {row['wins']:,} of them kept."
     ]
     if held is None:
         if row.get("state") == IMPORTED:

@@ -203,14 +203,8 @@ def test_the_guide_says_of_each_what_it_does() -> None:
     assert told == {name: kind for name, (_, kind, _) in ASKED.items()}
 
 
-#: Those that take seconds.
-LONG = {"export mlflow", "walk", "report", "bench"}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in ASKED],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ASKED)
 def test_a_command_says_which_dates_it_took(
     name: str, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

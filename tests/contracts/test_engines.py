@@ -207,6 +207,7 @@ def test_more_shards_than_accounts_or_cores(ray: ModuleType) -> None:
         assert evaluator.frame([[100], [3]]).equals(expected)
 
 
+@pytest.mark.slow
 def test_a_cluster_of_our_own_is_for_this_machine_alone(ray: ModuleType) -> None:
     assert ray.util.get_node_ip_address() == "127.0.0.1"
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"

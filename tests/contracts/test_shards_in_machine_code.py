@@ -44,10 +44,6 @@ SIZES = {"A": {"share": 0.1}, "B": {"share": 0.25}, "C": {"share": 0.4}, "D": {"
 LIFT = {"hot": {"lift": 2.0}, "warm": {"lift": 1.25}, "cold": {}}
 
 
-#: Every column there is, and none but a label.
-QUICK_KINDS = ("everything", "label_only")
-
-
 def specs_of(kind: str, orientation: str) -> list[specs.ScoringSpec]:
     """Specs whose tiers end at fixed edges, at sizes and, where risk is known, by lift."""
     fixed = tables.make_spec(base=5, orientation=orientation)
@@ -73,14 +69,9 @@ def summed(parts: list[LocalEvaluator], whole: LocalEvaluator, *, by_rule: bool)
     return whole.reduce(counts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", ["health", "risk"])
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(kind, marks=() if kind in QUICK_KINDS else pytest.mark.slow)
-        for kind in tables.KINDS
-    ],
-)
+@pytest.mark.parametrize("kind", tables.KINDS)
 def test_any_shards_give_the_sums_of_the_whole(
     monkeypatch: pytest.MonkeyPatch, kind: str, orientation: str
 ) -> None:

@@ -307,8 +307,8 @@ def said(usual: Review, **changes: Any) -> list[str]:
 
 def test_a_gain_that_held(usual: Review) -> None:
     assert said(usual) == [
-        "auc_roc_retain rose from 0.6100 to 0.7346 (+0.1246) in 2,000 experiments, 34 of them "
-        "kept.",
+        "auc_roc_retain rose from 0.6100 to 0.7346 (+0.1246) on the accounts searched, in 2,000 "
+        "experiments, 34 of them kept.",
         "On the 1,500 accounts that the search never saw: 0.6000 -> 0.7000 (+0.1000).",
     ]
 
