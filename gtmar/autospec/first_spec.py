@@ -622,7 +622,7 @@ def _rules_found(paying: int, proven: int, most: int) -> str:
     if not proven:
         return "Rules: none; chance explains as much as the best that was found."
     if not paying:
-        return "Rules: none; what was found is proven, but puts no unseen accounts in better order."
+        return "Rules: none. What was found is proven, but ranks unseen accounts no better."
     return f"Rules: {paying} of {most} looked for; chance explains none of them."
 
 

@@ -174,7 +174,8 @@ class Seen:
         sized: Any = self.sized
         kept = [sized[side].get(f"logo_retention_by_tier.{tier}") for tier in sized["tiers"]]
         labelled = sized[f"labelled_{side}"]
-        return [0.0 if k is None else n * (1 - k) for n, k in zip(labelled, kept, strict=True)]
+        left = (0.0 if k is None else n * (1 - k) for n, k in zip(labelled, kept, strict=True))
+        return [round(each, 6) for each in left]
 
     def _gone(self, side: str) -> list[float] | None:
         """Return each tier's share of the MRR of accounts that left; None without any."""

@@ -354,7 +354,7 @@ def test_what_is_proven_and_pays_nothing_is_left_out(monkeypatch: pytest.MonkeyP
     frame = table(1, -2.0 * ((pl.col("logins") < 5) & (pl.col("tenure") < 10)))
     monkeypatch.setattr("gtmar.autospec.first_spec.rules_that_pay", lambda *_: 0)
     found = first(frame, rules=1)
-    said = "Rules: none; what was found is proven, but puts no unseen accounts in better order."
+    said = "Rules: none. What was found is proven, but ranks unseen accounts no better."
     assert said in found.taken
     assert found.text == first(frame, rules=0).text
 

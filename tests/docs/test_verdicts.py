@@ -236,4 +236,4 @@ def listed(there: There, said: str, name: str) -> None:
         top = sum(row[3] for row in rows)
         assert f"hold {top:,.0f} of {total:,.0f} MRR at stake ({percent(top / total)})" in said
     else:
-        assert f"{sum(row[2] for row in rows):,.0f} of these are expected to" in said
+        assert f"{sum(row[2] for row in rows):.1f} of these are expected to" in said
