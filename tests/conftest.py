@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import typer.testing
 from jsonschema import Draft202012Validator
 from typer.main import get_command
 
 from gtmar.cli import next_step, output
+from gtmar.linear_algebra import use_one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,17 +24,18 @@ MEMORY, ROOM = Path("/dev/shm"), 2 << 30
 
 
 def pytest_configure() -> None:
-    """Have the tests' folders in memory, where there is room, unless somebody said where.
+    """Have tests cost what they test: no disk that syncs, no threads that wait for each other.
 
-    Tests sync thousands of small files, and a disk may take longer for that than all else takes.
-    And have commands put together once: typer's runner does so anew whenever it runs one, which
-    takes longer than most commands do. A process of its own still puts them together itself.
+    Tests sync thousands of small files, so their folders are in memory, where there is room, unless
+    somebody said where. Polars and linear algebra get a thread each, unless the environment says
+    otherwise: tables of tests are small, and the workers share the cores already. Tests that are
+    about threads say themselves how many. The command line is put together once, as a process does;
+    typer's runner would do so at each call, which takes several times as long as a short command.
     """
-    typer.testing._get_command = cache(typer.testing._get_command)  # type: ignore[attr-defined] # imported there under this name
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")
+    use_one_thread()
     if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
-    # The command line is put together once, as a process does. The runner would do so at each call,
-    # which takes several times as long as a short command.
     pytest.MonkeyPatch().setattr("typer.testing._get_command", cache(get_command))
 
 
