@@ -143,14 +143,14 @@ class Measured:
             {"*": why} if number is None else self.reasons[number]
             for number, why in zip(numbers, lacking, strict=True)
         )
-        # A row of nulls is appended, as gathering from an empty frame fails.
-        padded = pl.concat([self.values, self.values.clear(1)])
+        # Of an empty frame not even a row of nulls could be gathered.
+        values = self.values if self.values.height else self.values.clear(1)
         edges = None
         if self.edges is not None:
             edges = np.full((len(numbers), len(self.tiers)), np.nan)
             known = [(row, number) for row, number in enumerate(numbers) if number is not None]
             edges[[row for row, _ in known]] = self.edges[[number for _, number in known]]
-        return Measured(padded.select(pl.all().gather(rows)), self.tiers, reasons, edges)
+        return Measured(values.select(pl.all().gather(rows)), self.tiers, reasons, edges)
 
     def row(self, index: int) -> dict[str, object]:
         """Return one candidate's metrics, by-tier ones as mappings from tier to value."""
