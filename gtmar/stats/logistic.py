@@ -10,6 +10,7 @@ category or bin, and a level for unknown values. The levels shape encoders and g
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
@@ -183,6 +184,15 @@ class Part:
     def most(self) -> float:
         """The largest weight of a penalty form."""
         return _MOST_OF_OTHERS if self.line is None else _MOST_OF_LINE
+
+    @cached_property
+    def within(self) -> Doubles:
+        """Shape (K, L): a basis of the subspace that any penalty form penalises, one form at least.
+
+        The weights are estimated some hundred times over the same forms.
+        """
+        strengths, basis = np.linalg.eigh(np.sum(self.tamed, axis=0))
+        return np.asarray(basis[:, strengths > _ROUNDED * strengths[-1]])
 
     @classmethod
     def of_flag(cls, x: Doubles) -> Part:
@@ -517,9 +527,7 @@ def _shares(part: Part, shares: Doubles, estimate: _Estimate) -> Doubles:
     """Return new weights of a part's penalty forms, by one step of Fellner and Schall's method."""
     if not part.tamed:
         return shares
-    # A basis of the subspace that any of the forms penalises.
-    strengths, within = np.linalg.eigh(np.sum(part.tamed, axis=0))
-    within = within[:, strengths > _ROUNDED * strengths[-1]]
+    within = part.within
     inverse = np.linalg.inv(within.T @ (_penalty(part, shares) @ within))
     new_shares = []
     for form, share in zip(part.tamed, shares, strict=True):

@@ -39,6 +39,7 @@ from gtmar.stats.interval import wilson
 from gtmar.validation.repeated_search import (
     CHANCE,
     RepeatedSearch,
+    WeightStability,
     gain_by_chance,
     read_weights,
     searched_again,
@@ -46,6 +47,8 @@ from gtmar.validation.repeated_search import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gtmar.data.scan import AccountTable
 
 #: The start's weights, and others that order accounts quite differently.
@@ -140,16 +143,22 @@ def p_values(cell: Cell, seed: int) -> dict[str, float]:
     return found | {"better": by_chance.p_value}
 
 
-def noise(n: int, seed: int, *, signal: float = 0.0) -> pl.DataFrame:
-    """Make accounts of which nothing says who stays, or as much as `signal` says of x0 and g0."""
+def noise(
+    n: int, seed: int, *, signal: float = 0.0, columns: Sequence[str] | None = None
+) -> pl.DataFrame:
+    """Make accounts of which nothing says who stays, or as much as `signal` says of x0 and g0.
+
+    `columns` are those that the table has of eight; None for all.
+    """
     draw = np.random.default_rng([seed, 7])
-    columns: dict[str, np.ndarray] = {f"x{i}": draw.random(n).round(3) for i in range(4)}
-    columns |= {f"g{i}": draw.gamma(1, 10, n).round() for i in range(2)}
-    columns |= {"flag": draw.random(n) < 0.4, "kind": draw.choice(list("abcdef"), n)}
-    known = signal * ((columns["x0"] - 0.5) * 4 + np.minimum(columns["g0"], 10) / 2.5)
+    drawn: dict[str, np.ndarray] = {f"x{i}": draw.random(n).round(3) for i in range(4)}
+    drawn |= {f"g{i}": draw.gamma(1, 10, n).round() for i in range(2)}
+    drawn |= {"flag": draw.random(n) < 0.4, "kind": draw.choice(list("abcdef"), n)}
+    known = signal * ((drawn["x0"] - 0.5) * 4 + np.minimum(drawn["g0"], 10) / 2.5)
     kept = draw.random(n) < 1 / (1 + np.exp(-(0.8 + known - known.mean())))
     ids = [f"a{i}" for i in range(n)]
-    return pl.DataFrame({"account_id": ids, **columns, "retained_6mo": kept.astype(int)})
+    features = drawn if columns is None else {name: drawn[name] for name in columns}
+    return pl.DataFrame({"account_id": ids, **features, "retained_6mo": kept.astype(int)})
 
 
 @dataclass(frozen=True)
@@ -216,12 +225,14 @@ def first_spec_on_noise(
     signal: float = 0.0,
     forced: str | None = None,
     anew: bool = True,
+    columns: Sequence[str] | None = None,
 ) -> OnNoise:
     """Make a first spec of a table, search it, and ask stability and a null search.
 
-    What is `forced` in is found `anew` in each draw, or stays.
+    What is `forced` in is found `anew` in each draw, or stays. With no `searches` nobody asks
+    stability, and no weight is said to hold.
     """
-    table = scan(noise(n, seed, signal=signal))
+    table = scan(noise(n, seed, signal=signal, columns=columns))
     spec = first_spec(table, holdout=0.0).spec
     names = fitted_features(spec)
     if forced is not None:
@@ -234,8 +245,10 @@ def first_spec_on_noise(
     loaded = load_accounts(table, spec, coded=columns_of(spec, names))
     again = replace(search, refit=EncoderRefit.of(loaded.table, spec, names))
     found = search.over(again.encoded(loaded.search, spec))
-    drawn = searched_again(again, loaded.search, searches=searches, seed=seed)
-    weights = read_weights(spec, found.weights, drawn)
+    weights: tuple[WeightStability, ...] = ()
+    if searches:
+        drawn = searched_again(again, loaded.search, searches=searches, seed=seed)
+        weights = read_weights(spec, found.weights, drawn)
     p_value = 1.0
     if nulls:
         value = found.value or 0.0

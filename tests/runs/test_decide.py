@@ -90,13 +90,13 @@ def test_a_planted_gain_is_ready_and_pure_noise_is_not(tmp_path: Path) -> None:
     verdicts = []
     for seed in range(2):
         table = synthetic.generate("health_score", accounts=1_000, seed=seed)
-        found = runs.run(table, EXAMPLE, limits=runs.Limits(80), journal=tmp_path / "signal")
+        found = runs.run(table, EXAMPLE, limits=runs.Limits(60), journal=tmp_path / "signal")
         done = runs.decide(found.run_id, data=table, journal=tmp_path / "signal")
         verdicts.append(done.verdict)
     assert verdicts == [Verdict.READY] * 2
     for seed in range(6):
-        table = noise_table(600, seed)
-        found = runs.run(table, limits=runs.Limits(60), journal=tmp_path / "noise")
+        table = noise_table(400, seed, features=3)
+        found = runs.run(table, limits=runs.Limits(40), journal=tmp_path / "noise")
         done = runs.decide(found.run_id, data=table, journal=tmp_path / "noise")
         verdicts.append(done.verdict)
     # At 2.5 % each, two of six come by chance once in 114 times.

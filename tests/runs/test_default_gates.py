@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import pytest
+from asked_once import asked_once
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
@@ -84,8 +85,9 @@ def first_lines(done: runs.Decided, accounts: pl.DataFrame, folder: Path) -> lis
     path, journal = folder / "again.parquet", folder / "journal"
     accounts.write_parquet(path)
     words = ["decide", done.run_id, "--journal", str(journal), "--data", str(path)]
-    shown = CliRunner().invoke(app, [*words, "-o", str(folder / "made")]).output
-    given = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    with asked_once("decide_on"):
+        shown = CliRunner().invoke(app, [*words, "-o", str(folder / "made")]).output
+        given = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     report = (folder / "made" / "report.md").read_text("utf-8")
     return [
         "\n".join(shown.splitlines()[:3]),

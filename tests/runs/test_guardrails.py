@@ -83,13 +83,19 @@ def rows_of(journal: Path, run: str) -> list[dict[str, Any]]:
         ).to_dicts()
 
 
+@pytest.fixture(scope="module")
+def free(tmp_path_factory: pytest.TempPathFactory) -> runs.RunResult:
+    """A run that no guardrail holds back."""
+    journal = tmp_path_factory.mktemp("free")
+    return runs.run(TABLE, spec_with([]), limits=LIMITS, journal=journal, seed=2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GUARDRAILS)
 def test_what_is_kept_respects_it_and_what_is_blocked_says_what_broke(
-    tmp_path: Path, name: str
+    tmp_path: Path, free: runs.RunResult, name: str
 ) -> None:
     spec = spec_with([{"metric": name, **GUARDRAILS[name]}])
-    free = runs.run(TABLE, spec_with([]), limits=LIMITS, journal=tmp_path / "free", seed=2)
     found = runs.run(TABLE, spec, limits=LIMITS, journal=tmp_path / "j", seed=2)
     assert found.digest != free.digest
     rows = rows_of(tmp_path / "j", found.run_id)

@@ -25,7 +25,7 @@ from gtmar.journal.files import RunFiles
 
 session = import_module("gtmar.runs.session")
 SPEC = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
-EXPERIMENTS = 300
+EXPERIMENTS = 150
 
 
 @pytest.fixture(scope="module")

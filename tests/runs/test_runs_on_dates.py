@@ -209,19 +209,20 @@ def test_what_is_of_one_day_takes_the_newest_date_and_says_which(
     one = Source(str(folder / "accounts"), at=str(last))
     pooled = str(folder / "accounts")
     range_ = Source(pooled, at=panels.AT)
+    alone = runs.account_list(one, done.spec)
+    lines = runs.explain("a000001", one, done.spec).lines
+    same = runs.difference(done.run_id + "/start", done.run_id, **at(folder, one))
+    assert same.moved is not None
     for source in (range_, pooled):
         listed = runs.account_list(source, done.spec)
         explained = runs.explain("a000001", source, done.spec)
         assert (listed.newest, explained.newest) == (last, last)
-        alone = runs.account_list(one, done.spec)
         assert listed.rows.equals(alone.rows)
         assert listed.accounts == 240
-        assert explained.lines == runs.explain("a000001", one, done.spec).lines
+        assert explained.lines == lines
         moved = runs.difference(done.run_id + "/start", done.run_id, **at(folder, source))
-        same = runs.difference(done.run_id + "/start", done.run_id, **at(folder, one))
         assert moved.newest == last
         assert moved.moved is not None
-        assert same.moved is not None
         assert moved.moved.equals(same.moved)
         assert moved.equal_sizes == same.equal_sizes
     assert (alone.newest, same.newest) == (None, None)

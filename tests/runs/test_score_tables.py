@@ -246,8 +246,8 @@ def test_killed_at_any_moment_nothing_is_lost_or_comes_twice(place: str) -> None
     words = ["watch", "--data", "accounts", "--scores", place, "--json"]
     kills = 0
     # At the second date the moments lie between those of the first.
-    for day, first in ((FIRST, 0.1), (SECOND, 0.07)):
-        write(Path("accounts"), day, accounts=4_000)
+    for day, first in ((FIRST, 0.04), (SECOND, 0.03)):
+        write(Path("accounts"), day, accounts=FEW)
         # Later each time, until one ends by itself, however fast the machine is.
         for number in range(60):
             process = forks.start(*words)
@@ -257,7 +257,7 @@ def test_killed_at_any_moment_nothing_is_lost_or_comes_twice(place: str) -> None
             if process.wait() == 0:
                 break
         rows = rows_of(place).group_by("features_asof").len().sort("features_asof").rows()
-        assert rows == [(each, 4_000) for each in (FIRST, SECOND) if each <= day]
+        assert rows == [(each, FEW) for each in (FIRST, SECOND) if each <= day]
     assert kills >= 4
     with Journal("journal") as opened:
         days = opened.query("select details->>'day' as day from events where kind = 'measurement'")

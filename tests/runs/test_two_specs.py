@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import pytest
+from blank_charts import blank_charts
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
@@ -189,7 +190,8 @@ def test_what_was_decided_against_what_stands_everywhere(
     assert has(command("lineage", f"{run_id}/1", "--journal", journal).stdout)
     assert has(command("sql", "decisions", "--journal", journal, "--json").stdout)
     page = tmp_path / "page.html"
-    assert command("report", run_id, "--journal", journal, "-o", page).exit_code == 0
+    with blank_charts():
+        assert command("report", run_id, "--journal", journal, "-o", page).exit_code == 0
     assert has(page.read_text("utf-8"))
     # What goes live is the candidate's file, and the promotion knows that it was decided on.
     assert f"gtmar promote {paths[0]} " in " ".join(done.stdout.split())

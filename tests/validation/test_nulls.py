@@ -315,7 +315,10 @@ def test_the_event_has_both_and_the_command_says_them(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_start_that_knows_the_outcomes_cant_be_told_from_noise(tmp_path: Path) -> None:
     """What init fitted is fitted anew; what a run found, or a person edited since, is not."""
-    tables = {name: accounts(300, 0.0, seed) for name, seed in (("a", 1), ("b", 2))}
+    tables = {
+        name: accounts(300, 0.0, seed).drop([f"x{i}" for i in range(4, 10)])
+        for name, seed in (("a", 1), ("b", 2))
+    }
     limits, journal = runs.Limits(10), tmp_path / "j"
     for name, table in tables.items():
         table.write_parquet(tmp_path / f"{name}.parquet")
@@ -346,10 +349,12 @@ RANGE = RangeEncoder.model_validate({"kind": "range", "from": 0.1, "to": 0.9})
 @pytest.mark.slow
 def test_on_noise_first_specs_have_uniform_p_and_few_weights_that_hold() -> None:
     """p reached its least on each table, by chance once in 100,000 times; 29 of 64 weights held."""
+    # Three tables have weights enough; where all five p are the least, that is beyond chance.
     found = [
-        first_spec_on_noise(400, seed, experiments=20, searches=20, nulls=9) for seed in range(5)
+        first_spec_on_noise(400, seed, experiments=20, searches=20 * (seed < 3), nulls=5)
+        for seed in range(5)
     ]
-    assert uniformity([each.p_value for each in found], 9) > 0.001
+    assert uniformity([each.p_value for each in found], 5) > 0.001
     held = [one for each in found for one in each.holds]
     curved = [one for each in found for one in each.curves]
     for many in (held, curved):
@@ -369,7 +374,9 @@ def test_a_weight_that_is_real_holds_though_its_curve_is_fitted_anew() -> None:
 def test_a_table_or_a_rule_that_chance_made_doesnt_hold(kind: str) -> None:
     """Each held on 24 of 24 tables where cells and conditions stayed, on none found anew."""
     stayed, anew = (
-        first_spec_on_noise(300, 3, experiments=10, searches=20, forced=kind, anew=each)
+        first_spec_on_noise(
+            300, 3, experiments=10, searches=20, forced=kind, anew=each, columns=("x0", "x1", "g0")
+        )
         for each in (False, True)
     )
     assert stayed.names[-1] == anew.names[-1] == "forced"

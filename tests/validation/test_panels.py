@@ -304,8 +304,8 @@ def test_clustered_intervals_cover_as_often_as_they_say_and_those_of_rows_do_not
     count = 60
     true = panels.truth(20_000)
     covered = np.zeros((2, len(true)))
-    for seed in range(count):
-        for way, ends in enumerate(panels.simulated(seed, n=150, replicates=200)):
+    for seed, panel in enumerate(panels.paired_at_once(150, range(count))):
+        for way, ends in enumerate(panels.both_ways(panel, seed, replicates=200)):
             for place, each in enumerate(ends):
                 # What has no interval covers whatever is true.
                 covered[way, place] += each is None or each[0] <= true[place] <= each[1]

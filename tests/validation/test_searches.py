@@ -161,9 +161,9 @@ def test_where_less_is_better_less_is_as_good() -> None:
 def test_noise_is_called_noise_and_a_signal_is_not(tmp_path: Path) -> None:
     noise_table(300).write_parquet(tmp_path / "noise.parquet")
     synthetic.generate("health_score", accounts=800).write_parquet(tmp_path / "signal.parquet")
-    noise = runs.run(tmp_path / "noise.parquet", limits=runs.Limits(120), journal=tmp_path / "j")
+    noise = runs.run(tmp_path / "noise.parquet", limits=runs.Limits(40), journal=tmp_path / "j")
     signal = runs.run(
-        tmp_path / "signal.parquet", EXAMPLE, limits=runs.Limits(120), journal=tmp_path / "j"
+        tmp_path / "signal.parquet", EXAMPLE, limits=runs.Limits(40), journal=tmp_path / "j"
     )
     assert noise.wins > 3
     ids = [noise.run_id, signal.run_id]
@@ -212,7 +212,7 @@ def test_answers_are_the_same_however_many_processes_search(tmp_path: Path) -> N
         tmp_path / "a.parquet", EXAMPLE, limits=runs.Limits(20), start="logistic", journal=journal
     ).run_id
     told: list[tuple[int, int]] = []
-    for again in (runs.null_search, runs.stability):
+    for again, several in ((runs.null_search, 3), (runs.stability, 2)):
         found = [
             again(
                 run_id,
@@ -221,11 +221,11 @@ def test_answers_are_the_same_however_many_processes_search(tmp_path: Path) -> N
                 workers=workers,
                 watch=lambda *done: told.append(done),
             ).as_json()
-            for workers in (1, 2, 3)
+            for workers in (1, several)
         ]
-        assert len({each.pop("event_id") for each in found}) == 3
-        assert found[0] == found[1] == found[2]
-    assert told == 3 * [(n, 8) for n in range(1, 9)] + 3 * [(n, 4) for n in range(1, 5)]
+        assert len({each.pop("event_id") for each in found}) == 2
+        assert found[0] == found[1]
+    assert told == 2 * [(n, 8) for n in range(1, 9)] + 2 * [(n, 4) for n in range(1, 5)]
 
 
 @pytest.fixture(scope="module")
