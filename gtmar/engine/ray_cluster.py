@@ -54,23 +54,14 @@ def connected(address: str | None = None) -> Iterator[ModuleType]:
     ResourceError
         If there is no cluster at the address, or none can be started.
     """
-    own = address is None
-    if own:
-        for name, value in _OWN_CLUSTER.items():
-            os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ImportError as err:
-        raise UsageError(
-            "the engine ray needs a package that isn't installed", hint="pip install 'gtmar[ray]'"
-        ) from err
+    ray = _imported(own=address is None)
     if ray.is_initialized():
         yield ray
         return
     _refuse_silence(address)
     logging.getLogger("ray").setLevel(logging.ERROR)
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if own:
+    if address is None:
         settings |= {"include_dashboard": False}
     # Ray prints messages about its workers; our stdout is for results.
     with redirect_stdout(sys.stderr):
@@ -86,6 +77,20 @@ def connected(address: str | None = None) -> Iterator[ModuleType]:
             yield ray
         finally:
             ray.shutdown()
+
+
+def _imported(*, own: bool) -> ModuleType:
+    """Return the module `ray`, which reads settings of a cluster of our own as it is imported."""
+    if own:
+        for name, value in _OWN_CLUSTER.items():
+            os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as err:
+        raise UsageError(
+            "the engine ray needs a package that isn't installed", hint="pip install 'gtmar[ray]'"
+        ) from err
+    return ray
 
 
 def _refuse_silence(address: str | None) -> None:

@@ -175,12 +175,12 @@ def test_a_table_on_disk_gives_the_same_digest(case: Case, plain: str, tmp_path:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["share", "accounts of risk", "lift"], indirect=True)
 def test_shards_give_the_same_digest(
-    ray: ModuleType, case: Case, plain: str, tmp_path: Path
+    warm_ray: ModuleType, case: Case, plain: str, tmp_path: Path
 ) -> None:
     """Each kind of rule, and both orientations."""
     from gtmar.engine.ray_shards import ClusterEvaluator
 
-    evaluator = ClusterEvaluator(ray, case.accounts.search, case.spec, shards=2, by_rule=True)
+    evaluator = ClusterEvaluator(warm_ray, case.accounts.search, case.spec, shards=2, by_rule=True)
     with closing(evaluator):
         assert case.digest(tmp_path, evaluator) == plain
 
