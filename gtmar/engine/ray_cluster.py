@@ -67,12 +67,18 @@ def connected(address: str | None = None) -> Iterator[ModuleType]:
     with redirect_stdout(sys.stderr):
         try:
             ray.init(address=address or "local", **settings)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as err:
-            where = f"no Ray cluster at {address}" if address else "Ray can't be started here"
+        # Ray raises plain exceptions, too: on a busy machine it waits for its processes in vain.
+        except Exception as err:
+            where, hint = (
+                (
+                    f"no Ray cluster at {address}",
+                    "without --address a cluster of its own is started",
+                )
+                if address
+                else ("Ray can't be started here", "without --engine ray this machine computes")
+            )
             reason = (str(err).strip() or type(err).__name__).splitlines()[0]
-            raise ResourceError(
-                f"{where}: {reason}", hint="without --address a cluster of its own is started"
-            ) from err
+            raise ResourceError(f"{where}: {reason}", hint=hint) from err
         try:
             yield ray
         finally:

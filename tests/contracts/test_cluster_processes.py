@@ -117,3 +117,18 @@ def test_where_nothing_listens_is_an_error_at_once(
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(ResourceError, match="no Ray cluster at"), connected(address):
         pass
+
+
+def test_a_cluster_that_can_not_be_started_is_an_error_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, ray: ModuleType
+) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nMore of it.")  # noqa: TRY002 - Ray's own
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ResourceError) as caught, connected():
+        pass
+    [reason, hint] = str(caught.value).splitlines()
+    assert reason == "Ray can't be started here: The current node timed out during startup."
+    assert hint == "hint: without --engine ray this machine computes"
