@@ -57,6 +57,7 @@ def same(result: RunResult, plain: RunResult) -> None:
     assert result.digest == plain.digest
     assert result.holdout == plain.holdout
     assert result.weights == plain.weights
+    assert result.reliability == plain.reliability
     assert plain.wins > 3, "a run in which nothing is kept shows little"
 
 

@@ -295,6 +295,18 @@ def compiled_plain_and_lost(ray: ModuleType, example: str, tmp_path: Path) -> No
         assert ways == [True, False]
 
 
+def watched(cluster: ClusterEvaluator) -> list[int]:
+    """Return a list to which each shard comes that is started from now on."""
+    started, start = list[int](), cluster._started_on
+
+    def noted(shard: int) -> Any:
+        started.append(shard)
+        return start(shard)
+
+    cluster._started_on = noted
+    return started
+
+
 @pytest.mark.slow
 def test_more_candidates_than_are_counted_at_once_keep_their_order(warm_ray: ModuleType) -> None:
     matrix = tables.drawn_matrix("everything", 80, seed=7)
@@ -308,5 +320,7 @@ def test_more_candidates_than_are_counted_at_once_keep_their_order(warm_ray: Mod
             np.testing.assert_array_equal(cluster.sums(many), expected)
             if not spec.has_rule:
                 # A worker that is lost while it owes several answers is replaced once.
+                started = watched(cluster)
                 os.kill(cluster.processes[0], signal.SIGKILL)
                 np.testing.assert_array_equal(cluster.sums(many), expected)
+                assert started == [0]
