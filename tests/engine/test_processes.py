@@ -140,6 +140,35 @@ def test_no_process_outlives_the_command(
     assert soon(lambda: sessions().count(command.pid) == 0), "processes are left over"
 
 
+#: Has two processes work at what takes long.
+_LONG = """
+import sys
+from functools import partial
+from pathlib import Path
+from gtmar.engine.processes import Processes
+from side_by_side import stay
+
+with Processes(2) as processes:
+    processes.each(partial(stay, Path(sys.argv[1])), range(2))
+"""
+
+
+@pytest.mark.slow
+@LINUX
+def test_no_process_goes_on_with_its_work_when_the_command_is_killed(tmp_path: Path) -> None:
+    command = subprocess.Popen(
+        [sys.executable, "-c", _LONG, str(tmp_path)],
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    try:
+        assert soon(lambda: len(list(tmp_path.iterdir())) == 2), "no processes were started"
+    finally:
+        command.kill()
+        command.wait()
+    assert soon(lambda: sessions().count(command.pid) == 0), "processes are left over"
+
+
 def soon(holds: Callable[[], bool]) -> bool:
     """Wait until something holds."""
     end = time.monotonic() + SOON

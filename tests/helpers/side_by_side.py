@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Sum", "end", "refuse", "threads_of_linear_algebra"]
+__all__ = ["Sum", "end", "refuse", "stay", "threads_of_linear_algebra"]
 
 
 @dataclass(frozen=True)
@@ -53,4 +54,11 @@ def refuse(number: int) -> int:
 def end(how: int, number: int) -> int:
     if number == 2:
         os.kill(os.getpid(), how)
+    return number
+
+
+def stay(folder: Path, number: int) -> int:
+    """Leave a file that says so, and do nothing for longer than a test waits."""
+    (folder / str(number)).touch()
+    time.sleep(600)
     return number
