@@ -54,7 +54,39 @@ def connected(address: str | None = None) -> Iterator[ModuleType]:
     ResourceError
         If there is no cluster at the address, or none can be started.
     """
-    own = address is None
+    ray = _imported(own=address is None)
+    if ray.is_initialized():
+        yield ray
+        return
+    _refuse_silence(address)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        settings |= {"include_dashboard": False}
+    # Ray prints messages about its workers; our stdout is for results.
+    with redirect_stdout(sys.stderr):
+        try:
+            ray.init(address=address or "local", **settings)
+        # Ray raises plain exceptions, too: on a busy machine it waits for its processes in vain.
+        except Exception as err:
+            where, hint = (
+                (
+                    f"no Ray cluster at {address}",
+                    "without --address a cluster of its own is started",
+                )
+                if address
+                else ("Ray can't be started here", "without --engine ray this machine computes")
+            )
+            reason = (str(err).strip() or type(err).__name__).splitlines()[0]
+            raise ResourceError(f"{where}: {reason}", hint=hint) from err
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _imported(*, own: bool) -> ModuleType:
+    """Return the module `ray`, which reads settings of a cluster of our own as it is imported."""
     if own:
         for name, value in _OWN_CLUSTER.items():
             os.environ.setdefault(name, value)
@@ -64,28 +96,7 @@ def connected(address: str | None = None) -> Iterator[ModuleType]:
         raise UsageError(
             "the engine ray needs a package that isn't installed", hint="pip install 'gtmar[ray]'"
         ) from err
-    if ray.is_initialized():
-        yield ray
-        return
-    _refuse_silence(address)
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if own:
-        settings |= {"include_dashboard": False}
-    # Ray prints messages about its workers; our stdout is for results.
-    with redirect_stdout(sys.stderr):
-        try:
-            ray.init(address=address or "local", **settings)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as err:
-            where = f"no Ray cluster at {address}" if address else "Ray can't be started here"
-            reason = (str(err).strip() or type(err).__name__).splitlines()[0]
-            raise ResourceError(
-                f"{where}: {reason}", hint="without --address a cluster of its own is started"
-            ) from err
-        try:
-            yield ray
-        finally:
-            ray.shutdown()
+    return ray
 
 
 def _refuse_silence(address: str | None) -> None:

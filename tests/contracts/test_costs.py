@@ -4,16 +4,14 @@ Each number is exact or bounded tightly, so that a pass more than needed is seen
 """
 
 import gc
-import os
 import signal
-import subprocess
-import sys
 import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import forks
 import numpy as np
 import pytest
 import tables
@@ -246,12 +244,8 @@ evaluator.sums([changed({2: 1, 5: -2}), changed({11: 3})])
     ("trapped", "survives"), [("0,1,3,4,6,7,8,9,10,12,13", True), ("5", False)]
 )
 def test_machine_code_reads_the_columns_that_changed_alone(trapped: str, *, survives: bool) -> None:
-    command = [sys.executable, "-c", _TRAPPED, str(Path(__file__).parent), trapped]
-    paths = os.pathsep.join(sys.path)
-    done = subprocess.run(
-        command, check=False, capture_output=True, env=os.environ | {"PYTHONPATH": paths}
-    )
-    assert (done.returncode == 0) is survives, done.stderr.decode()
+    done = forks.script(_TRAPPED, str(Path(__file__).parent), trapped)
+    assert (done.returncode == 0) is survives, done.stderr
     if not survives:
         assert done.returncode == -signal.SIGSEGV
 

@@ -125,7 +125,7 @@ def test_rows_of_shards_are_put_in_the_order_of_all() -> None:
     ("kind", "shards"), [("everything", 3), ("churned", 2), ("label_only", 1), ("ltv_only", 2)]
 )
 def test_accounts_are_those_of_a_table_read_whole(
-    ray: ModuleType, kind: str, shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    warm_ray: ModuleType, kind: str, shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The contract is asked of so many rows at a time.
     monkeypatch.setattr(ray_shards, "_COUNTED", 50)
@@ -144,11 +144,11 @@ def test_accounts_are_those_of_a_table_read_whole(
     whole = load_accounts(scan(source), spec, drop_unlabelled=True)
     assert whole.copies is not None, "the table shows little"
     assert (whole.checked.dropped > 0) == (kind in ("churned", "ltv_only"))
-    with closing(ClusterRows(ray, shards)) as rows:
+    with closing(ClusterRows(warm_ray, shards)) as rows:
         found = load_accounts(scan(source), spec, shards=rows, drop_unlabelled=True)
         same_accounts(whole, found)
         here = LocalEvaluator(whole.search, spec)
-        there = ClusterEvaluator(ray, found.search, spec, shards=None, rows=rows)
+        there = ClusterEvaluator(warm_ray, found.search, spec, shards=None, rows=rows)
         with closing(there):
             assert there.frame(CANDIDATES).equals(here.frame(CANDIDATES))
             for weights in CANDIDATES:
@@ -158,7 +158,7 @@ def test_accounts_are_those_of_a_table_read_whole(
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["an id twice", "a value that can't be"])
 def test_what_breaks_the_contract_is_said_in_the_same_words(
-    ray: ModuleType, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    warm_ray: ModuleType, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_shards, "_COUNTED", 500)
     place = pl.int_range(pl.len())
@@ -174,13 +174,13 @@ def test_what_breaks_the_contract_is_said_in_the_same_words(
     source = hive(tmp_path, TABLE.with_columns(odd.alias(column)))
     with pytest.raises(ViolationsError) as here:
         load_accounts(scan(source), SPEC)
-    with closing(ClusterRows(ray, 2)) as rows, pytest.raises(ViolationsError) as there:
+    with closing(ClusterRows(warm_ray, 2)) as rows, pytest.raises(ViolationsError) as there:
         load_accounts(scan(source), SPEC, shards=rows)
     assert str(there.value) == str(here.value)
 
 
 @pytest.mark.slow
-def test_a_shard_may_have_nobody_to_search(ray: ModuleType, tmp_path: Path) -> None:
+def test_a_shard_may_have_nobody_to_search(warm_ray: ModuleType, tmp_path: Path) -> None:
     frame = tables.frame_of(tables.draw_table(random.Random(4), 6, "retained"), "retained")
     # The first of two shards holds who is held out, and nobody else.
     held = holdout_mask(frame["account_id"], share=0.5, salt="gtmar")
@@ -189,11 +189,13 @@ def test_a_shard_may_have_nobody_to_search(ray: ModuleType, tmp_path: Path) -> N
     split = spec.split.model_copy(update={"holdout": 0.5})
     spec, source = spec.model_copy(update={"split": split}), hive(tmp_path, frame)
     whole = load_accounts(scan(source), spec)
-    with closing(ClusterRows(ray, 2)) as rows:
+    with closing(ClusterRows(warm_ray, 2)) as rows:
         found = load_accounts(scan(source), spec, shards=rows)
         same_accounts(whole, found)
         assert 0 in rows.order.sizes.sum(axis=1), "each shard has one"
-        with closing(ClusterEvaluator(ray, found.search, spec, shards=None, rows=rows)) as there:
+        with closing(
+            ClusterEvaluator(warm_ray, found.search, spec, shards=None, rows=rows)
+        ) as there:
             expected = LocalEvaluator(whole.search, spec).frame(CANDIDATES)
             assert there.frame(CANDIDATES).equals(expected)
 
@@ -211,7 +213,7 @@ SPECS: dict[str, dict[str, Any]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("source", [globbed, delta])
 def test_a_run_over_own_rows_is_the_same(
-    ray: ModuleType, plain: RunResult, source: Callable[[Path], str | Source], tmp_path: Path
+    warm_ray: ModuleType, plain: RunResult, source: Callable[[Path], str | Source], tmp_path: Path
 ) -> None:
     table, journal = source(tmp_path), tmp_path / "journal"
     found = run(table, SPEC, limits=LIMITS, seed=SEED, journal=journal, engine=OWN)
@@ -225,7 +227,7 @@ def test_a_run_over_own_rows_is_the_same(
 @pytest.mark.slow
 @pytest.mark.parametrize("changed", SPECS.values(), ids=SPECS)
 def test_whatever_a_run_asks_of_all_accounts_is_the_same(
-    ray: ModuleType, changed: dict[str, Any], tmp_path: Path
+    warm_ray: ModuleType, changed: dict[str, Any], tmp_path: Path
 ) -> None:
     asked = SPEC.model_dump(mode="json", by_alias=True) | changed
     spec, table = specs.ScoringSpec.model_validate(asked), hive(tmp_path)
@@ -254,7 +256,7 @@ def test_whatever_a_run_asks_of_all_accounts_is_the_same(
 
 @pytest.mark.slow
 def test_memory_and_resume_take_either_for_the_other(
-    ray: ModuleType, plain: RunResult, tmp_path: Path
+    warm_ray: ModuleType, plain: RunResult, tmp_path: Path
 ) -> None:
     class CutOffError(Exception):
         pass
@@ -275,13 +277,13 @@ def test_memory_and_resume_take_either_for_the_other(
 
 
 @pytest.mark.slow
-def test_a_lost_shard_is_read_again_or_refused(ray: ModuleType, tmp_path: Path) -> None:
+def test_a_lost_shard_is_read_again_or_refused(warm_ray: ModuleType, tmp_path: Path) -> None:
     table = Path(hive(tmp_path))
     weights = [tuple(term.weight for term in SPEC.terms)]
-    with closing(ClusterRows(ray, 2)) as rows:
+    with closing(ClusterRows(warm_ray, 2)) as rows:
         accounts = load_accounts(scan(table), SPEC, shards=rows)
         expected = LocalEvaluator(load_accounts(scan(table), SPEC).search, SPEC).frame(weights)
-        evaluator = ClusterEvaluator(ray, accounts.search, SPEC, shards=None, rows=rows)
+        evaluator = ClusterEvaluator(warm_ray, accounts.search, SPEC, shards=None, rows=rows)
         with closing(evaluator):
             evaluator.move(weights[0])
             before = evaluator.processes
@@ -333,7 +335,9 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], dict[str, Any], str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["a query", "text", *REFUSED])
-def test_what_shards_can_not_read_is_refused(ray: ModuleType, source: str, tmp_path: Path) -> None:
+def test_what_shards_can_not_read_is_refused(
+    warm_ray: ModuleType, source: str, tmp_path: Path
+) -> None:
     TABLE.write_csv(tmp_path / "accounts.csv")
     csv = str(tmp_path / "accounts.csv")
     query = Source(hive(tmp_path / "q"), query="select * from accounts")

@@ -175,12 +175,12 @@ def test_a_table_on_disk_gives_the_same_digest(case: Case, plain: str, tmp_path:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["share", "accounts of risk", "lift"], indirect=True)
 def test_shards_give_the_same_digest(
-    ray: ModuleType, case: Case, plain: str, tmp_path: Path
+    warm_ray: ModuleType, case: Case, plain: str, tmp_path: Path
 ) -> None:
     """Each kind of rule, and both orientations."""
     from gtmar.engine.ray_shards import ClusterEvaluator
 
-    evaluator = ClusterEvaluator(ray, case.accounts.search, case.spec, shards=2, by_rule=True)
+    evaluator = ClusterEvaluator(warm_ray, case.accounts.search, case.spec, shards=2, by_rule=True)
     with closing(evaluator):
         assert case.digest(tmp_path, evaluator) == plain
 
@@ -278,10 +278,11 @@ def test_machine_code_gives_the_sums_of_numpy(
         matrix = tables.drawn_matrix(kind, size, seed=size)
         for spec in ruled(kind, orientation):
             plain = LocalEvaluator(matrix, spec, threads=1, compiled=False, by_rule=True)
+            expected = plain.sums(CANDIDATES)
             for threads in (1, 3):
                 quick = LocalEvaluator(matrix, spec, threads=threads, compiled=True, by_rule=True)
                 assert quick.compiles
-                np.testing.assert_array_equal(quick.sums(CANDIDATES), plain.sums(CANDIDATES))
+                np.testing.assert_array_equal(quick.sums(CANDIDATES), expected)
 
 
 # ---- the twin in machine code -----------------------------------------------------------------

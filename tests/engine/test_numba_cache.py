@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import forks
 import numpy as np
 import pytest
 import tables
@@ -188,13 +189,9 @@ def test_where_nothing_can_be_written_or_compiled_numpy_counts(tmp_path: Path) -
         "nowhere to write": {"NUMBA_CACHE_DIR": "/proc/nowhere", "HOME": "/proc/nowhere"},
         "empty": {"NUMBA_CACHE_DIR": str(tmp_path / "cache")},
     }.items():
-        done = subprocess.run(
-            [sys.executable, "-c", _SHORT, str(SPEC), str(tmp_path / name)],
-            check=True,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | changes,
-        )
+        environment = dict(os.environ) | changes
+        done = forks.script(_SHORT, str(SPEC), str(tmp_path / name), environment=environment)
+        assert done.returncode == 0, done.stderr
         found.append(done.stdout)
     # The digest alone: it is the same, and nothing is said of machine code.
     assert found[0] == found[1]
@@ -288,20 +285,16 @@ def test_two_searches_at_once_start_one_compiler_and_the_next_compiles_nothing(
     tmp_path: Path,
 ) -> None:
     all_but_one(tmp_path / "cache")
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join((str(ROOT), *sys.path)),
-        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
-    }
+    environment = dict(os.environ) | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
 
-    def search(number: int) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", _SEARCH, str(SPEC), str(tmp_path / str(number)), "60"]
-        command.append(str(tmp_path / "go"))
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    def search(number: int) -> forks.Fork:
+        words = [str(SPEC), str(tmp_path / str(number)), "60", str(tmp_path / "go")]
+        return forks.start(*words, code=_SEARCH, environment=environment)
 
-    def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
-        answer, _ = process.communicate()
-        assert process.returncode == 0
-        return json.loads(answer)  # type: ignore[no-any-return]
+    def ended(process: forks.Fork) -> dict[str, Any]:
+        done = process.ended()
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)  # type: ignore[no-any-return]
 
     try:
         both = [ended(process) for process in [search(0), search(1)]]

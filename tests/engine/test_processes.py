@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from side_by_side import Sum, end, refuse, threads_of_linear_algebra
 
 from gtmar import runs
 from gtmar.data import synthetic
@@ -25,49 +25,10 @@ from gtmar.errors import ResourceError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
 SPEC = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 LINUX = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads /proc")
 #: Seconds within which processes are gone, on a machine that is busy.
 SOON = 30
-
-
-@dataclass(frozen=True)
-class Sum:
-    """Adds up an array, and says what that took."""
-
-    values: NDArray[np.int64]
-
-    def __call__(self, number: int) -> tuple[int, int, bool, int]:
-        before = own_bytes()
-        total = int(self.values.sum()) + number
-        return total, os.getpid(), bool(self.values.flags.writeable), own_bytes() - before
-
-
-def own_bytes() -> int:
-    """Return the memory that is of no file."""
-    lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Anonymous:"))
-
-
-def threads_of_linear_algebra(number: int) -> int:
-    """Return how many threads a process's own numpy shares its products among."""
-    assert number >= 0
-    found = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
-    return int(max(found))
-
-
-def refuse(number: int) -> int:
-    if number == 3:
-        raise UsageError("three is refused", hint="take four", number=3)
-    return number
-
-
-def end(how: int, number: int) -> int:
-    if number == 2:
-        os.kill(os.getpid(), how)
-    return number
 
 
 @pytest.mark.slow
@@ -137,13 +98,23 @@ def sessions() -> list[int]:
     return found
 
 
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A journal with a short run, whose table lies beside it."""
+    folder = tmp_path_factory.mktemp("searched")
+    data, journal = folder / "accounts.parquet", folder / "journal"
+    synthetic.generate("health_score", accounts=300).write_parquet(data)
+    runs.run(data, SPEC, limits=runs.Limits(10), journal=journal)
+    return journal
+
+
 @pytest.mark.slow
 @LINUX
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_process_outlives_the_command(tmp_path: Path, how: signal.Signals) -> None:
-    data, journal = tmp_path / "accounts.parquet", tmp_path / "journal"
-    synthetic.generate("health_score", accounts=300).write_parquet(data)
-    runs.run(data, SPEC, limits=runs.Limits(10), journal=journal)
+def test_no_process_outlives_the_command(
+    searched: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    journal = shutil.copytree(searched, tmp_path / "journal")
     words = ["null", "--runs", "1000000", "--workers", "2", "--journal", str(journal)]
     command = subprocess.Popen(
         [sys.executable, "-m", "gtmar", *words],
@@ -166,6 +137,35 @@ def test_no_process_outlives_the_command(tmp_path: Path, how: signal.Signals) ->
         raise
     assert command.returncode == (130 if how is signal.SIGINT else -how)
     assert how is not signal.SIGINT or "Traceback" not in said
+    assert soon(lambda: sessions().count(command.pid) == 0), "processes are left over"
+
+
+#: Has two processes work at what takes long.
+_LONG = """
+import sys
+from functools import partial
+from pathlib import Path
+from gtmar.engine.processes import Processes
+from side_by_side import stay
+
+with Processes(2) as processes:
+    processes.each(partial(stay, Path(sys.argv[1])), range(2))
+"""
+
+
+@pytest.mark.slow
+@LINUX
+def test_no_process_goes_on_with_its_work_when_the_command_is_killed(tmp_path: Path) -> None:
+    command = subprocess.Popen(
+        [sys.executable, "-c", _LONG, str(tmp_path)],
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    try:
+        assert soon(lambda: len(list(tmp_path.iterdir())) == 2), "no processes were started"
+    finally:
+        command.kill()
+        command.wait()
     assert soon(lambda: sessions().count(command.pid) == 0), "processes are left over"
 
 

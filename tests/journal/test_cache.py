@@ -21,7 +21,7 @@ from gtmar.journal.file_index import Cache, FileIndex
 from gtmar.journal.schema import schema_of
 from gtmar.journal.verify import verify
 
-IDS = [f"r20260101-1200{n:02d}-abc1{n:02d}" for n in range(12)]
+IDS = [f"r20260101-1200{n:02d}-abc1{n:02d}" for n in range(6)]
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +40,32 @@ def journal(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "journal"))
 
 
+def keep_in(folder: Path, patched: pytest.MonkeyPatch) -> Path:
+    patched.setenv("GTMAR_CACHE", str(folder))
+    # These runs are enough of a journal for a cache.
+    patched.setattr(file_index, "_MANY_FILES", 2 * len(IDS))
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("GTMAR_CACHE", str(tmp_path / "cache"))
-    # These runs are enough of a journal for a cache.
-    monkeypatch.setattr(file_index, "_MANY_FILES", 2 * len(IDS))
-    return tmp_path / "cache"
+    return keep_in(tmp_path / "cache", monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def filled(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[pl.DataFrame]]:
+    """What the first answers of a journal leave in its cache, and these answers."""
+    with pytest.MonkeyPatch.context() as patched:
+        cache = keep_in(tmp_path_factory.mktemp("filled") / "cache", patched)
+        first = answers(made)
+    return cache, first
+
+
+@pytest.fixture
+def first(filled: tuple[Path, list[pl.DataFrame]], kept: Path) -> list[pl.DataFrame]:
+    """The first answers of the journal `made`, which are in the cache; for tests that only read."""
+    shutil.copytree(filled[0], kept)
+    return filled[1]
 
 
 def answers(folder: Path) -> list[pl.DataFrame]:
@@ -106,11 +126,12 @@ def test_what_is_asked_about_is_kept_and_what_is_new_comes_to_it(
 
 
 @pytest.mark.slow
-def test_what_is_kept_is_changed_by_no_query(journal: Path, kept: Path) -> None:
-    first = answers(journal)
+def test_what_is_kept_is_changed_by_no_query(
+    made: Path, kept: Path, first: list[pl.DataFrame]
+) -> None:
     content = {path: path.read_bytes() for path in kept.glob("*/*.duckdb")}
     own = str(entries(kept)["runs.duckdb"])
-    with Journal(journal) as opened:
+    with Journal(made) as opened:
         [path] = opened.query(
             "select path from duckdb_databases() where database_name = 'kept_runs'"
         )["path"]
@@ -133,24 +154,23 @@ def test_what_is_kept_is_changed_by_no_query(journal: Path, kept: Path) -> None:
             with pytest.raises(QueryError):
                 opened.query(text)
     assert {path: path.read_bytes() for path in kept.glob("*/*.duckdb")} == content
-    assert same(answers(journal), first)
+    assert same(answers(made), first)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["experiments.duckdb", "runs.duckdb"])
 def test_what_a_version_with_fewer_columns_kept_is_kept_anew(
-    journal: Path, kept: Path, name: str
+    made: Path, kept: Path, first: list[pl.DataFrame], name: str
 ) -> None:
-    first = answers(journal)
     with duckdb.connect(entries(kept)[name]) as written:
         there = {column for (column, *_) in written.execute("describe entries").fetchall()}
         for column in sorted(ADDED & there):
             written.execute(f"alter table entries drop column {column}")
         written.execute("update about set columns = '{}'")
     # Some columns of all runs, and all columns.
-    with Journal(journal) as opened:
+    with Journal(made) as opened:
         assert opened.query("select run_id from runs", columns=()).height == len(IDS)
-    assert same(answers(journal), first)
+    assert same(answers(made), first)
 
 
 def test_what_a_version_with_other_facts_of_files_kept_is_no_use(
@@ -168,9 +188,8 @@ def test_what_a_version_with_other_facts_of_files_kept_is_no_use(
 @pytest.mark.parametrize("name", ["experiments.duckdb", "runs.duckdb", "files"])
 @pytest.mark.parametrize("how", ["gone", "empty", "torn", "flipped", "another's"])
 def test_a_cache_that_is_damaged_is_made_anew(
-    journal: Path, kept: Path, name: str, how: str
+    made: Path, kept: Path, first: list[pl.DataFrame], name: str, how: str
 ) -> None:
-    first = answers(journal)
     path = entries(kept)[name]
     content = path.read_bytes()
     if how == "gone":
@@ -182,11 +201,11 @@ def test_a_cache_that_is_damaged_is_made_anew(
             changed[at] ^= 1
         path.write_bytes(changed)
     elif how == "another's":
-        Cache(path.parent, journal).write(name, b"{}")
+        Cache(path.parent, made).write(name, b"{}")
     else:
         path.write_bytes(content[: 0 if how == "empty" else len(content) // 2])
-    assert same(answers(journal), first)
-    assert same(answers(journal), first)
+    assert same(answers(made), first)
+    assert same(answers(made), first)
 
 
 @pytest.mark.slow
@@ -207,6 +226,12 @@ def test_what_changes_in_the_journal_shows_at_once(journal: Path, made: Path) ->
     assert not verify(journal).sound
     shutil.copy(made / part.relative_to(journal), part)
     assert same(answers(journal), first)
+    # A run of the same name that has other rows, as a folder that is put back has.
+    before = first[0].filter(run_id=IDS[3]).height
+    for room in ("runs", "experiments"):
+        shutil.rmtree(journal / room / f"run_id={IDS[3]}")
+    finish(begin(journal, IDS[3], parts=3))
+    assert answers(journal)[0].filter(run_id=IDS[3]).height == before + 3
 
 
 @pytest.mark.slow
@@ -256,13 +281,16 @@ def test_what_verify_says_does_not_rest_on_it(journal: Path, kept: Path) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["", "file", "locked"])
 def test_where_nothing_can_be_kept_answers_are_the_same(
-    journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    made: Path,
+    first: list[pl.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
 ) -> None:
-    first = answers(journal)
     (tmp_path / "file").write_text("no folder")
     (tmp_path / "locked").mkdir(mode=0o500)
     monkeypatch.setenv("GTMAR_CACHE", where and str(tmp_path / where))
-    assert same(answers(journal), first)
+    assert same(answers(made), first)
 
 
 @pytest.mark.slow

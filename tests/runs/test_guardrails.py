@@ -153,23 +153,6 @@ def runs_in(journal: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_cluster_gives_the_same_verdicts(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="the extra ray is not installed")
-    spec = spec_with(ALL)
-    here = runs.run(TABLE, spec, limits=LIMITS, seed=2, journal=tmp_path / "here")
-    there = runs.run(
-        TABLE,
-        spec,
-        limits=LIMITS,
-        seed=2,
-        journal=tmp_path / "there",
-        engine=Engine("ray", shards=2),
-    )
-    assert there.digest == here.digest
-    assert here.wins
-
-
-@pytest.mark.slow
 def test_a_run_cut_off_goes_on_and_is_replayed_the_same(tmp_path: Path) -> None:
     spec, journal = spec_with(ALL), tmp_path / "j"
     TABLE.write_parquet(tmp_path / "a.parquet")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -179,17 +178,6 @@ def test_with_constraints_and_a_metric_of_a_tier_that_holds_its_size(tmp_path: P
                     for side in (row, rows[0])
                 )
                 assert now >= then - 1e-9
-
-
-@pytest.mark.slow
-def test_over_shards_of_a_cluster_it_is_the_same(
-    both: tuple[runs.RunResult, runs.RunResult], tmp_path: Path
-) -> None:
-    if find_spec("ray") is None:
-        pytest.skip("the extra ray is not installed")
-    spread = search(tmp_path, no_worse=[CAPTURE], engine=runs.Engine("ray", shards=2))
-    assert spread.digest == both[1].digest
-    assert spread.broken == both[1].broken
 
 
 def test_what_can_not_be_held_is_refused_with_a_likely_name(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,18 +24,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed"),
-]
+pytestmark = pytest.mark.slow
 SPEC = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[ModuleType]:
-    """One cluster for all tests here: it takes some seconds to start."""
-    with connected() as found:
-        yield found
+def _tasks_by_value(ray: ModuleType) -> Iterator[None]:
+    """Send the tasks below themselves, so that workers needn't import all that this file does."""
+    here = sys.modules[__name__]
+    ray.cloudpickle.register_pickle_by_value(here)
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(here)
 
 
 @dataclass(frozen=True)
@@ -79,18 +78,6 @@ def test_an_error_arrives_as_it_was_raised() -> None:
     assert caught.value.facts == {"number": 3}
 
 
-def test_a_search_whose_worker_is_killed_is_done_again(tmp_path: Path) -> None:
-    with ClusterProcesses() as processes:
-        assert processes.each(partial(end, 2, tmp_path), range(1, 6)) == [1, 2, 3, 4, 5]
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_search_that_is_lost_again_and_again_is_an_error(tmp_path: Path) -> None:
-    with ClusterProcesses() as processes, pytest.raises(ResourceError, match="was lost") as caught:
-        processes.each(partial(end, 9, tmp_path), range(1, 6))
-    assert "--workers" in str(caught.value.hint)
-
-
 def test_null_and_stability_are_the_same_on_a_cluster(tmp_path: Path) -> None:
     data, journal = tmp_path / "accounts.parquet", tmp_path / "journal"
     synthetic.generate("health_score", accounts=300).write_parquet(data)
@@ -102,6 +89,18 @@ def test_null_and_stability_are_the_same_on_a_cluster(tmp_path: Path) -> None:
         )
         assert here.pop("event_id") != there.pop("event_id")
         assert here == there
+
+
+def test_a_search_whose_worker_is_killed_is_done_again(tmp_path: Path) -> None:
+    with ClusterProcesses() as processes:
+        assert processes.each(partial(end, 2, tmp_path), range(1, 6)) == [1, 2, 3, 4, 5]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_search_that_is_lost_again_and_again_is_an_error(tmp_path: Path) -> None:
+    with ClusterProcesses() as processes, pytest.raises(ResourceError, match="was lost") as caught:
+        processes.each(partial(end, 9, tmp_path), range(1, 6))
+    assert "--workers" in str(caught.value.hint)
 
 
 def test_shards_are_for_one_search() -> None:
@@ -118,3 +117,18 @@ def test_where_nothing_listens_is_an_error_at_once(
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(ResourceError, match="no Ray cluster at"), connected(address):
         pass
+
+
+def test_a_cluster_that_can_not_be_started_is_an_error_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, ray: ModuleType
+) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nMore of it.")  # noqa: TRY002 - Ray's own
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ResourceError) as caught, connected():
+        pass
+    [reason, hint] = str(caught.value).splitlines()
+    assert reason == "Ray can't be started here: The current node timed out during startup."
+    assert hint == "hint: without --engine ray this machine computes"
