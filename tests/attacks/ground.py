@@ -44,8 +44,20 @@ def jsonl(folder: Path) -> None:
     (folder / "all.jsonl").write_text(lines, encoding="utf-8")
 
 
+#: What was counted, by what all files of the journal held: most commands leave most as it was.
+_COUNTED: dict[str, dict[str, int]] = {}
+
+
 def counts(journal: Path) -> dict[str, int]:
     """Count the rows of each run as SQL sees them; no number may stand twice."""
+    files = sorted(path for path in journal.rglob("*") if path.is_file())
+    held = str([(str(path.relative_to(journal)), _digest(path)) for path in files])
+    if held not in _COUNTED:
+        _COUNTED[held] = _counts(journal)
+    return _COUNTED[held].copy()
+
+
+def _counts(journal: Path) -> dict[str, int]:
     with Journal(journal) as opened:
         rows = opened.query(
             "select run_id, count(*) as n, count(distinct number) as numbers from experiments"

@@ -81,11 +81,14 @@ def strace_works() -> bool:
 
 
 def spread(changes: list[Change], most: int) -> list[Change]:
-    """Choose at most so many changes, evenly, the first and the last among them."""
+    """Choose at most so many changes, evenly, the last among them.
+
+    The first comes only where all do: who is killed at it has done nothing yet.
+    """
     if len(changes) <= most:
         return changes
     last = len(changes) - 1
-    return [changes[n] for n in sorted({round(k * last / (most - 1)) for k in range(most)})]
+    return [changes[n] for n in sorted({round(k * last / most) for k in range(1, most + 1)})]
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.skipif(not strace_works(), reason="strace is not installed or may not trace here"),
 ]
 
-KILLS = int(os.environ.get("GTMAR_KILLS", "3"))
+KILLS = int(os.environ.get("GTMAR_KILLS", "2"))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from gtmar.autospec.first_spec import FirstSpec, first_spec
 from gtmar.cli.app import app
 from gtmar.data.matrix import load_accounts
-from gtmar.data.outcomes import with_labels
+from gtmar.data.outcomes import Movement, with_labels
 from gtmar.data.scan import likely_id, scan
 from gtmar.errors import AccountDataError, ViolationsError
 from gtmar.runs import check, score
@@ -41,7 +41,10 @@ def first(frame: pl.DataFrame, **options: Any) -> FirstSpec:
 
 def left(frame: pl.DataFrame, found: FirstSpec) -> int:
     """Return how many accounts left, as a run would count them."""
-    return check(frame, found.spec).cohorts["lost"]
+    loaded = load_accounts(scan(frame), found.spec)
+    sides = [side for side in (loaded.search, loaded.holdout) if side is not None]
+    lost = (side.rows(Movement.LOST_NONPAYING, Movement.LOST_PAYING) for side in sides)
+    return sum(rows.stop - rows.start for rows in lost)
 
 
 WORDS = [
@@ -61,11 +64,15 @@ WORDS = [
 ]
 #: Words that say of themselves who left; the others say whether the column's name is so.
 SELF_EVIDENT = WORDS[6:10]
+WHO_LEFT = ("churned", "Churn Flag", "Is Churned", "Exited", "Attrition")
+WHO_STAYED = ("retained_6mo", "Retained", "is_renewed")
+#: All words under one name or another, and under each name words, numbers and what is evident.
+EACH_WORD = [(WHO_LEFT[n % len(WHO_LEFT)], words) for n, words in enumerate(WORDS)]
+EACH_NAME = [(name, words) for name in WHO_LEFT for words in (("No", "Yes"), (0, 1))]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", WORDS, ids=str)
-@pytest.mark.parametrize("column", ["churned", "Churn Flag", "Is Churned", "Exited", "Attrition"])
+@pytest.mark.parametrize(("column", "words"), sorted({*EACH_WORD, *EACH_NAME}, key=str), ids=str)
 def test_label_of_who_left(column: str, words: tuple[Any, Any]) -> None:
     frame = accounts(**{column: words}, actual_ltv=SOURCE.random(N) * 900)
     found = first(frame)
@@ -76,8 +83,11 @@ def test_label_of_who_left(column: str, words: tuple[Any, Any]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", SELF_EVIDENT, ids=str)
-@pytest.mark.parametrize("column", ["retained_6mo", "Retained", "is_renewed"])
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [(WHO_STAYED[n % len(WHO_STAYED)], words) for n, words in enumerate(SELF_EVIDENT)],
+    ids=str,
+)
 def test_label_of_who_stayed(column: str, words: tuple[str, str]) -> None:
     frame = accounts(**{column: words})
     found = first(frame)

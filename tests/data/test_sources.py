@@ -199,28 +199,25 @@ def test_names_of_tables_are_shown_as_they_are_read(crm: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "odd",
-    [
-        "interval '1 month'",
-        "union_value(a := 1)",
-        "12345678901234567890123::bignum",
-        "'10:00:00+02'::timetz",
-        "[interval '1 month']",
-    ],
-)
-def test_a_column_that_no_frame_has_is_left_out_and_named_where_asked_for(
-    crm: Path, odd: str
-) -> None:
+def test_columns_that_no_frame_has_are_left_out_and_named_where_asked_for(crm: Path) -> None:
+    strange = {
+        "s_interval": "interval '1 month'",
+        "s_union": "union_value(a := 1)",
+        "s_bignum": "12345678901234567890123::bignum",
+        "s_timetz": "'10:00:00+02'::timetz",
+        "s_list": "[interval '1 month']",
+    }
+    columns = ", ".join(f"{value} as {name}" for name, value in strange.items())
     with duckdb.connect("crm.db") as con:
-        con.execute(f"create table odd as select *, {odd} as strange from accounts")
+        con.execute(f"create table odd as select *, {columns} from accounts")
     table = scan("duckdb:///crm.db?table=odd")
     assert table.columns == NEW.columns
-    assert "strange" in first_spec(table).left_out
+    assert strange.keys() <= first_spec(table).left_out.keys()
     assert read(Source("duckdb:///crm.db?table=odd", query="from accounts")).height == NEW.height
-    spec = make_spec(features={"strange": weighted()})
-    with pytest.raises(ViolationsError, match=r"strange.*can't be read.*of DuckDB's type"):
-        load_accounts(table, spec)
+    for name in strange:
+        spec = make_spec(features={name: weighted()})
+        with pytest.raises(ViolationsError, match=rf"{name}.*can't be read.*of DuckDB's type"):
+            load_accounts(table, spec)
 
 
 def test_pandas_columns_that_no_feature_uses(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ all functions that DuckDB lists, so that a later release's are tried too.
 """
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -132,22 +133,31 @@ FORMS = {
 }
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    journal = tmp_path / "journal"
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One journal for all: each test sees that it left it as it was."""
+    journal = tmp_path_factory.mktemp("folder") / "journal"
     for run_id in IDS[:2]:
         finish(begin(journal, run_id))
     write_event(journal, EventKind.PROMOTION, author="ann", model="m", spec="{}")
     return journal
 
 
-def state(folder: Path) -> dict[str, tuple[bytes, int, int]]:
-    """Every file and folder: bytes, time of change, inode."""
+def state(folder: Path) -> dict[str, tuple[bytes, int, int, int]]:
+    """Every file and folder: bytes, time of change, inode, size."""
+    return {
+        path: (Path(path).read_bytes() if Path(path).is_file() else b"", *seen)
+        for path, seen in places(folder).items()
+    }
+
+
+def places(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Every file and folder without its bytes, which takes no time after each statement."""
     found = {}
-    for path in [folder, *sorted(folder.rglob("*"))]:
-        status = path.stat()
-        content = path.read_bytes() if path.is_file() else b""
-        found[str(path)] = (content, status.st_mtime_ns, status.st_ino)
+    for at, _, names in os.walk(folder):
+        for path in (at, *(f"{at}/{name}" for name in names)):
+            status = os.stat(path)  # noqa: PTH116
+            found[path] = (status.st_mtime_ns, status.st_ino, status.st_size)
     return found
 
 
@@ -162,7 +172,7 @@ def rows(journal: Journal) -> list[pl.DataFrame]:
 @pytest.mark.parametrize("form", FORMS)
 def test_no_statement_changes_a_journal_or_a_later_answer(folder: Path, form: str) -> None:
     part = next(folder.glob("experiments/*/part-000002.parquet"))
-    before = state(folder.parent)
+    before, there = state(folder.parent), places(folder.parent)
     with Journal(folder) as journal:
         first = rows(journal)
         for statement in STATEMENTS:
@@ -170,9 +180,10 @@ def test_no_statement_changes_a_journal_or_a_later_answer(folder: Path, form: st
             quoted = text.replace("'", "''")
             with contextlib.suppress(QueryError):
                 journal.query(FORMS[form].format(text, quoted))
-            assert state(folder.parent) == before, text
+            assert places(folder.parent) == there, text
         for one, other in zip(first, rows(journal), strict=True):
             assert one.equals(other)
+    assert state(folder.parent) == before
 
 
 def test_the_attacks_of_the_issue_do_nothing(folder: Path) -> None:
@@ -209,7 +220,7 @@ def functions() -> list[str]:
 @pytest.mark.slow
 def test_no_table_function_reads_or_writes_a_file(folder: Path) -> None:
     part = next(folder.glob("experiments/*/part-000002.parquet"))
-    before = state(folder.parent)
+    before, there = state(folder.parent), places(folder.parent)
     answered = set()
     with Journal(folder, time_limit=20) as journal:
         first = rows(journal)
@@ -222,9 +233,10 @@ def test_no_table_function_reads_or_writes_a_file(folder: Path) -> None:
                     continue
                 answered.add(name)
                 assert "root:" not in str(frame.rows()), name
-            assert state(folder.parent) == before, name
+            assert places(folder.parent) == there, name
         for one, other in zip(first, rows(journal), strict=True):
             assert one.equals(other)
+    assert state(folder.parent) == before
     # Nothing that is named after a place gives an answer.
     assert not {n for n in answered if n.startswith(("read_", "parquet_", "glob", "sniff"))}
 
