@@ -224,9 +224,7 @@ def test_it_is_seen_whole_and_read_with_ease(
         "!e.textContent.trim()).map(e => e.outerHTML)"
     )
     assert unnamed == []
-    # The same page by day and by night: its colours follow at once.
-    for scheme in ("light", "dark"):
-        browser.size(width, 900, scheme)
+    for scheme in browser.by_day_and_night():
         ground = browser.ask("return getComputedStyle(document.body).backgroundColor")
         assert (ground == "rgb(255, 255, 255)") == (scheme == "light"), scheme
         wide = browser.ask("return [document.documentElement.scrollWidth, innerWidth]")

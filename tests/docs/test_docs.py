@@ -265,7 +265,7 @@ def test_blocks_of_a_guide_run(page: Path, bench: Bench) -> None:
     if page.stem == "stripe":
         make_export().write(bench.folder / "stripe")
         (bench.folder / "snapshots.yaml").unlink()
-    with short_searches(40), blank_charts():
+    with short_searches(), blank_charts():
         for block in blocks(page):
             if block.language in ("sh", "sql", "python"):
                 bench.run(block)
