@@ -1,10 +1,12 @@
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import duckdb
 import polars as pl
 import pytest
+from blank_charts import blank_charts
 from factories import make_accounts, make_spec
 from typer.testing import CliRunner
 
@@ -71,7 +73,8 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
 def test_export_mlflow_says_where_the_run_is_and_what_is_with_it(folder: Path) -> None:
     pytest.importorskip("mlflow", reason="MLflow isn't installed")
     gtmar("run", "--data", "accounts.parquet", "--spec", "spec.yaml", "--n", "10", "--quiet")
-    said = gtmar("export", "mlflow", "--store", "sqlite:///here.db")
+    with blank_charts():
+        said = gtmar("export", "mlflow", "--store", "sqlite:///here.db")
     assert "with best.yaml, report.html, start.yaml." in said
     assert "Next: mlflow ui --backend-store-uri sqlite:///here.db" in said
     assert Path("here.db").exists()
@@ -100,6 +103,7 @@ def test_every_answer_of_several_runs_that_lacks_one_ends_in_5(folder: Path) -> 
         *(f"report {last_id} -o one.html", "report --history -o all.html"),
         *("journal publish --to duckdb:///lake.db",),
     ):
-        assert "1 run left out" in gtmar(*words.split(), code=5), words
+        with blank_charts() if words.startswith("report") else nullcontext():
+            assert "1 run left out" in gtmar(*words.split(), code=5), words
     assert Path("one.html").is_file()
     assert Path("all.html").is_file()

@@ -45,6 +45,13 @@ def browser() -> Iterator[Browser]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def desk(folder: Path) -> Iterator[RunningDesk]:
+    """The desk of the table, opened once: weights that one page moves are its own."""
+    with RunningDesk(folder, *OPENED) as opened:
+        yield opened
+
+
 class Page:
     """A desk's page in the browser."""
 
@@ -123,109 +130,109 @@ def strange_requests(browser: Browser, origin: str) -> list[str]:
 
 
 def test_weights_are_moved_recorded_promoted_and_searched_from(
-    browser: Browser, folder: Path
+    browser: Browser, folder: Path, desk: RunningDesk
 ) -> None:
-    with RunningDesk(folder, *OPENED) as desk:
-        page = Page(browser, desk)
-        browser.logged("performance")
-        start = page.weights()
-        # By keyboard: one a press.
-        page.slider("depth").send_keys(*[Keys.ARROW_RIGHT] * 6)
-        assert page.weights() == start | {"depth": start["depth"] + 6}
-        # By pointer.
-        ActionChains(page.driver).drag_and_drop_by_offset(page.slider("plan"), 40, 0).perform()
-        moved = page.weights()
-        assert moved["plan"] != start["plan"]
-        assert moved["depth"] == start["depth"] + 6
-        shown = page.numbers()
-        assert "Of 100 pairs" in page.text("sentence")
-        page.until(lambda: "first baseline" in page.text("tried"))
+    page = Page(browser, desk)
+    browser.logged("performance")
+    start = page.weights()
+    # By keyboard: one a press.
+    page.slider("depth").send_keys(*[Keys.ARROW_RIGHT] * 6)
+    assert page.weights() == start | {"depth": start["depth"] + 6}
+    # By pointer.
+    ActionChains(page.driver).drag_and_drop_by_offset(page.slider("plan"), 40, 0).perform()
+    moved = page.weights()
+    assert moved["plan"] != start["plan"]
+    assert moved["depth"] == start["depth"] + 6
+    shown = page.numbers()
+    assert "Of 100 pairs" in page.text("sentence")
+    page.until(lambda: "first baseline" in page.text("tried"))
 
-        own = [str(folder / each) if "." in each else each for each in OPENED]
-        words = [w for n, v in moved.items() if v != start[n] for w in ("--set", f"{n}={v}")]
-        told = asked(folder, "try", *own, *words, "--note", "by command")
-        effect = {row["metric"]: row for row in told["effect"]}
-        for name in ("auc_roc_retain", "nrr_by_tier.A", "logo_retention_by_tier.C"):
-            assert pages.agrees(shown[f"metric.{name}.after"][0], effect[name]["two"])
+    own = [str(folder / each) if "." in each else each for each in OPENED]
+    words = [w for n, v in moved.items() if v != start[n] for w in ("--set", f"{n}={v}")]
+    told = asked(folder, "try", *own, *words, "--note", "by command")
+    effect = {row["metric"]: row for row in told["effect"]}
+    for name in ("auc_roc_retain", "nrr_by_tier.A", "logo_retention_by_tier.C"):
+        assert pages.agrees(shown[f"metric.{name}.after"][0], effect[name]["two"])
 
-        # Undo and redo, by button and by keys, and the link of what is there.
-        page.press("undo")
-        assert page.weights() == start | {"depth": start["depth"] + 6}
-        page.slider("depth").send_keys(Keys.CONTROL, "z")
-        page.until(lambda: page.weights()["depth"] < start["depth"] + 6)
-        for _ in range(8):
-            if page.driver.find_element(By.ID, "redo").is_enabled():
-                page.press("redo")
-        assert page.weights() == moved
-        page.settled()
-        page.until(lambda: "set=" in page.driver.current_url)
-        page.driver.get(page.driver.current_url)
-        assert page.weights() == moved
+    # Undo and redo, by button and by keys, and the link of what is there.
+    page.press("undo")
+    assert page.weights() == start | {"depth": start["depth"] + 6}
+    page.slider("depth").send_keys(Keys.CONTROL, "z")
+    page.until(lambda: page.weights()["depth"] < start["depth"] + 6)
+    for _ in range(8):
+        if page.driver.find_element(By.ID, "redo").is_enabled():
+            page.press("redo")
+    assert page.weights() == moved
+    page.settled()
+    page.until(lambda: "set=" in page.driver.current_url)
+    page.driver.get(page.driver.current_url)
+    assert page.weights() == moved
 
-        # Two compared.
-        page.press("keep")
-        page.until(lambda: page.driver.find_elements(By.CSS_SELECTOR, "#compared table"))
-        page.press("back")
-        page.until(lambda: "depth" in page.text("compared"))
-        page.press("swap", "#compared")
-        assert page.weights() == moved
-        # A page loaded anew goes on with both.
-        page.settled()
-        page.driver.get(page.driver.current_url)
-        page.until(lambda: "depth" in page.text("compared"))
-        page.press("undo")
-        assert page.weights() == start
-        page.press("redo")
-        assert page.weights() == moved
+    # Two compared.
+    page.press("keep")
+    page.until(lambda: page.driver.find_elements(By.CSS_SELECTOR, "#compared table"))
+    page.press("back")
+    page.until(lambda: "depth" in page.text("compared"))
+    page.press("swap", "#compared")
+    assert page.weights() == moved
+    # A page loaded anew goes on with both.
+    page.settled()
+    page.driver.get(page.driver.current_url)
+    page.until(lambda: "depth" in page.text("compared"))
+    page.press("undo")
+    assert page.weights() == start
+    page.press("redo")
+    assert page.weights() == moved
 
-        page.type("record-form", author="Ada", note="said in a meeting", expect="tier A")
-        page.until(lambda: "On record as" in page.text("recorded"))
-        log = asked(folder, "log")["log"]
-        assert log[0]["note"] == "said in a meeting"
-        page.press("promote")
-        page.until(lambda: "On record: live" in page.text("recorded"))
-        live = asked(folder, "log")["live"][0]
-        assert (live["author"], live["expect"]) == ("Ada", "tier A")
+    page.type("record-form", author="Ada", note="said in a meeting", expect="tier A")
+    page.until(lambda: "On record as" in page.text("recorded"))
+    log = asked(folder, "log")["log"]
+    assert log[0]["note"] == "said in a meeting"
+    page.press("promote")
+    page.until(lambda: "On record: live" in page.text("recorded"))
+    live = asked(folder, "log")["live"][0]
+    assert (live["author"], live["expect"]) == ("Ada", "tier A")
 
-        # A search within what is locked.
-        page.row("plan").find_element(By.CSS_SELECTOR, ".lock").click()
-        page.type("search-form", experiments="400", note="from here")
-        page.until(lambda: "Done" in page.text("found"), 180)
-        page.press("take", "#found")
-        assert page.weights()["plan"] == moved["plan"]
-        assert "from here" in [row["note"] for row in asked(folder, "log")["log"]]
-        assert strange_requests(browser, desk.origin) == []
-        assert browser.logged("browser") == []
+    # A search within what is locked.
+    page.row("plan").find_element(By.CSS_SELECTOR, ".lock").click()
+    page.type("search-form", experiments="100", note="from here")
+    page.until(lambda: "Done" in page.text("found"))
+    page.press("take", "#found")
+    assert page.weights()["plan"] == moved["plan"]
+    assert "from here" in [row["note"] for row in asked(folder, "log")["log"]]
+    assert strange_requests(browser, desk.origin) == []
+    assert browser.logged("browser") == []
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_is_seen_whole_and_read_with_ease(
-    browser: Browser, folder: Path, width: int, scheme: str
+    browser: Browser, desk: RunningDesk, width: int
 ) -> None:
-    with RunningDesk(folder, *OPENED) as desk:
-        page = Page(browser, desk)
-        page.open("?set=depth%3D40", width=width, scheme=scheme)
-        page.slider("logins").send_keys(Keys.ARROW_LEFT)
-        page.settled()
-        page.type("accounts", account="acct-00001")
-        page.press("front")
-        page.press("ask-look")
-        page.until(lambda: page.driver.find_elements(By.ID, "look-now"))
-        page.until(lambda: "points" in page.text("account"))
-        page.until(lambda: page.driver.find_elements(By.CSS_SELECTOR, "#front li, #front p"))
+    page = Page(browser, desk)
+    page.open("?set=depth%3D40", width=width)
+    page.slider("logins").send_keys(Keys.ARROW_LEFT)
+    page.settled()
+    page.type("accounts", account="acct-00001")
+    page.press("front")
+    page.press("ask-look")
+    page.until(lambda: page.driver.find_elements(By.ID, "look-now"))
+    page.until(lambda: "points" in page.text("account"))
+    page.until(lambda: page.driver.find_elements(By.CSS_SELECTOR, "#front li, #front p"))
+    unnamed = browser.ask(
+        "return [...document.querySelectorAll('input, button, select')].filter(e => "
+        "!(e.labels && e.labels.length) && !e.getAttribute('aria-label') && "
+        "!e.textContent.trim()).map(e => e.outerHTML)"
+    )
+    assert unnamed == []
+    for scheme in browser.by_day_and_night():
+        ground = browser.ask("return getComputedStyle(document.body).backgroundColor")
+        assert (ground == "rgb(255, 255, 255)") == (scheme == "light"), scheme
         wide = browser.ask("return [document.documentElement.scrollWidth, innerWidth]")
-        assert wide[0] <= wide[1]
-        assert browser.ask(CONTRAST) == []
-        unnamed = browser.ask(
-            "return [...document.querySelectorAll('input, button, select')].filter(e => "
-            "!(e.labels && e.labels.length) && !e.getAttribute('aria-label') && "
-            "!e.textContent.trim()).map(e => e.outerHTML)"
-        )
-        assert unnamed == []
+        assert wide[0] <= wide[1], scheme
+        assert browser.ask(CONTRAST) == [], scheme
         if PICTURES:
             browser.shoot(Path(PICTURES) / f"desk-{width}-{scheme}.png")
-        assert browser.logged("browser") == []
+    assert browser.logged("browser") == []
 
 
 def made(folder: Path, table: pl.DataFrame, spec: ScoringSpec) -> None:
@@ -316,9 +323,16 @@ def experiments(desk: RunningDesk) -> int:
     return int(shown[0].exact or 0) if shown else 0
 
 
+def until(there: Callable[[], Any], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_two_desks_on_one_journal_and_one_that_is_killed(browser: Browser, tmp_path: Path) -> None:
     folder = tmp_path
-    made(folder, synthetic.generate("health_score", accounts=1500), load(EXAMPLE))
+    made(folder, synthetic.generate("health_score", accounts=300), load(EXAMPLE))
     with RunningDesk(folder, *OPENED) as one, RunningDesk(folder, *OPENED) as two:
         page = Page(browser, one)
         page.slider("session_depth").send_keys(Keys.ARROW_LEFT)
@@ -327,33 +341,34 @@ def test_two_desks_on_one_journal_and_one_that_is_killed(browser: Browser, tmp_p
         assert "by the first" in two.post("tried", weight="session_depth")
         weights = page.weights()
         two.post("search", weights=weights, experiments="1000000", note="to be killed")
-        page.type("search-form", experiments="300", note="beside it")
-        page.until(lambda: "Done" in page.text("found"), 180)
-        page.until(lambda: experiments(two) > 2000)
-        two.stop(signal.SIGKILL)
+        page.type("search-form", experiments="60", note="beside it")
+        page.until(lambda: "Done" in page.text("found"))
+        until(lambda: experiments(two))
+        assert two.stop(signal.SIGKILL)[0] == -signal.SIGKILL
     with RunningDesk(folder, *OPENED) as again:
         assert "by the first" in again.post("tried", weight="session_depth")
         again.post("record", weights=weights | {"session_depth": 3}, note="after the kill")
     found = asked(folder, "verify")
     assert not found.get("problems"), found
-    notes = [row["note"] for row in asked(folder, "log", "--most", "50")["log"]]
-    assert {"by the first", "beside it", "after the kill", "to be killed"} <= {*notes}
+    ended = {row["note"]: row["state"] for row in asked(folder, "sql", "runs")}
+    assert ended.pop("to be killed") == "running or cut off"
+    assert ended == dict.fromkeys(("by the first", "beside it", "after the kill"), "finished")
 
 
 def test_a_stopped_search_and_a_closed_desk_keep_what_was_found(tmp_path: Path) -> None:
     folder = tmp_path
-    made(folder, synthetic.generate("health_score", accounts=1500), load(EXAMPLE))
+    made(folder, synthetic.generate("health_score", accounts=300), load(EXAMPLE))
     with RunningDesk(folder, *OPENED) as desk:
         html = desk.post("search", weights={}, experiments="1000000", note="stopped by hand")
         assert 'data-going="1"' in html
-        while not experiments(desk):
-            time.sleep(0.2)
+        until(lambda: experiments(desk))
         desk.post("stop")
-        end = time.monotonic() + 60
-        while "Stopped" not in (shown := desk.get()) and time.monotonic() < end:
-            time.sleep(0.2)
-        assert "On record as" in shown
+        until(lambda: "Stopped" in desk.get())
+        assert "On record as" in desk.get()
         desk.post("search", weights={}, experiments="1000000", note="closed")
-        time.sleep(2)
-    states = {row["note"]: row for row in asked(folder, "log", "--most", "50")["log"]}
-    assert {"stopped by hand", "closed"} <= {*states}
+        until(lambda: experiments(desk))
+    ended = {row["note"]: row for row in asked(folder, "sql", "runs")}
+    assert {*ended} == {"stopped by hand", "closed"}
+    for row in ended.values():
+        assert row["state"] == "interrupted"
+        assert row["experiments"] > 0

@@ -199,7 +199,7 @@ def test_what_is_recorded_is_promoted_and_tried(
 def test_it_does_no_more_than_it_is_opened_for(folder: Path) -> None:
     """Nothing is written with --read-only, the holdout's included, and no account named."""
     before = files(folder)
-    with RunningDesk(folder, *OPENED, "--read-only", "--no-accounts") as desk:
+    with RunningDesk(folder, *OPENED, "--read-only", "--no-accounts", alone=True) as desk:
         assert all(len(line) <= 80 for line in desk.said)
         page = desk.get()
         assert 'data-act="record"' not in page

@@ -4,17 +4,18 @@ How a page's blocks are run: those marked ``sh``, ``sql`` and ``python`` in orde
 page, with one DuckDB connection and one Python namespace; ``yaml`` is read as a spec, or as a part
 of one; ``text`` is not run. In ``sh`` each line is a `gtmar` command, in ``sql`` a line may be the
 shell's ``.read FILE``. Run ids written in a page stand for the folder's runs, in the order in which
-they first appear. A run is cut off before a line that resumes it.
+they first appear. A run is cut off before a line that resumes it. Searches stop early, and charts
+are left blank: no block depends on either.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import pkgutil
 import re
 import shlex
 import sys
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,7 +33,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 import forks
 from blank_charts import blank_charts
+from commands import printed
 from desks import RunningDesk
+from short_searches import short_searches
 from stripe_export import make_export
 from typer.testing import CliRunner
 
@@ -262,8 +265,7 @@ def test_blocks_of_a_guide_run(page: Path, bench: Bench) -> None:
     if page.stem == "stripe":
         make_export().write(bench.folder / "stripe")
         (bench.folder / "snapshots.yaml").unlink()
-    # Pages of HTML are drawn in the guide to them; in others they stand for themselves.
-    with nullcontext() if page.stem == "report" else blank_charts():
+    with short_searches(), blank_charts():
         for block in blocks(page):
             if block.language in ("sh", "sql", "python"):
                 bench.run(block)
@@ -286,13 +288,6 @@ def test_yaml_blocks_are_specs_or_parts_of_one() -> None:
 # ---- README ----------------------------------------------------------------------------------
 
 
-def gtmar(*words: str, folder: Path) -> str:
-    environment = forks.plain_environment(COLUMNS="100")
-    done = forks.gtmar(*words, folder=folder, environment=environment)
-    assert done.returncode == 0, f"gtmar {shlex.join(words)}\n{done.stderr}"
-    return done.stdout
-
-
 def test_readme_has_the_two_set_up_commands_on_a_line_each() -> None:
     parts = sections(README, 2)
     shells = {
@@ -307,30 +302,32 @@ def test_readme_has_the_two_set_up_commands_on_a_line_each() -> None:
 
 
 @pytest.mark.slow
-def test_readme_quickstart_runs_on_a_table_of_ones_own(tmp_path: Path) -> None:
-    synthetic.generate("health_score", accounts=1_500).write_parquet(tmp_path / "accounts.parquet")
+def test_readme_quickstart_runs_on_a_table_of_ones_own(bench: Bench) -> None:
+    synthetic.generate("health_score", accounts=600).write_parquet("accounts.parquet")
     shells = [block.text for block in blocks(README) if block.language == "sh"]
-    lines = [shlex.split(line) for text in shells[:2] for line in text.splitlines()]
-    assert [words[:2] for words in lines] == [
+    lines = [line for text in shells[:2] for line in text.splitlines()]
+    assert [shlex.split(line)[:2] for line in lines] == [
         ["gtmar", name]
         for name in (
             *("init", "check", "run", "review", "decide", "list", "score"),
             *("try", "promote", "log", "best", "checkout"),
         )
     ]
-    for words in lines:
-        gtmar(*words[1:], folder=tmp_path)
+    with short_searches():
+        for line in lines:
+            bench.command(line)
     assert {"spec.yaml", "best.yaml", "scored.parquet", "journal", "before.yaml"} <= {
-        path.name for path in tmp_path.iterdir()
+        path.name for path in bench.folder.iterdir()
     }
 
 
 @pytest.mark.slow
 def test_readme_shows_what_the_demo_prints(tmp_path: Path) -> None:
-    full = ("review", "--full", "--journal", "gtmar-demo/journal")
-    assert f"`gtmar {' '.join(full)}`" in README.read_text("utf-8")
-    for command, known in ((("demo",), "of them kept"), (full, "noise_feature_2")):
-        said = [" ".join(line.split()) for line in gtmar(*command, folder=tmp_path).splitlines()]
+    full = "gtmar review --full --journal gtmar-demo/journal"
+    assert f"`{full}`" in README.read_text("utf-8")
+    for command, known in (("gtmar demo", "of them kept"), (full, "noise_feature_2")):
+        told = printed(command, tmp_path, columns=100)
+        said = [" ".join(line.split()) for line in told.splitlines()]
         shown = next(b.text for b in blocks(README) if known in b.text)
         place = 0
         for line in (" ".join(line.split()) for line in shown.splitlines()):
@@ -651,22 +648,48 @@ def test_commands_and_options_that_a_page_names_are_there(page: Path) -> None:
         assert found <= options() | {"--help"} | FOREIGN, found - options()
 
 
+#: Asks each script of a folder for help, as if it ran alone, and prints the answers as JSON.
+HELPED = """
+import io, json, runpy, sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from traceback import format_exc
+
+folder, tests = sys.argv[1:]
+# Modules are looked for where a script of its own would: in its folder, and among packages.
+found = [folder, *(place for place in sys.path if not place.startswith(tests))]
+told = {}
+for script in sorted(Path(folder).glob("*.py")):
+    # What another script brought from here is forgotten.
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(tests):
+            del sys.modules[name]
+    sys.argv[:], sys.path[:] = [str(script), "--help"], found
+    with redirect_stdout(io.StringIO()) as said:
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as end:
+            said.write("" if not end.code else f"FAILED: {end.code}")
+        except BaseException:
+            said.write(f"FAILED: {format_exc()}")
+    told[script.name] = said.getvalue()
+print(json.dumps(told))
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("script", sorted((ROOT / "tests" / "benchmarks").glob("*.py")), ids=named)
-def test_a_benchmark_runs_as_a_page_has_it(script: Path) -> None:
-    """It finds what it imports, without a word of where that is."""
-    # Modules are looked for where a script of its own would: in its folder, and among packages.
-    code = (
-        "import runpy, sys\n"
-        "path, folder, tests = sys.argv[1:]\n"
-        "sys.argv[:] = [path, '--help']\n"
-        "sys.path[:] = [folder, *(p for p in sys.path if not p.startswith(tests))]\n"
-        "runpy.run_path(path, run_name='__main__')\n"
-    )
-    done = forks.script(code, str(script), str(script.parent), str(ROOT / "tests"))
+def test_benchmarks_run_as_a_page_has_them() -> None:
+    """Each finds what it imports, without a word of where that is."""
+    scripts = sorted((ROOT / "tests" / "benchmarks").glob("*.py"))
+    done = forks.script(HELPED, str(scripts[0].parent), str(ROOT / "tests"))
     assert done.returncode == 0, done.stderr
-    # One that others import says nothing by itself.
-    assert script.name in done.stdout or "__main__" not in script.read_text("utf-8")
+    told: dict[str, str] = json.loads(done.stdout)
+    assert [*told] == [script.name for script in scripts]
+    for script in scripts:
+        said = told[script.name]
+        assert "FAILED: " not in said, f"{script.name}: {said}"
+        # One that others import says nothing by itself.
+        assert script.name in said or "__main__" not in script.read_text("utf-8")
 
 
 @pytest.mark.parametrize("page", [README, *GUIDES], ids=named)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import runpy
-import shlex
 import shutil
 from pathlib import Path
 
-import forks
 import pytest
+from commands import printed
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "from_history"
@@ -25,20 +24,11 @@ def fenced(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
 
 
-def gtmar(line: str, folder: Path) -> str:
-    program, *arguments = shlex.split(line)
-    assert program == "gtmar"
-    environment = forks.plain_environment(NO_COLOR="1")
-    done = forks.gtmar(*arguments, folder=folder, environment=environment, strict=True)
-    assert done.returncode == 0, f"{line}\n{done.stderr}"
-    return done.stdout
-
-
 def test_a_software_products_raw_files_lead_to_a_watched_score(tmp_path: Path) -> None:
     runpy.run_path(str(EXAMPLE / "generate.py"))["write"](tmp_path)
     for name in ("snapshots.yaml", "spec.yaml"):
         shutil.copy(EXAMPLE / name, tmp_path)
-    said = [gtmar(line, tmp_path) for line in fenced("text")[0].splitlines()]
+    said = [printed(line, tmp_path) for line in fenced("text")[0].splitlines()]
     assert said[1].startswith("Re-tuning on each date would have paid, on 1 of 1 date: ")
     assert "Holds on the accounts of 2025-01-01: of 100 pairs" in said[-1]
     assert "auc_roc_retain of at least 0.75 was expected, and is so" in said[-1]
@@ -48,7 +38,7 @@ def test_a_software_products_raw_files_lead_to_a_watched_score(tmp_path: Path) -
 def test_a_shops_log_of_orders_leads_to_a_walk_and_a_watched_score(tmp_path: Path) -> None:
     recipe = fenced("yaml")[0].replace("cdnow_orders.parquet", str(ORDERS))
     (tmp_path / "snapshots.yaml").write_text(recipe, "utf-8")
-    said = [gtmar(line, tmp_path) for line in fenced("text")[1].splitlines()]
+    said = [printed(line, tmp_path) for line in fenced("text")[1].splitlines()]
     walked = said[2]
     assert walked.startswith("Re-tuning on each date would have paid, on 3 of 4 dates: ")
     assert "9,526 accounts on 4 dates" in walked

@@ -14,7 +14,6 @@ then for a person to read again; the tests here say where they no longer agree.
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 import sys
 import tempfile
@@ -32,7 +31,7 @@ import yaml
 # As a script this file finds its helpers itself.
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
-import forks
+from commands import printed
 
 from gtmar import runs, spec
 from gtmar.data.synthetic import KINDS, generate
@@ -103,22 +102,14 @@ class Walk:
 def follow(kind: str, folder: Path) -> Walk:
     """Run a walk-through's commands in a folder that holds the spec and nothing else."""
     shutil.copy(EXAMPLES / kind / "spec.yaml", folder)
-    environment = forks.plain_environment(COLUMNS="80", NO_COLOR="1")
     found = blocks(readme(kind))
-    outputs = []
-    for language, content in found:
-        if language != "sh":
-            continue
-        output = ""
-        for line in content.splitlines():
-            program, *arguments = shlex.split(line)
-            assert program == "gtmar", line
-            done = forks.gtmar(*arguments, folder=folder, environment=environment, strict=True)
-            assert done.returncode == 0, f"{line}\n{done.stderr}"
-            output += done.stdout
-        outputs.append(output)
+    outputs = tuple(
+        "".join(printed(line, folder) for line in content.splitlines())
+        for language, content in found
+        if language == "sh"
+    )
     quotes = tuple(content for language, content in found if language == "text")
-    return Walk(kind, folder, quotes, tuple(outputs))
+    return Walk(kind, folder, quotes, outputs)
 
 
 @pytest.fixture(scope="module", params=list(KINDS))

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import re
 import runpy
-import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
-import forks
 import numpy as np
 import polars as pl
 import pytest
+from commands import printed
 from examples.test_examples import blocks, missing
+from short_searches import short_searches
 from sklearn.metrics import roc_auc_score
 
 from gtmar import runs, spec
@@ -142,21 +142,12 @@ def test_what_the_planted_formula_reaches_is_said(tables: list[pl.DataFrame]) ->
     assert f"reaches {first} on the first date and {second} on" in README
 
 
-def gtmar(line: str, folder: Path) -> str:
-    program, *arguments = shlex.split(line)
-    assert program == "gtmar", line
-    environment = forks.plain_environment(COLUMNS="80", NO_COLOR="1")
-    done = forks.gtmar(*arguments, folder=folder, environment=environment, strict=True)
-    assert done.returncode == 0, f"{line}\n{done.stderr}"
-    return done.stdout
-
-
 @pytest.mark.slow
 def test_walk_through_runs_and_quotes_what_comes_out(history: Path) -> None:
     found = [block for block in blocks(README) if block[0] != "yaml"]
     assert [language for language, _ in found] == ["sh", "text"] * 3
     for (_, command), (_, quoted) in zip(found[::2], found[1::2], strict=True):
-        assert missing(quoted, gtmar(command, history)) == []
+        assert missing(quoted, printed(command, history)) == []
 
 
 @pytest.mark.slow
@@ -168,6 +159,7 @@ def test_four_commands_of_the_page_lead_from_raw_files_to_a_review(tmp_path: Pat
     shutil.copy(EXAMPLE / "snapshots.yaml", tmp_path)
     lines = commands.splitlines()
     assert [line.split()[1] for line in lines] == ["snapshot", "init", "run", "review"]
-    outputs = [gtmar(line, tmp_path) for line in lines]
+    with short_searches():
+        outputs = [printed(line, tmp_path) for line in lines]
     assert re.search(r"the score ranks \d+ right; it was \d+", outputs[-1])
     assert (tmp_path / "best.yaml").is_file()

@@ -19,6 +19,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -102,6 +103,17 @@ class Browser:
             deviceScaleFactor=1,
             mobile=width < 500,
         )
+        self._show(scheme)
+
+    def by_day_and_night(self) -> Iterator[str]:
+        """Show the page that is open light, then dark, without loading it again; yield which."""
+        for scheme in ("light", "dark"):
+            self._show(scheme)
+            dark = self.ask("return matchMedia('(prefers-color-scheme: dark)').matches")
+            assert dark == (scheme == "dark")
+            yield scheme
+
+    def _show(self, scheme: str) -> None:
         media = [{"name": "prefers-color-scheme", "value": scheme}]
         self._tell("Emulation.setEmulatedMedia", media="screen", features=media)
 

@@ -6,12 +6,11 @@ import http.client
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 
+import forks
 import pages
 
 if TYPE_CHECKING:
@@ -21,33 +20,44 @@ if TYPE_CHECKING:
 __all__ = ["RunningDesk"]
 
 
-class RunningDesk:
-    """`gtmar desk` with some options, in a folder; a context manager that ends it by SIGINT."""
+#: Takes a fork's place with an interpreter of its own, which imports all anew.
+_ALONE = """
+import os, sys
+os.execv(sys.executable, [sys.executable, "-m", "gtmar", *sys.argv[1:]])
+"""
 
-    def __init__(self, folder: Path, *words: str, wait: float = 60) -> None:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("GTMAR_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "gtmar", "desk", *words, "--no-open"],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+
+class RunningDesk:
+    """`gtmar desk` with some options, in a folder; a context manager that ends it by SIGINT.
+
+    Parameters
+    ----------
+    folder
+        Where it runs.
+    words
+        Its options.
+    wait
+        Seconds that it may take to open.
+    alone
+        Whether an interpreter of its own runs it, as a person's does, and no fork of one that has
+        all imported.
+    """
+
+    def __init__(self, folder: Path, *words: str, wait: float = 60, alone: bool = False) -> None:
+        self.process = forks.start(
+            *("desk", *words, "--no-open"),
+            code=_ALONE if alone else None,
+            folder=folder,
+            environment={k: v for k, v in os.environ.items() if not k.startswith("GTMAR_")},
         )
-        self.said: list[str] = []
         self.address = ""
-        assert self.process.stdout is not None
         end = time.monotonic() + wait
-        while not self.address and time.monotonic() < end:
-            line = self.process.stdout.readline()
-            if not line:
-                break
-            self.said.append(line.rstrip("\n"))
-            self.address = line.strip() if line.startswith("http://") else ""
+        while not self.address and self.process.wait(0.01) is None and time.monotonic() < end:
+            self.said = self.process.printed()
+            self.address = next((line for line in self.said if line.startswith("http://")), "")
         if not self.address:
             self.process.kill()
-            _, errors = self.process.communicate()
-            raise AssertionError(f"the desk didn't open: {self.said} {errors}")
+            raise AssertionError(f"the desk didn't open: {self.process.ended()}")
         self.origin = "http://" + urlsplit(self.address).netloc
         self.cookie = ""
         self.number = 0
@@ -61,16 +71,16 @@ class RunningDesk:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.process.returncode is None:
+        if self.process.wait(0) is None:
             code, _, errors = self.stop()
             assert kind is not None or (code, errors) == (0, "")
 
     def stop(self, sign: signal.Signals = signal.SIGINT) -> tuple[int, str, str]:
-        """End it by a signal; return its exit code and what it wrote since it opened."""
-        if self.process.returncode is None:
-            self.process.send_signal(sign)
-        out, errors = self.process.communicate(timeout=60)
-        return self.process.returncode, out, errors
+        """End it by a signal; return its exit code and what it wrote."""
+        self.process.signal(sign)
+        assert self.process.wait(60) is not None, f"the desk goes on after {sign.name}"
+        ended = self.process.ended()
+        return ended.returncode, ended.stdout, ended.stderr
 
     def get(self, path: str = "/") -> str:
         """Return a page, let in by the address first."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import warnings
@@ -65,6 +66,18 @@ class Fork:
         self._process.join(seconds)
         code: int | None = self._process.exitcode
         return code
+
+    def signal(self, sign: signal.Signals) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.wait(0) is None:
+            os.kill(self.pid, sign)
+
+    def printed(self) -> list[str]:
+        """Return the whole lines that it has written to stdout by now."""
+        # From a place of its own: the process writes on where its own place in the file is.
+        file = self._written[0].fileno()
+        whole, _, _ = os.pread(file, os.fstat(file).st_size, 0).rpartition(b"\n")
+        return whole.decode("utf-8").splitlines()
 
     def kill(self) -> None:
         """End it by SIGKILL, and wait until it is gone."""
@@ -180,6 +193,8 @@ def _begun(
     # By lines where there is a terminal, as Python has it.
     sys.stdout = os.fdopen(1, "w", 1 if os.isatty(1) else -1, encoding="utf-8", closefd=False)
     sys.stderr = os.fdopen(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    # Ctrl-C is heard as in a terminal, even where all of this was started in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

@@ -124,20 +124,17 @@ def test_the_page_of_one_account_has_its_months_alone(folder: Path) -> None:
     assert "of two alone" in page
 
 
-WAYS = [(w, s) for w in (1280, 390) for s in ("light", "dark")]
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(DRIVER is None, reason="no chromium and chromedriver here")
-@pytest.mark.parametrize(("width", "scheme"), WAYS)
-def test_the_page_is_seen_whole(browser: Browser, drawn: Path, width: int, scheme: str) -> None:
-    seen = browser.open(drawn, width=width, scheme=scheme)
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_is_seen_whole(browser: Browser, drawn: Path, width: int) -> None:
+    seen = browser.open(drawn, width=width)
     assert not seen.console
     assert not seen.requests
     size = browser.ask("return [document.documentElement.scrollWidth, innerWidth]")
     assert size[0] <= size[1]
     script = (Path(__file__).parent / "contrast.js").read_text("utf-8")
-    assert browser.ask(script) == []
+    assert [browser.ask(script) for _ in browser.by_day_and_night()] == [[], []]
     off = (
         "return [...document.querySelectorAll('main table :is(th, td)')]"
         ".filter((c) => c.getBoundingClientRect().right > innerWidth + 0.5).length"

@@ -630,6 +630,15 @@ def test_null_search_and_stability_are_the_events_and_said_first(proven: Searche
     assert f"for or against an account: {', '.join(noise)}." in html
 
 
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    """A run whose table is gone: its page is made of the journal alone, at once."""
+    made = search(tmp_path_factory.mktemp("bare"), make_accounts(200, 1), make_spec(), n=5)
+    made.table.unlink()
+    assert 'id="chance"' not in made.report.html
+    return made
+
+
 KNOWS = {"found": 0.8, "values": [0.5] * 19, "p_value": 0.05, "typical": 0.5, "high": 0.5}
 KNOWS |= {"fitted": False, "unseen": None}
 
@@ -647,7 +656,7 @@ KNOWS |= {"fitted": False, "unseen": None}
     ],
 )
 def test_what_a_null_search_says_is_put_into_a_sentence(
-    searched: Searched,
+    bare: Searched,
     tmp_path: Path,
     gains: list[float],
     p_value: float,
@@ -655,7 +664,7 @@ def test_what_a_null_search_says_is_put_into_a_sentence(
     said: str,
     unsaid: str,
 ) -> None:
-    shutil.copytree(searched.journal, tmp_path / "journal")
+    shutil.copytree(bare.journal, tmp_path / "journal")
     facts = {"found": 0.1, "gains": gains, "p_value": p_value, "typical": 0.0, "high": 0.0}
     facts |= {"objective": "auc_roc_retain"} | ({"knows": knows} if knows else {})
     for value in (0.5, 0.1):
@@ -663,10 +672,10 @@ def test_what_a_null_search_says_is_put_into_a_sentence(
         write_event(
             tmp_path / "journal",
             EventKind.NULL,
-            run_id=searched.run_id,
+            run_id=bare.run_id,
             details={**facts, "found": value, "experiments": 120, "seed": 0},
         )
-    made = Searched(tmp_path, searched.table, searched.run_id)
+    made = Searched(tmp_path, bare.table, bare.run_id)
     block = unescape(made.report.html.partition('id="chance"')[2].partition("</section>")[0])
     assert said in block
     assert unsaid not in block
@@ -676,7 +685,6 @@ def test_what_a_null_search_says_is_put_into_a_sentence(
     found = keyed(made.report.html, "null")
     assert exact(found["null.found"]) == 0.1
     assert ("null.knows.found" in found) == (knows is not None)
-    assert 'id="chance"' not in searched.report.html
 
 
 @pytest.mark.slow
