@@ -607,7 +607,7 @@ def test_no_outcome() -> None:
 
 
 def test_outcome_that_is_text() -> None:
-    frame = ACCOUNTS.with_columns(retained_6mo=pl.lit("ja"))
+    frame = ACCOUNTS.with_columns(retained_6mo=pl.lit("bleibt"))
     message = 'frame: column "retained_6mo": outcome retained expects numbers, got String'
     with pytest.raises(AccountDataError, match=message):
         detect(frame)

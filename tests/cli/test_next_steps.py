@@ -363,7 +363,7 @@ def test_leaving_rows_out_is_not_proposed_where_most_are_at_fault(
     monkeypatch.chdir(tmp_path)
     table = make_accounts(200)
     (tmp_path / "spec.yaml").write_text(specs.to_yaml(make_spec()), "utf-8")
-    for broken, proposed in ((20, True), (120, False), (200, False)):
+    for broken, proposed in ((20, True), (40, False), (120, False), (200, False)):
         table.with_columns(
             mrr=pl.when(pl.int_range(200) < broken).then(-1.0).otherwise(pl.col("mrr"))
         ).write_parquet("a.parquet")
