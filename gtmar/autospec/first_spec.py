@@ -29,7 +29,7 @@ from gtmar.autospec.fit_encoders import (
 from gtmar.autospec.leakage import Grade, Leak, find_leaks
 from gtmar.autospec.refit_encoders import MONEY, target_of
 from gtmar.autospec.wide_tables import weakest
-from gtmar.data.encode import cell_of, encoded_terms, rule_holds
+from gtmar.data.encode import categories_of, cell_of, encoded_terms, rule_holds
 from gtmar.data.matrix import load_accounts, search_sample
 from gtmar.data.outcomes import LabelWords, OutcomeColumns, named_outcomes, with_labels
 from gtmar.data.prepare import looks_like_dates, settled, with_days
@@ -329,12 +329,28 @@ def _detected(
     )
     notes = [
         *_reading_notes(table, used, left_out),
+        *_spelling_notes(spec),
         *_wide_notes(weak, spec),
         *(_order_notes(fitted) if monotone else ()),
     ]
     return FirstSpec(
         spec, text, left_out, leaks, tuple(notes), taken, outcome_columns.columns, aside
     )
+
+
+def _spelling_notes(spec: ScoringSpec) -> list[str]:
+    """Return a note on each feature whose categories differ from each other by case alone."""
+    notes = []
+    for name, feature in spec.features.items():
+        alike: dict[str, list[str]] = {}
+        for each in categories_of(feature.encode) or ():
+            alike.setdefault(str(each).casefold(), []).append(str(each))
+        if twice := [word for words in alike.values() if len(words) > 1 for word in words]:
+            notes.append(
+                f'Column "{feature.reads(name)[0]}": {culprits(sorted(twice))} differ by case '
+                "alone, and each counts by itself; write them one way in the table if they are one."
+            )
+    return notes
 
 
 def _order_notes(fitted: Mapping[str, Fitted]) -> list[str]:
