@@ -7,7 +7,17 @@ from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, ClassVar
 
-__all__ = ["PlainData", "apart", "digits", "percent", "plain", "singular", "some", "whole"]
+__all__ = [
+    "PlainData",
+    "apart",
+    "digits",
+    "of_one",
+    "percent",
+    "plain",
+    "singular",
+    "some",
+    "whole",
+]
 
 #: Whole numbers from this one on are written with an exponent.
 _MOST_DIGITS = 1e15
@@ -118,6 +128,26 @@ def singular(text: str) -> str:
         return f"1 {found[1]}{'y' if found[2] else ''}{verb}"
 
     return _ONE.sub(worded, text)
+
+
+#: The verb of a problem, unless it stands in a quoted name, and one that an "and" adds to it.
+_VERB = re.compile(r'"[^"]*"|\b(are|have|equal)\b')
+_ONE_DOES = {"are": "is", "have": "has", "equal": "equals"}
+
+
+def of_one(problem: str) -> str:
+    """Put the verb of a problem in the singular, for one row of several: 1 of 301 rows is a total.
+
+    Examples
+    --------
+    >>> of_one('values of feature "we are" are null'), of_one("accounts have outcomes that are new")
+    ('values of feature "we are" is null', 'accounts has outcomes that are new')
+    """
+    for found in _VERB.finditer(problem):
+        if found[1]:
+            rest = problem[found.end() :].replace("and are ", "and is ")
+            return f"{problem[: found.start()]}{_ONE_DOES[found[1]]}{rest}"
+    return problem
 
 
 def percent(share: float, decimals: int = 0, unit: str = "%") -> str:

@@ -87,16 +87,16 @@ create or replace macro changed_weights(before, after) as
         )
     );
 
--- Changes as text, such as nps: 5 -> 12, logins: 3 -> none.
+-- Changes as text, such as nps: 5 -> 12, logins: 3 -> none; whole numbers without a fraction.
 create or replace macro worded_changes(changes) as
     array_to_string(
         list_transform(
             map_entries(changes),
             lambda entry: entry.key
                 || ': '
-                || coalesce(cast(entry.value.before as varchar), 'none')
+                || coalesce(regexp_replace(cast(entry.value.before as varchar), '\.0$', ''), 'none')
                 || ' -> '
-                || coalesce(cast(entry.value.after as varchar), 'none')
+                || coalesce(regexp_replace(cast(entry.value.after as varchar), '\.0$', ''), 'none')
         ),
         ', '
     );

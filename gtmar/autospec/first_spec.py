@@ -29,7 +29,7 @@ from gtmar.autospec.fit_encoders import (
 from gtmar.autospec.leakage import Grade, Leak, find_leaks
 from gtmar.autospec.refit_encoders import MONEY, target_of
 from gtmar.autospec.wide_tables import weakest
-from gtmar.data.encode import cell_of, encoded_terms, rule_holds
+from gtmar.data.encode import categories_of, cell_of, encoded_terms, rule_holds
 from gtmar.data.matrix import load_accounts, search_sample
 from gtmar.data.outcomes import LabelWords, OutcomeColumns, named_outcomes, with_labels
 from gtmar.data.prepare import looks_like_dates, settled, with_days
@@ -46,7 +46,7 @@ from gtmar.data.rules import (
 from gtmar.data.scan import ID_NAMES, AccountTable, collect, first_values, likely_id, refuse_empty
 from gtmar.data.split import canonical_id
 from gtmar.errors import AccountDataError, GtmarError, UsageError, culprits, nearest
-from gtmar.plain_data import some
+from gtmar.plain_data import of_one, singular, some
 from gtmar.spec.document import commented_yaml, parse
 from gtmar.spec.encoders import Bins, TableEncoder
 from gtmar.spec.ids import encoder_id
@@ -329,12 +329,28 @@ def _detected(
     )
     notes = [
         *_reading_notes(table, used, left_out),
+        *_spelling_notes(spec),
         *_wide_notes(weak, spec),
         *(_order_notes(fitted) if monotone else ()),
     ]
     return FirstSpec(
         spec, text, left_out, leaks, tuple(notes), taken, outcome_columns.columns, aside
     )
+
+
+def _spelling_notes(spec: ScoringSpec) -> list[str]:
+    """Return a note on each feature whose categories differ from each other by case alone."""
+    notes = []
+    for name, feature in spec.features.items():
+        alike: dict[str, list[str]] = {}
+        for each in categories_of(feature.encode) or ():
+            alike.setdefault(str(each).casefold(), []).append(str(each))
+        if twice := [word for words in alike.values() if len(words) > 1 for word in words]:
+            notes.append(
+                f'Column "{feature.reads(name)[0]}": {culprits(sorted(twice))} differ by case '
+                "alone, and each counts by itself; write them one way in the table if they are one."
+            )
+    return notes
 
 
 def _order_notes(fitted: Mapping[str, Fitted]) -> list[str]:
@@ -532,8 +548,8 @@ def _refuse_texts(table: AccountTable, outcomes: OutcomeColumns, words: list[Lab
         if role in LABELS:
             hint = "labels are 0 and 1, null where unknown"
         got, hint = table.unlike(column) or (f"{dtype}: {first_values(table, column, 3)}", hint)
-        if unknown := [w for each in words if each.column == column for w in each.unknown]:
-            hint = f'say what each word counts: --label "{role}:{unknown[0]}=1"'
+        if unknown := [each for each in words if each.column == column and each.unknown]:
+            hint = unknown[0].option_hint
         wrong.append(f'column "{column}": outcome {role} expects numbers, got {got}')
         hints.append(hint)
     if wrong:
@@ -552,7 +568,14 @@ def _refuse_odd_labels(table: AccountTable, outcomes: OutcomeColumns) -> None:
     counts = collect(table, table.frame.select(counted)).row(0)
     broken = [(rule, count) for rule, count in zip(rules, counts, strict=True) if count]
     if broken:
-        wrong = [f'column "{rule.column}": {count:,} {rule.problem}' for rule, count in broken]
+        worded = [
+            singular(f"{count:,} {rule.problem if count > 1 else of_one(rule.problem)}")
+            for rule, count in broken
+        ]
+        wrong = [
+            f'column "{rule.column}": {problem}'
+            for (rule, _), problem in zip(broken, worded, strict=True)
+        ]
         hints = dict.fromkeys(str(rule.hint) for rule, _ in broken)
         raise AccountDataError(
             f"{table.source}: {'; '.join(wrong)}",

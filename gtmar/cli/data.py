@@ -215,8 +215,9 @@ def check(
     return Answer(checkup.as_json, text, code)
 
 
-#: If more than this share of rows breaks the contract, leaving them out isn't proposed.
-_MOST_ASIDE = 0.5
+#: If more than this share of rows breaks the contract, leaving them out isn't proposed: they are
+#: seldom like the others. Labels of -1 for 0, for one, are of all who left.
+_MOST_ASIDE = 0.1
 
 
 def _aside_hint(err: ViolationsError) -> str | None:
@@ -225,7 +226,7 @@ def _aside_hint(err: ViolationsError) -> str | None:
         return err.hint
     broken, rows = err.set_aside
     if broken > _MOST_ASIDE * rows:
-        # If most rows are wrong, the table is, or what the spec says of it.
+        # If so many rows are wrong, the table is, or what the spec says of it.
         return err.hint
     # Rounded up to a thousandth, so that the share holds the rows.
     share = max(0.01, -(-broken * 1_000 // rows) / 1_000)
@@ -602,7 +603,7 @@ def _print_check(checkup: Checkup) -> None:
     say(f"{checkup.source} keeps the data contract ({by}, {some(checkup.features, 'feature')}).")
     left_out = f", {checkup.dropped:,} without an outcome left out" if checkup.dropped else ""
     rows = checkup.rows
-    total = f"{checkup.accounts:,} accounts"
+    total = some(checkup.accounts, "account")
     if rows is not None:
         total = on_dates(checkup.accounts, len(checkup.dates), rows)
     say(
@@ -632,6 +633,8 @@ def _print_check(checkup: Checkup) -> None:
     deciding += f" on {some(len(checkup.dates), 'date')}" if checkup.dates else ""
     if checkup.smallest_gain is None:
         say(f"{deciding} can't prove a gain of it: too few, or it has no interval.")
+    elif checkup.smallest_gain == 0:
+        say(f"{deciding} can't prove a gain of it: with other weights it stays the same.")
     else:
         gain = f"{checkup.smallest_gain:.2g}"
         say(f"Smallest gain that {deciding} would prove four times in five: about {gain}.")

@@ -14,7 +14,7 @@ from gtmar.cli.next_step import WHY, free_path, print_next, table_options_of
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, announce, number, say, say_newest, some, table
 from gtmar.errors import UsageError
-from gtmar.plain_data import digits, percent
+from gtmar.plain_data import percent
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     import polars as pl
 
     from gtmar.cli.output import Tone
-    from gtmar.earning import Earning
     from gtmar.journal.files import Row
     from gtmar.journal.front import Front
-    from gtmar.journal.lookup import Experiment, Reference
+    from gtmar.journal.lookup import Experiment, Reference, RunFacts
     from gtmar.runs import Difference, RunResult, TierLine, Tiers, WentLive
     from gtmar.spec import ScoringSpec
 
@@ -212,7 +211,7 @@ def _print_tiers(tiers: Tiers, *, spec: Path, written: Path | None, searched: st
 def _kept(line: TierLine) -> str:
     kept = line.logo_retention
     if kept is None or kept.value is None:
-        return ""
+        return "-"
     return f"{percent(kept.value)} ({100 * (kept.low or 0):.0f}-{100 * (kept.high or 0):.0f})"
 
 
@@ -298,10 +297,10 @@ def log(
             option_values.refuse_unknown("model", model, lookup.models(opened))
         live, shown = lookup.log(opened, model=model, most=most)
         shown_runs = {row["reference"].partition("/")[0] for row in shown if row["reference"]}
-        bases, earned = lookup.bases_and_earnings(opened, shown_runs)
+        facts = lookup.run_facts(opened, shown_runs)
     return Answer(
         lambda: {"live": live, "log": shown},
-        lambda: _print_log(live, shown, bases, earned, journal=journal),
+        lambda: _print_log(live, shown, facts, journal=journal),
     )
 
 
@@ -341,7 +340,8 @@ def lineage(
     with option_values.open_journal(journal) as opened:
         reference = lookup.resolve(opened, option_values.experiment_of(experiment))
         rows = lookup.lineage(opened, reference)
-    return Answer(lambda: rows, lambda: _print_lineage(rows, journal=journal))
+        facts = lookup.run_facts(opened, {row["run_id"] for row in rows})
+    return Answer(lambda: rows, lambda: _print_lineage(rows, facts, journal=journal))
 
 
 @a.command(app, "best --metric revenue_capture_at_20")
@@ -445,20 +445,25 @@ def _who_and_why(author: str | None, note: str | None) -> str:
 _SEARCHED = " on the accounts searched"
 
 
-def _on_whom(row: dict[str, Any]) -> str:
+def _on_whom(row: dict[str, Any], *, whole_table: bool = False) -> str:
     """Say on which accounts a value was measured; nothing of an import, of which it isn't known."""
-    return "" if row["kind"] == _IMPORT else _SEARCHED
+    if row["kind"] == _IMPORT:
+        return ""
+    return " on all accounts of the table" if whole_table else _SEARCHED
 
 
 _EFFECTS: dict[str, Tone] = {"win": "good", "lose": "bad", "blocked": "warning"}
 
 
-def _effect(row: dict[str, Any]) -> str:
+def _effect(row: dict[str, Any], *, whole_table: bool = False) -> str:
     """Word what a change did to the objective, and whether it was kept."""
     from gtmar.metrics.metric import marked
 
     before, after = row["value_before"], row["value_after"]
-    name, on = marked(row["objective"], row.get("basis")), _on_whom(row)
+    name = marked(row["objective"], row.get("basis"))
+    on = _on_whom(row, whole_table=whole_table)
+    if row["outcome"] == "baseline" and whole_table:
+        return f"{name} {number(after)}{on}: edges of tiers were set, nothing was searched."
     if row["outcome"] == "baseline":
         return f"{name} {number(after)}{on}: where its run started."
     if row["outcome"] == "known":
@@ -500,8 +505,7 @@ def _print_metrics(
     sizes = [row for row in moved if row["metric"].startswith("accounts_by_tier.")]
     if sizes:
         ends = (
-            f"{r['metric'].partition('.')[2]} {digits(r['one'])} -> {digits(r['two'])}"
-            for r in sizes
+            f"{r['metric'].partition('.')[2]} {r['one']:,.0f} -> {r['two']:,.0f}" for r in sizes
         )
         say(f"Tiers have other sizes: {', '.join(ends)}. What moved in them may be that alone.")
     if len(moved) > len(shown):
@@ -597,7 +601,7 @@ def _print_experiment(experiment: Experiment, *, journal: Path) -> None:
         say(_who_and_why(row["author"], row["note"]))
     if row["changes"]:
         say(f"Change: {row['changes']}")
-    say(_effect(row), _EFFECTS.get(row["outcome"]))
+    say(_effect(row, whole_table=experiment.whole_table), _EFFECTS.get(row["outcome"]))
     if row["verdict"]:
         say(f"{_decided(row)} {row['reason'] or ''}".rstrip())
     weights = sorted(row["weights"].items(), key=lambda item: (-item[1], item[0]))
@@ -677,17 +681,13 @@ def _print_moves(moves: pl.DataFrame, moved: pl.DataFrame) -> None:
 def _print_log(
     live: list[Row],
     entries: list[Row],
-    bases: dict[str, str | None],
-    earned: dict[str, dict[str, Earning]],
+    facts: dict[str, RunFacts],
     *,
     journal: Path,
 ) -> None:
-    """Print what is live, then runs and changes, newest first.
-
-    `bases` and `earned` are by run: its basis of revenue retention, and what earns points, by
-    weight.
-    """
+    """Print what is live, then runs and changes, newest first; `facts` are by run."""
     from gtmar.earning import earned_in
+    from gtmar.journal.lookup import RunFacts
     from gtmar.metrics.metric import marked
 
     live_lines(live)
@@ -697,12 +697,12 @@ def _print_log(
         say(f"  {_who_and_why(row['author'], row['note'])}")
         if row["change"]:
             say(f"  {row['largest']}")
-        run_id = row["reference"].partition("/")[0]
-        if points := earned_in(row["largest"] or "", earned.get(run_id, {})):
+        of_run = facts.get(row["reference"].partition("/")[0], RunFacts())
+        if points := earned_in(row["largest"] or "", of_run.earned):
             say(f"  Earned by: {points}")
         if row["value_after"] is not None:
-            basis = bases.get(run_id)
-            say(f"  {_value_change({**row, 'objective': marked(row['objective'], basis)})}")
+            named = {**row, "objective": marked(row["objective"], of_run.basis)}
+            say(f"  {_value_change(named, whole_table=of_run.whole_table)}")
         if row["verdict"]:
             say(f"  {_decided(row)}")
         if row["expect"]:
@@ -741,25 +741,26 @@ _KINDS = {
 }
 
 
-def _value_change(row: dict[str, Any]) -> str:
+def _value_change(row: dict[str, Any], *, whole_table: bool = False) -> str:
     before, after = row["value_before"], row["value_after"]
-    on = _on_whom(row)
+    on = _on_whom(row, whole_table=whole_table)
     if before is None:
         return f"{row['objective']} {after:.4f}{on}"
     return f"{row['objective']} {_change(before, after)}{on}: {row['outcome']}"
 
 
-def _print_lineage(rows: list[Row], *, journal: Path) -> None:
+def _print_lineage(rows: list[Row], facts: dict[str, RunFacts], *, journal: Path) -> None:
     """Print the lineage of an experiment back to the first spec, one block for each run."""
-    for _, steps in groupby(rows, key=lambda row: row["run_id"]):
-        _print_lineage_run(list(steps))
+    for run_id, steps in groupby(rows, key=lambda row: row["run_id"]):
+        whole_table = run_id in facts and facts[run_id].whole_table
+        _print_lineage_run(list(steps), whole_table=whole_table)
     say()
     ends = [_name(row) for row in rows if row["kind"] is not None]
     if len(ends) > 1:
         print_next("diff", ends[-1], ends[0], journal=journal)
 
 
-def _print_lineage_run(steps: list[dict[str, Any]]) -> None:
+def _print_lineage_run(steps: list[dict[str, Any]], *, whole_table: bool) -> None:
     """Print the part of a lineage that is one run; `steps` are newest first."""
     newest, oldest = steps[0], steps[-1]
     name = _name(newest)
@@ -774,10 +775,10 @@ def _print_lineage_run(steps: list[dict[str, Any]]) -> None:
     elif kept:
         say(f"  {newest['changes']}")
     if oldest["changes"] and oldest["outcome"] == "baseline":
-        say(f"  before the run, by hand: {oldest['changes']}")
+        say(f"  before the run: {oldest['changes']}")
     whole = {**newest, "value_before": oldest["value_after"] if kept else None}
     if newest["value_after"] is not None:
-        say(f"  {_value_change(whole)}")
+        say(f"  {_value_change(whole, whole_table=whole_table)}")
     if newest["verdict"]:
         say(f"  {_decided(newest)}")
 

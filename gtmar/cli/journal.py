@@ -446,9 +446,8 @@ def _print_by_date(by_date: dict[str, Any], objective: str) -> None:
         for part in parts.values():
             index = part["dates"].index(day) if day in part["dates"] else None
             ends = [None if index is None else part[end][index] for end in ("before", "after")]
-            texts = ("none" if value is None else f"{value:.4f}" for value in ends)
             counted = 0 if index is None else part["rows_by_date"][index]
-            cells += [counted, " -> ".join(texts)]
+            cells += [counted, _arrow(*(None if v is None else f"{v:.4f}" for v in ends))]
         rows.append(cells)
     heads = [head for name in parts for head in (DATED[name], "start -> best")]
     table(["date", *heads], rows, title=f"{objective} by date, accounts searched and held out")
@@ -494,7 +493,11 @@ def sized_table(
             [
                 row["tier"],
                 row["accounts"],
-                *(_arrow(row[f"{short}_start"], row[f"{short}_best"]) for short in shown),
+                *(
+                    _arrow(*(None if v is None else percent(v, 1) for v in ends))
+                    for short in shown
+                    for ends in [(row[f"{short}_start"], row[f"{short}_best"])]
+                ),
             ]
             for row in rows
         ),
@@ -502,9 +505,9 @@ def sized_table(
     )
 
 
-def _arrow(before: float | None, after: float | None) -> str:
-    one, two = ("none" if value is None else percent(value, 1) for value in (before, after))
-    return f"{one} -> {two}"
+def _arrow(before: str | None, after: str | None) -> str:
+    """Word two values of a tier or date; a dash where no account counts, which is no 0."""
+    return "-" if before is None and after is None else f"{before or '-'} -> {after or '-'}"
 
 
 def after_review(review: Review, *, journal: str, best: str | None = None) -> None:

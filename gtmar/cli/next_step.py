@@ -143,12 +143,15 @@ def _without_secrets(text: str) -> str:
 
 
 def table_options_of(journal: str | Path, run_id: str) -> dict[str, object] | None:
-    """Return the options that name a run's table; None if the command line can't name it.
+    """Return the options that name a run's tables; None if the command line can't name them.
 
-    That is a frame, or the result of a query: its text is on record, but not in a file.
+    That is a frame, or the result of a query: its text is on record, but not in a file. A later
+    table that is the holdout is named by its place alone.
     """
+    from gtmar.data.scan import Source
     from gtmar.errors import JournalError
     from gtmar.journal.files import RunFiles
+    from gtmar.runs.holdout import later_source
 
     try:
         start = RunFiles(Path(journal), run_id).record("start")
@@ -157,6 +160,9 @@ def table_options_of(journal: str | Path, run_id: str) -> dict[str, object] | No
     parameters = dict(start["parameters"])
     if start["kind"] == "import" or start["source"] == "frame" or "query" in parameters:
         return None
+    later = later_source(parameters)
+    if later is not None and later != Source(later.location, recorded=True):
+        return None
     return {
         "data": start["source"],
         "at": parameters.get("at"),
@@ -164,6 +170,8 @@ def table_options_of(journal: str | Path, run_id: str) -> dict[str, object] | No
         "as_of": parameters.get("as_of"),
         "drop_unlabelled": parameters.get("drop_unlabelled") == "True",
         "set_aside": parameters.get("set_aside"),
+        "holdout_file": None if later is None else later.location,
+        "holdout_as_of": None if later is None else parameters.get("holdout_as_of"),
     }
 
 

@@ -342,8 +342,11 @@ def table(
     if title:
         say()
         say(title)
-    for gap in _GAPS:
-        room = width - gap * (len(columns) - 1)
+    between = len(columns) - 1
+    # Columns closer together leave words whole that would be cut.
+    whole = [gap for gap in _GAPS[:2] if sum(natural) <= width - gap * between]
+    for gap in whole or _GAPS:
+        room = width - gap * between
         if sum(least) <= room or (len(columns) <= 2 and gap == _GAPS[-1]):
             _print_table(texts, _widths(natural, least, room), gap, fold=fold)
             return

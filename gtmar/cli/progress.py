@@ -105,13 +105,18 @@ def _left(at: Progress, rate: float) -> str:
     return f"{hours:,} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
 
 
+def _since(first: Progress | None, at: Progress) -> Progress:
+    """Return the moment that a rate is taken since; a command's next search begins anew."""
+    return at if first is None or first.run_id != at.run_id else first
+
+
 def _lines() -> Callable[[Progress], None]:
     last = time.monotonic()
     first: Progress | None = None
 
     def tell(at: Progress) -> None:
         nonlocal first, last
-        first = first or at
+        first = _since(first, at)
         now = time.monotonic()
         if now - last >= _LINE_SECONDS:
             last = now
@@ -149,7 +154,8 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
         def tell(at: Progress) -> None:
             nonlocal first, pace
             if first is None:
-                first, pace = at, _Pace()
+                pace = _Pace()
+            first = _since(first, at)
             if pace.due():
                 bar.update(
                     task,

@@ -10,7 +10,7 @@ import typer
 
 from gtmar.cli import option_values, progress
 from gtmar.cli import options as a
-from gtmar.cli.next_step import print_next
+from gtmar.cli.next_step import print_next, table_options_of
 from gtmar.cli.options import app
 from gtmar.cli.output import Answer, complain, for_programs, say, some, table
 from gtmar.documents import is_spec_file
@@ -181,13 +181,18 @@ def simplify(
 
     read: list[Any] = [data, spec, holdout_file, journal]
     given: dict[str, Any] = {"data": data, "holdout_file": holdout_file, **tables}
+    # Once the new search is on record, "latest" means another run.
+    against = spec if is_spec_file(spec) else runs.run_or_experiment(spec, journal)
+    # What `decide` is told of the tables; options of this command line are kept anyway.
+    named: dict[str, object] | None = {}
     if data is None:
         if is_spec_file(spec):
             raise UsageError(
                 f'"{spec}" doesn\'t say which accounts it is for', hint="--data accounts.parquet"
             )
-        run_id = runs.run_or_experiment(spec, journal).partition("/")[0]
+        run_id = against.partition("/")[0]
         given |= tables_of(RunFiles(journal, run_id).record("start"))
+        named = table_options_of(journal, run_id)
         read += option_values.recorded_tables(journal, run_id)
     new = option_values.output(output_path, *read, force=force)
     with progress.watching(quiet=quiet) as watch:
@@ -207,7 +212,7 @@ def simplify(
     written = None if new is None or simplified.result is None else str(new.path)
     return Answer(
         lambda: {**simplified.as_json(), "output": written},
-        lambda: _print_simplified(simplified, spec=spec, data=given["data"], written=written),
+        lambda: _print_simplified(simplified, against=against, tables=named, written=written),
         0 if simplified.dropped else 10,
     )
 
@@ -326,8 +331,18 @@ def _print_run(result: RunResult, *, written: str | None) -> None:
     print_next("review", result.run_id, journal=result.journal)
 
 
-def _print_simplified(simplified: Simplified, *, spec: str, data: Any, written: str | None) -> None:
-    """Print how many features suffice, the curve, and what the search over them found."""
+def _print_simplified(
+    simplified: Simplified,
+    *,
+    against: str,
+    tables: dict[str, object] | None,
+    written: str | None,
+) -> None:
+    """Print how many features suffice, the curve, and what the search over them found.
+
+    `against` is the score with all features. `tables` are the options that name its tables; None
+    if no options can.
+    """
     say(simplified.sentence, "good" if simplified.dropped else None)
     lines = [
         (
@@ -352,13 +367,13 @@ def _print_simplified(simplified: Simplified, *, spec: str, data: Any, written: 
     for sentence in result.dates_held:
         say(sentence)
     say(f"Run {result.run_id}")
-    if written is None:
-        say()
-        print_next("review", result.run_id, journal=result.journal)
-        return
-    say(f"Best spec: {written}")
+    if written is not None:
+        say(f"Best spec: {written}")
     say()
-    print_next("decide", written, against=spec, data=data, journal=result.journal)
+    if written is None or tables is None:
+        print_next("review", result.run_id, journal=result.journal)
+    else:
+        print_next("decide", written, against=against, **tables, journal=result.journal)
 
 
 _ENDED = {

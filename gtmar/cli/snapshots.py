@@ -327,7 +327,7 @@ def _print_built(built: Built) -> None:
             folder = shlex.quote(newest.data.rpartition("/")[0])
             together = f"--data {folder} --at {built.tables[0].day}..{newest.day}"
             say(
-                f"Each account is in several of them: {together} searches them together. The "
+                f"An account may be in several of them: {together} searches them together. The "
                 f"newest with outcomes is {newest.day}."
             )
         print_next("init", data=newest.data, output_path=free_path("spec.yaml"))

@@ -253,6 +253,8 @@ def backtest(
 
 #: How many features that could lead to the tier above are shown, and surprising accounts.
 _STEPS_SHOWN = 5
+#: Segments without an answer that a sentence names.
+_SILENT_SHOWN = 5
 _SURPRISES_SHOWN = 5
 
 
@@ -560,7 +562,9 @@ def _segments_sentence(part: SegmentPart) -> str:
             words.append(f"{reading} in {', '.join(names)}")
     silent = [f"{x.name} ({x.change.reason})" for x in part.lines if x.reading == "unknown"]
     if silent:
-        words.append(f"unknown in {', '.join(silent)}")
+        more = len(silent) - _SILENT_SHOWN
+        rest = f" and {more:,} more, with --json" if more > 0 else ""
+        words.append(f"unknown in {', '.join(silent[:_SILENT_SHOWN])}{rest}")
     return f"{'; '.join(words)}."
 
 

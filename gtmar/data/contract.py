@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -46,9 +47,9 @@ from gtmar.data.rules import (
 )
 from gtmar.data.scan import ID_NAMES, AccountTable, collect, first_values, likely_id, refuse_empty
 from gtmar.data.split import canonical_id, may_identify
-from gtmar.data.text_columns import TEXT_TYPES
+from gtmar.data.text_columns import ONE_CURRENCY, TEXT_TYPES
 from gtmar.errors import UsageError, Violation, ViolationsError, culprits, did_you_mean, nearest
-from gtmar.plain_data import some
+from gtmar.plain_data import of_one, some
 from gtmar.spec.encoders import Bins, DaysBeforeEncoder, OneOfEncoder
 from gtmar.spec.model import LABELS, Feature, Outcomes, ScoringSpec, stated_as_of, stated_date
 
@@ -278,6 +279,7 @@ class _Check:
         self.numeric = OutcomeColumns(self._numeric_outcomes() if outcomes else {})
         if outcomes:
             self._check_segments()
+        self._check_currencies()
 
     def of_rows(self, *sentences: str) -> list[str]:
         """Write "rows" for "accounts" in sentences about a table of several dates."""
@@ -450,6 +452,17 @@ class _Check:
                 hint = "name a column with few values, such as a plan or a region"
                 self.refuse(name, problem, hint)
 
+    def _check_currencies(self) -> None:
+        """Refuse columns read as money whose amounts are in several currencies."""
+        if self.table.texts is None:
+            return
+        read = {*self.spec.columns, *self.spec.segments}
+        if self.outcomes:
+            read |= {*self.outcome_columns.columns.values()}
+        mixed = self.table.texts.in_several_currencies(read, partial(collect, self.table))
+        for name, problem in mixed.items():
+            self.refuse(name, problem, ONE_CURRENCY)
+
     def _window_fits(self) -> bool:
         """Return whether the window's columns exist and hold dates, and refuse them if not."""
         window, before = self.spec.window, len(self.violations)
@@ -553,6 +566,8 @@ class _Check:
             if count := int(facts[f"{i}.count"]):
                 listed = _first(facts[f"{i}.culprits"])
                 [problem_text] = self.of_rows(rule.problem)
+                if count == 1:
+                    problem_text = of_one(problem_text)
                 problem = f"{count:,} of {facts['rows']:,} {problem_text}: {listed}"
                 self.refuse(rule.column, problem, rule.hint, count)
         return len(self.violations) > before
@@ -567,7 +582,7 @@ class _Check:
             problem = f"{count:,} of {rows:,} {noun} {has} no outcome of any kind: {listed}"
             if undecided := facts.get("end_without_label"):
                 problem += (
-                    f"; {some(undecided, 'has', 'have')} a "
+                    f"; {some(undecided, 'has', 'have')} "
                     f"{self.outcome_columns.columns['mrr_end']}, which "
                     f"doesn't decide what the null in {_label_names(self.outcome_columns)} leaves "
                     "unknown"

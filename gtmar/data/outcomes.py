@@ -17,7 +17,7 @@ import polars as pl
 
 from gtmar.data.encode import half_up
 from gtmar.data.scan import AccountTable, collect
-from gtmar.data.text_columns import TEXT_TYPES
+from gtmar.data.text_columns import HEADER_AGAIN, TEXT_TYPES
 from gtmar.errors import AccountDataError, culprits
 from gtmar.spec.model import LABELS, Outcomes
 
@@ -42,6 +42,9 @@ __all__ = [
 
 _FLAGS = dict.fromkeys(("yes", "y", "true", "t", "1", "1.0"), 1)
 _FLAGS |= dict.fromkeys(("no", "n", "false", "f", "0", "0.0"), 0)
+#: The same in German, French, Spanish, Portuguese and Dutch; what a spreadsheet writes for TRUE.
+_FLAGS |= dict.fromkeys(("ja", "oui", "s\u00ed", "si", "sim", "wahr", "vrai", "verdadero"), 1)
+_FLAGS |= dict.fromkeys(("nein", "non", "nee", "n\u00e3o", "falsch", "faux", "falso"), 0)
 #: Words for an account that stayed, and for one that left.
 _STAYS = "active,current,existing,existing customer,kept,not churned,renewed,retained,stayed"
 _LEAVES = (
@@ -59,8 +62,8 @@ _NAMES = {
         r"|(is|has)?(exited|attrited)|attrition(flag)?|(is|has)?cancell?ed"
     ),
 }
-#: Largest number of words of a label column.
-_MOST_WORDS = 12
+#: Largest number of words of a label column, and how many of unknown value a hint lists.
+_MOST_WORDS, _WORDS_SHOWN = 12, 3
 
 
 def plain_name(name: str) -> str:
@@ -101,10 +104,42 @@ class LabelWords:
     @property
     def hint(self) -> str:
         """The hint that shows how a spec states the words' values; needs an unknown word."""
+        if self._header_again:
+            return HEADER_AGAIN
+        values, otherwise = self._proposed()
+        listed = ", ".join(f"{word}: {value}" for word, value in values.items())
+        more = ", ..." if len(self.words) > len(values) else ""
         return (
             "labels are 0 and 1, null where unknown; the spec says what each word counts, as "
-            f"labels: {{{self.role}: {{{self.unknown[0]}: 1, ...: 0}}}}"
+            f"labels: {{{self.role}: {{{listed}{more}}}}}{otherwise}"
         )
+
+    @property
+    def option_hint(self) -> str:
+        """The hint that shows how ``--label`` states the words' values; needs an unknown word."""
+        if self._header_again:
+            return HEADER_AGAIN
+        values, otherwise = self._proposed()
+        # What a person states replaces the known words, so those are stated, too.
+        stated = {word: value for word, value in self.words.items() if value is not None} | values
+        options = " ".join(f'--label "{self.role}:{w}={value}"' for w, value in stated.items())
+        return f"say what each word counts: {options}{otherwise}"
+
+    @property
+    def _header_again(self) -> bool:
+        return self.unknown == [self.column.strip()]
+
+    def _proposed(self) -> tuple[dict[str, int], str]:
+        """Return values for unknown words, and what else they could be: a person has to say."""
+        counted = {value for value in self.words.values() if value is not None}
+        first, *others = self.unknown
+        if not counted and len(others) == 1:
+            return {first: 1, others[0]: 0}, ", or the other way round"
+        if not others and len(counted) == 1:
+            # The other side of a label is all that is left.
+            return {first: 1 - min(counted)}, ""
+        more = ", and so on" if len(others) >= _WORDS_SHOWN else ""
+        return dict.fromkeys(self.unknown[:_WORDS_SHOWN], 0), f", or 1{more}"
 
 
 def _words_of(table: AccountTable, columns: Iterable[str]) -> dict[str, list[str]]:
@@ -206,8 +241,8 @@ def _named_label(
                     f'{table.source}: column "{column}" is named like outcome {role} and holds '
                     f"{culprits(words)}, of which {culprits(read[0].unknown)} may count 0 "
                     "or 1",
-                    hint=f'say what each counts: --label "{role}:{read[0].unknown[0]}=1", or name '
-                    f'another column: --outcome "{role}=COLUMN"',
+                    hint=f"{read[0].option_hint}; or name another column: "
+                    f'--outcome "{role}=COLUMN"',
                 )
         elif dtype.is_numeric():
             odd = ~pl.col(column).cast(pl.Float64).fill_nan(None).is_in([0.0, 1.0])

@@ -18,11 +18,13 @@ from gtmar.data.outcomes import with_labels
 from gtmar.data.scan import AccountTable, collect
 from gtmar.data.text_columns import (
     NULL_MARKERS,
+    ONE_CURRENCY,
     TEXT_TYPES,
     Kind,
     Texts,
     cleaned,
     converted,
+    mixed_currencies,
 )
 from gtmar.errors import AccountDataError, culprits, did_you_mean
 from gtmar.spec.encoders import DaysBeforeEncoder
@@ -178,10 +180,15 @@ def settled(table: AccountTable, reading: Reading) -> Reading:
         else:
             # Amounts with a currency don't have three decimals, so the dots separate thousands.
             columns[name] = Kind.MONEY_COMMA.value
+    money = [name for name, kind in columns.items() if kind in (Kind.MONEY, Kind.MONEY_COMMA)]
+    money = [name for name in money if schema.get(name) in TEXT_TYPES]
+    mixed = mixed_currencies(raw, money, lambda lazy: collect(table, lazy), nulls)
+    hint = f"--parse mrr=money; kinds are {', '.join(get_args(WrittenAs))}" if wrong else ""
+    wrong += [f'column "{name}": {problem}' for name, problem in mixed.items()]
     if wrong:
         raise AccountDataError(
             f"{table.source}: --parse can't read {'; '.join(wrong)}",
-            hint=f"--parse mrr=money; kinds are {', '.join(get_args(WrittenAs))}",
+            hint="; ".join([hint] * bool(hint) + [ONE_CURRENCY] * bool(mixed)),
         )
     return Reading.model_validate({"nulls": reading.nulls, "columns": columns})
 

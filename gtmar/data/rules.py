@@ -142,7 +142,7 @@ def id_rules(
     rules = [RowRule(identifier, unknown, "account ids are null", own, row)]
     if inexact is not None:
         binary = dtype == pl.Binary
-        what = "no text" if binary else f"no whole numbers that {dtype} holds exactly"
+        what = "no text" if binary else f"not whole, or larger than {dtype} holds exactly"
         hint = "two accounts may have become one: store ids as text or as integers"
         shown = row if binary else pl.col(identifier).cast(pl.String)
         rules.append(RowRule(identifier, inexact, f"account ids are {what}", hint, shown))
@@ -336,7 +336,7 @@ def _category_rules(
     x, dtype, rules = pl.col(column), schema[column], []
     if listed and dtype.is_float():
         odd = x.abs() >= (2**24 if dtype == pl.Float32 else EXACT)
-        problem = f"{values} are categories too large for {dtype} to hold exactly"
+        problem = f"{values} are, as categories, too large for {dtype} to hold exactly"
         hint = "two may have become one: store them as text or as integers"
         rules.append(RowRule(column, odd & x.is_finite(), problem, hint, x.cast(pl.String)))
     if (otherwise := written_otherwise(column, dtype, listed)) is not None:

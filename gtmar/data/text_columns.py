@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     Collect = Callable[[pl.LazyFrame], pl.DataFrame]
 
 __all__ = [
+    "HEADER_AGAIN",
     "NULL_MARKERS",
+    "ONE_CURRENCY",
     "TEXT_TYPES",
     "Content",
     "Kind",
@@ -31,6 +33,7 @@ __all__ = [
     "cleaned",
     "contents",
     "converted",
+    "mixed_currencies",
 ]
 
 
@@ -41,6 +44,10 @@ NULL_MARKERS = (
 )
 #: Types of columns that hold text.
 TEXT_TYPES = (pl.String, pl.Categorical, pl.Enum)
+#: The hint where a column's name is among its cells.
+HEADER_AGAIN = "the header stands among the rows again: leave such rows out of the table"
+#: The hint where a column has amounts in several currencies.
+ONE_CURRENCY = "convert them to one currency first, in the export or by a --query"
 #: Largest share of known cells of another kind at which a column counts as nearly of a kind, so
 #: that messages name these cells.
 _FEW = 0.2
@@ -48,6 +55,9 @@ _FEW = 0.2
 _SHOWN = 5
 #: Signs and codes of currencies, and the blanks around an amount.
 _CURRENCY = r"(?:\p{Sc}|[A-Z]{3}|US\$|Fr\.|kr\.?|z\u0142)"
+#: Codes of the signs that stand for one currency as a rule; a column may have either.
+_CODES = {"$": "USD", "US$": "USD", "\u20ac": "EUR", "\u00a3": "GBP", "\u00a5": "JPY"}
+_CODES |= {"Fr.": "CHF", "kr.": "kr", "z\u0142": "PLN"}
 _BLANKS = "[ \u00a0\u202f]*"
 _DAY = r"\d{4}-\d{2}-\d{2}"
 _TIME = r"[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?(?:Z|UTC|[+-]\d{2}(?::?\d{2})?))?"
@@ -157,6 +167,30 @@ _CONVERSIONS: dict[Kind, Callable[[pl.Expr], pl.Expr]] = {
 def converted(text: pl.Expr, kind: Kind) -> pl.Expr:
     """Return cells from `cleaned` as values of a kind; null where a cell is of another kind."""
     return _CONVERSIONS[kind](text)
+
+
+def mixed_currencies(
+    lazy: pl.LazyFrame, columns: Iterable[str], collect: Collect, nulls: Collection[str]
+) -> dict[str, str]:
+    """Return the problem of each column of money that has several currencies.
+
+    Amounts of several currencies can't be added up or compared. Cells without a currency are taken
+    to be in that of the others.
+    """
+    counts = []
+    for name in columns:
+        text = cleaned(pl.col(name).cast(pl.String), nulls)
+        # A code says more than a sign beside it: "$ 5 CAD".
+        currency = pl.coalesce(text.str.extract(r"([A-Z]{3})"), text.str.extract(f"({_CURRENCY})"))
+        found = currency.replace(_CODES).drop_nulls()
+        counts.append(found.value_counts(sort=True, name="cells").implode().alias(name))
+    problems = {}
+    for name, found in collect(lazy.select(counts)).row(0, named=True).items() if counts else ():
+        if len(found) > 1:
+            listed = ", ".join(f"{each['cells']:,} of {each[name]}" for each in found[:_SHOWN])
+            more = ", ..." if len(found) > _SHOWN else ""
+            problems[name] = f"amounts in {len(found):,} currencies: {listed}{more}"
+    return problems
 
 
 @dataclass(frozen=True)
@@ -441,6 +475,12 @@ class Texts:
         """The null markers."""
         return NULL_MARKERS if self.reading.nulls is None else self.reading.nulls
 
+    def in_several_currencies(self, columns: Collection[str], collect: Collect) -> dict[str, str]:
+        """Return the problem of each of some columns that is money of several currencies."""
+        money = (Kind.MONEY, Kind.MONEY_COMMA)
+        names = [n for n in self.columns if n in columns and self.kinds.get(n) in money]
+        return mixed_currencies(self.raw, names, collect, self.nulls)
+
     @property
     def stated(self) -> dict[str, Kind]:
         """The kinds of columns that the reading states."""
@@ -552,5 +592,7 @@ class Texts:
             cells = f"{content.other_cells:,} of {content.known:,} cells"
             problem += f" but for {cells}: {listed}{more}"
             marks = quote(",".join(content.others))
-            hints.append(f"--nulls {marks} reads these as unknown, beside the usual markers")
+            again = content.others == (column.strip(),)
+            unknown = f"--nulls {marks} reads these as unknown, beside the usual markers"
+            hints.append(HEADER_AGAIN if again else unknown)
         return problem, "; ".join(hints)

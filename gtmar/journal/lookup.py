@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Experiment",
     "Reference",
+    "RunFacts",
     "WeightTrial",
     "WeightTrials",
-    "bases_and_earnings",
     "best",
     "checkout",
     "decided_on",
@@ -40,6 +40,7 @@ __all__ = [
     "measured_as",
     "models",
     "resolve",
+    "run_facts",
     "weight_trials",
 ]
 
@@ -226,6 +227,8 @@ class Experiment:
     effect: list[Row] | None = field(repr=False)
     #: The points of each weight and what earns them; empty if the run has no spec.
     points: dict[str, str] = field(default_factory=dict, repr=False)
+    #: Whether it was measured on the whole table, not on the accounts searched.
+    whole_table: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -252,24 +255,41 @@ def experiment(journal: Journal, name: str) -> Experiment:
             other=reference.run_id,
             other_experiment=reference.experiment_id,
         )
-    [earned] = bases_and_earnings(journal, [reference.run_id])[1].values()
+    facts = run_facts(journal, [reference.run_id])[reference.run_id]
+    earned = facts.earned
     points = {n: earned[n].points(weight) for n, weight in row["weights"].items() if n in earned}
-    return Experiment(reference, row, effect, points)
+    return Experiment(reference, row, effect, points, whole_table=facts.whole_table)
 
 
-def bases_and_earnings(
-    journal: Journal, runs: Iterable[str]
-) -> tuple[dict[str, str | None], dict[str, dict[str, Earning]]]:
-    """Return, by run, the basis of revenue retention, and what earns each weight's points.
+@dataclass(frozen=True)
+class RunFacts:
+    """What the text on a run needs to know of it, beside its experiments."""
 
-    The latter is empty for a run without a spec.
-    """
-    text = "select run_id, basis, spec from runs"
+    #: The basis of revenue retention; None if there is none.
+    basis: str | None = None
+    #: What earns each weight's points; empty for a run without a spec.
+    earned: dict[str, Earning] = field(default_factory=dict)
+    #: Whether it was measured on the whole table: setting the edges of tiers searches nothing, and
+    #: holds nothing out.
+    whole_table: bool = False
+
+
+def run_facts(journal: Journal, runs: Iterable[str]) -> dict[str, RunFacts]:
+    """Return facts by run, for the runs that the journal has."""
+    text = "select run_id, basis, spec, parameters['tiers_before'] as tiers_before from runs"
     rows = journal.query_rows(text, among=[*runs], columns=())
-    earned = {row["run_id"]: earnings(json.loads(row["spec"] or "{}")) for row in rows}
-    return {row["run_id"]: row["basis"] for row in rows}, earned
+    return {
+        row["run_id"]: RunFacts(
+            row["basis"],
+            earnings(json.loads(row["spec"] or "{}")),
+            row["tiers_before"] is not None,
+        )
+        for row in rows
+    }
 
 
+#: Most trials of a weight that are returned.
+_MOST_TRIALS = 50
 #: Most runs whose files are read one by one; for more, a query reads the cached rows of all runs.
 _MOST_READ = 64
 #: Most runs of a lineage that are looked up one by one; for more, the records of all runs are read.
@@ -529,7 +549,7 @@ class WeightTrials(PlainData):
 
 
 def weight_trials(
-    journal: Journal, weight: str, *, model: str, outcomes_fingerprint: str, most: int = 50
+    journal: Journal, weight: str, *, model: str, outcomes_fingerprint: str
 ) -> WeightTrials:
     """Return the experiments of a model that moved a weight.
 
@@ -539,8 +559,11 @@ def weight_trials(
         The journal, the weight's name and the model's.
     outcomes_fingerprint
         Fingerprint of the present table, for `WeightTrial.same_table`.
-    most
-        Most trials to return; the counts are of all.
+
+    Returns
+    -------
+    WeightTrials
+        The newest trials, `_MOST_TRIALS` at most; the counts are of all.
     """
     runs = journal.query(
         "select run_id from runs where model = getvariable('model')", columns=(), model=model
@@ -560,7 +583,7 @@ def weight_trials(
     )
     rows = journal.query(
         f"select * exclude (named) from ({_MOVED}) where named "
-        f'order by "at" desc, experiment limit {int(most)}',
+        f'order by "at" desc, experiment limit {_MOST_TRIALS}',
         **parameters,
     ).to_dicts()
     trials = tuple(WeightTrial(**{**row, "breaches": tuple(row["breaches"] or ())}) for row in rows)

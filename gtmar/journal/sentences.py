@@ -46,6 +46,9 @@ SAME = 0.0005
 #: Parts of the accounts that are measured date by date, and their names in sentences.
 DATED = {"searched": "searched", "held_out": "held out"}
 
+#: Accounts of either side, those that stayed and those that left, below which pairs tell nothing:
+#: with fewer a coin may well rank all of them right.
+_LEAST_OF_PAIRS = 10
 _SIDES = ("start", "best")
 _AUC, _HHI = "auc_roc_retain", "hhi_normalised"
 #: Headline metrics: common name, format of a value, and the sign of a better change.
@@ -111,7 +114,16 @@ class Seen:
             was = f", fewer than the {one} before"
         one_of = "row" if self.rows else "account"
         pairs = f"Of 100 pairs of a kept and a lost {one_of} the score ranks"
-        return f"{pairs} {two} right{coin}{was if improved else ''} ({self.where})."
+        few = ", too few to tell" if self.unseen and self._fewest < _LEAST_OF_PAIRS else ""
+        return f"{pairs} {two} right{coin}{was if improved else ''} ({self.where}{few})."
+
+    @property
+    def _fewest(self) -> float:
+        """The accounts that stayed or those that left, whichever are fewer; many if unknown."""
+        if self.sized is None or len(self.sized["tiers"]) < 2:
+            return _LEAST_OF_PAIRS
+        left, known = sum(self._left("best")), round(sum(self.sized["labelled_best"]))
+        return min(left, known - left)
 
     def _by_tier(self, *, improved: bool) -> list[str]:
         if self.sized is None or len(self.sized["tiers"]) < 2:
@@ -163,10 +175,12 @@ class Seen:
             was = "(as before)" if was == now else f"(was {was})"
         else:
             was = ""
+        of_all = f"{now} of its accounts"
         if shares[1] == 1:
-            now = f"all {_count(known[1])}"
+            count = _count(known[1])
+            of_all = "its only account" if count == "1" else f"all {count} of its accounts"
         outcome = "" if known[1] == sized["sizes"][tier] else "whose outcome is known"
-        words = " ".join(filter(None, (f"{now} of its accounts", outcome, was)))
+        words = " ".join(filter(None, (of_all, outcome, was)))
         return f"{words}, too few to tell" if few else words
 
     def _left(self, side: str) -> list[float]:

@@ -251,13 +251,11 @@ class Decided(PlainData):
         ends = zip(self.incumbent.tier_names, before, after, strict=True)
         listed = ", ".join(f"{n} {old:,} -> {new:,}" for n, old, new in ends)
         share = self.moved / max(1, sum(before))
-        sentence = (
-            f"{percent(share)} of these {self.counted} change tier; tiers by their own edges: "
+        holding = "" if self.moved_mrr is None else f", with {percent(self.moved_mrr)} of the MRR,"
+        return (
+            f"{percent(share)} of these {self.counted}{holding} change tier; tiers by their own "
+            f"edges: {listed}."
         )
-        sentence += f"{listed}."
-        if self.moved_mrr is None:
-            return sentence
-        return f"{sentence} They hold {percent(self.moved_mrr)} of the MRR."
 
     def _repr_html_(self) -> str:
         rows = [(gate.name, gate.limit, gate.found, gate.outcome) for gate in self.gates]

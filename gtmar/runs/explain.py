@@ -16,7 +16,7 @@ from gtmar.data.prepare import prepared
 from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.data.split import key_expression
 from gtmar.errors import AccountDataError, culprits
-from gtmar.plain_data import PlainData
+from gtmar.plain_data import PlainData, digits
 from gtmar.runs.inputs import newest_date
 from gtmar.runs.score import score
 from gtmar.spec.combination import Combination
@@ -40,6 +40,8 @@ __all__ = [
 
 #: Prefix of columns that say whether a rule holds; no table has such a column.
 _HOLDS = "\x00holds."
+#: Characters from which on a fraction is written with six significant digits.
+_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -207,10 +209,14 @@ def row_of(table: AccountTable, spec: ScoringSpec, account: str) -> int:
     rows = ids.eq_missing(key).arg_true() if key is not None else pl.Series(dtype=pl.UInt32)
     if len(rows) != 1:
         count = "no account" if rows.is_empty() else f"{len(rows):,} accounts"
+        # A spreadsheet takes zeros off the front of ids, and capitals are easily missed.
+        plain = ids.cast(pl.String).str.strip_chars_start("0").str.to_lowercase()
+        alike = ids.filter(plain == account.strip().lstrip("0").lower()).unique().sort().head(3)
+        meant = " or ".join(f'"{each}"' for each in alike) if rows.is_empty() else ""
         raise AccountDataError(
             f'{table.source}: {count} "{account}" in column "{name}"; it has '
             f"{culprits(ids.head(3).to_list())} and others",
-            hint="the id as the table has it",
+            hint=f"did you mean {meant}?" if meant else "the id as the table has it",
         )
     return int(rows.item())
 
@@ -231,9 +237,16 @@ def _cells(table: AccountTable, row: int, spec: ScoringSpec) -> dict[str, str]:
             words[term.name] = f"{rule}: {holds}"
         else:
             own = [cells[name] for name in term.columns]
-            words[term.name] = ", ".join("unknown" if cell is None else str(cell) for cell in own)
+            words[term.name] = ", ".join(map(_worded, own))
     vetoes = (name for name in rules if name not in spec.features and cells[f"{_HOLDS}{name}"])
     return words | {_HOLDS: ", ".join(name.removeprefix("veto: ") for name in vetoes)}
+
+
+def _worded(cell: object) -> str:
+    if cell is None:
+        return "unknown"
+    # A mean has as many digits as a double holds; nobody typed more than a few.
+    return digits(cell) if isinstance(cell, float) and len(str(cell)) > _DIGITS else str(cell)
 
 
 def _lines(

@@ -88,6 +88,9 @@ class Plan:
     holdout_as_of: str | None = None
     #: Lower edges by tier before a change of edges by hand, as JSON; None for any other run.
     tiers_before: str | None = None
+    #: Id of the spec with the weights that a person proposes, by which an earlier look at the
+    #: holdout is known as the same comparison; None for a search.
+    changed_spec_id: str | None = None
     #: Findings of the check of table and start; None before it is made.
     findings: tuple[Finding, ...] | None = None
 
@@ -111,6 +114,7 @@ class Plan:
             "as_of": self.as_of,
             "holdout_as_of": self.holdout_as_of,
             "tiers_before": self.tiers_before,
+            "changed_spec_id": self.changed_spec_id,
             "expect": self.expect,
         }
 

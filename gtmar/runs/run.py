@@ -276,8 +276,11 @@ def measure_change(
     dates; the change itself and the limits are added to it.
     """
     changes = after != tuple(term.weight for term in spec.terms)
+    weights = {term.name: weight for term, weight in zip(spec.terms, after, strict=True)}
+    changed = specs.spec_id(specs.reweighed(spec, weights)) if changes else None
     plan = replace(
         request,
+        changed_spec_id=changed,
         limits=Limits(experiments=int(changes)),
         given=Given("human", (after,)) if changes else None,
     )

@@ -233,7 +233,8 @@ def walk(
         raise AccountDataError(
             f"no date of {len(tables)} can be judged: none begins after the outcomes of another "
             "were over",
-            hint="; ".join(f"{day}: {why}" for day, why in left_out[-2:]) or None,
+            hint="give dates a whole window apart whose outcomes are known, or a shorter window; "
+            + "; ".join(f"{day}: {why}" for day, why in left_out[-2:]),
         )
     panel = _JudgedDates.load(every, given, [day for day, _ in judged], score_column, table_options)
     walk_id = _walk_id(panel.accounts, given, judge, limits, seed, score_column)

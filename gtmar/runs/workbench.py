@@ -354,7 +354,7 @@ class Workbench:
         ]
         return explained(account, row, 0, spec, sides[0], self.spec, sides[1])
 
-    def tried(self, weight: str, *, most: int = 50) -> WeightTrials:
+    def tried(self, weight: str) -> WeightTrials:
         """Return the experiments of the journal that moved a weight, and how they ended."""
         refuse_unfit(self.spec, {weight: self.spec.weights.get(weight, 0)})
         with journal_if_there(self.journal) as opened:
@@ -365,7 +365,6 @@ class Workbench:
                 weight,
                 model=self.spec.model,
                 outcomes_fingerprint=self.accounts.outcomes_fingerprint,
-                most=most,
             )
 
     def front(self, by: str | None = None) -> TradeFront | None:

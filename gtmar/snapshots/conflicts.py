@@ -192,7 +192,8 @@ def _of_revenue(opened: RawHistory, look: _Look) -> None:
         look(
             "flagged_and_paying",
             f"select account from ({flagged}) semi join ({paying}) using (account)",
-            f'flag of "{flag.source}": {{}} accounts have left by it, and pay on {opened.until}',
+            f'flag of "{flag.source}": {{}} accounts have left by it, still paying on '
+            f"{opened.until}",
             rule,
             remedy,
         )
@@ -200,7 +201,7 @@ def _of_revenue(opened: RawHistory, look: _Look) -> None:
             "gone_and_unflagged",
             f"select account from ({seen}) anti join ({paying}) using (account) anti join "
             f"({flagged}) using (account)",
-            f'flag of "{flag.source}": {{}} accounts pay nothing on {opened.until}, and haven\'t '
+            f'flag of "{flag.source}": {{}} accounts pay nothing on {opened.until}, without having '
             "left by it",
             rule,
             remedy,
@@ -355,7 +356,7 @@ def suspects(opened: RawHistory) -> list[str]:
     notes = _noted(
         opened,
         f"select account, sum(times) as times from ({twice}) group by 1",
-        "{} rows of revenue are like another in every column, of {} accounts: {}; "
+        "Of revenue {} rows are like another in every column, of {} accounts: {}; "
         "if they came twice, so did their money.",
     )
     if isinstance(shape, Subscriptions):

@@ -52,13 +52,34 @@ with looks as (
     from events
     where kind = 'look'
 ),
+-- A person's change that was put on record after a look at it: the look names the changed spec.
+recorded as (
+    select
+        parameters['changed_spec_id'] as spec_id,
+        coalesce(
+            parameters['holdout_outcomes_fingerprint'], outcomes_fingerprint
+        ) as outcomes_fingerprint,
+        min_by(run_id || '/' || best_experiment, started_at) as comparison
+    from runs
+    where holdout_baseline_metrics is not null
+        and parameters['changed_spec_id'] is not null
+    group by all
+),
+named as (
+    select
+        looks.* replace (coalesce(recorded.comparison, looks.comparison) as comparison)
+    from looks
+    left join recorded
+        on recorded.spec_id = looks.comparison
+        and recorded.outcomes_fingerprint = looks.outcomes_fingerprint
+),
 marked as (
     select
         *,
         row_number() over (
             partition by outcomes_fingerprint, comparison order by "at", run_id, kind
         ) = 1 as first_time
-    from looks
+    from named
 )
 select
     "at",

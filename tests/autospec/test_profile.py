@@ -606,8 +606,17 @@ def test_no_outcome() -> None:
         detect(ACCOUNTS.drop(OUTCOMES))
 
 
+def test_categories_that_differ_by_case_alone_are_said() -> None:
+    words = pl.Series(["Pro", "PRO", "basic", "team"] * (ACCOUNTS.height // 4 + 1))
+    found = detect(ACCOUNTS.with_columns(deal=words.head(ACCOUNTS.height)))
+    assert "deal" in found.spec.features
+    [note] = [note for note in found.notes if "case alone" in note]
+    assert note.startswith('Column "deal": "PRO", "Pro" differ by case alone')
+    assert not [note for note in detect(ACCOUNTS).notes if "case alone" in note]
+
+
 def test_outcome_that_is_text() -> None:
-    frame = ACCOUNTS.with_columns(retained_6mo=pl.lit("ja"))
+    frame = ACCOUNTS.with_columns(retained_6mo=pl.lit("bleibt"))
     message = 'frame: column "retained_6mo": outcome retained expects numbers, got String'
     with pytest.raises(AccountDataError, match=message):
         detect(frame)

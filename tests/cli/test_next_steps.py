@@ -269,6 +269,10 @@ D = ["--data", "accounts.parquet"]
         ["lineage", "best2.yaml", *J],
         ["sql", *J],
         ["checkout", "0", "-o", "start.yaml", *J],
+        ["simplify", "latest", "--features", "2", "--n", "20", "-q", "-o", "few.yaml", *J],
+        ["simplify", "best2.yaml", *D, "--features", "2", "--n", "20", "-q", "-o", "few.yaml", *J],
+        ["tiers", "best2.yaml", *D, "--shares", "10,25,40,25", "-o", "sized.yaml", *J],
+        ["list", *D, "--spec", "best2.yaml"],
         ["promote", "best2.yaml", "--note", "so", *J],
         ["try", *D, "--spec", "best2.yaml", "--set", "FEATURE=3", "--note", "so", *J],
         ["explain", "acct-00001", *D, "--spec", "best2.yaml", *J],
@@ -293,6 +297,22 @@ def test_what_each_command_proposes(
     if "--journal" in words and proposed[0] not in ("score", "init", "spec"):
         assert proposed[proposed.index("--journal") + 1] == "the journal"
     step(proposed, tmp_path / "copy")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["simplify", "checkout"])
+def test_a_later_table_that_was_the_holdout_is_named(command: str, tmp_path: Path) -> None:
+    accounts(tmp_path, n=400)
+    accounts(tmp_path, "later.parquet", n=300)
+    words = ["run", *D, "--spec", str(EXAMPLES / "health_score/spec.yaml"), "--n", "10", "-q"]
+    result = CliRunner().invoke(app, [*words, "--holdout-file", "later.parquet"])
+    assert result.exit_code == 0, result.output
+    less = ["--features", "2", "--n", "10", "-q"] if command == "simplify" else []
+    proposed = step([command, "latest", *less, "-o", "new.yaml"], tmp_path)
+    assert proposed is not None
+    assert proposed[proposed.index("--data") + 1] == "accounts.parquet"
+    assert proposed[proposed.index("--holdout-file") + 1] == "later.parquet"
+    step(proposed, tmp_path)
 
 
 @pytest.mark.slow
@@ -353,7 +373,7 @@ def test_leaving_rows_out_is_not_proposed_where_most_are_at_fault(
     monkeypatch.chdir(tmp_path)
     table = make_accounts(200)
     (tmp_path / "spec.yaml").write_text(specs.to_yaml(make_spec()), "utf-8")
-    for broken, proposed in ((20, True), (120, False), (200, False)):
+    for broken, proposed in ((20, True), (40, False), (120, False), (200, False)):
         table.with_columns(
             mrr=pl.when(pl.int_range(200) < broken).then(-1.0).otherwise(pl.col("mrr"))
         ).write_parquet("a.parquet")

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from gtmar.cli.journal import _arrow
 from gtmar.cli.output import table
+from gtmar.cli.validation import _segments_sentence
+from gtmar.runs.segments import SegmentLine, SegmentPart
+from gtmar.stats.interval import Interval
 
 
 def test_a_short_last_column_is_never_cut(
@@ -29,6 +33,41 @@ def test_a_short_last_column_is_never_cut(
         "passed",
         "failed",
     ]
+
+
+def test_columns_move_together_before_a_word_is_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    row = ("r20261201-000855-63b0e8/exp_00017", 0.6798, 0.4394, "start")
+    table(["experiment", "auc_roc_retain", "revenue_capture_at_20", ""], [row])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["experiment", "auc_roc_retain", "revenue_capture_at_20"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "cell"),
+    [(None, None, "-"), (None, "50.0%", "- -> 50.0%"), ("0.0%", "0.0%", "0.0% -> 0.0%")],
+)
+def test_no_account_is_a_dash_and_no_zero(before: str | None, after: str | None, cell: str) -> None:
+    assert _arrow(before, after) == cell
+
+
+def test_of_many_segments_without_an_answer_five_are_named() -> None:
+    nothing = Interval(None, None, None, 0.95, 3, "too few: 3 accounts, 50 needed")
+    none: dict[str, Interval] = {}
+    lines = tuple(
+        SegmentLine(f"plan={i}", 3, nothing, nothing, nothing, "unknown", none, none, none)
+        for i in range(1_009)
+    )
+    five, all_of_them = (
+        _segments_sentence(SegmentPart("searched", 0.95, some, None, None))
+        for some in (lines[:5], lines)
+    )
+    assert five.endswith("plan=4 (too few: 3 accounts, 50 needed).")
+    assert five.count("plan=") == all_of_them.count("plan=") == 5
+    assert all_of_them.endswith(" and 1,004 more, with --json.")
 
 
 @pytest.mark.parametrize("width", [80, 60, 40])

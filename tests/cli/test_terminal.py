@@ -267,6 +267,22 @@ def test_the_rate_is_that_since_something_was_said_first() -> None:
     assert progress._words(later, first) == "best 0.7624, 12 wins, 1,000/s, 1 s left"
 
 
+def test_the_next_search_of_a_command_has_a_rate_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A walk searches once a date: 1,990 experiments of the first are none of the second."""
+    said: list[str] = []
+    monkeypatch.setattr(progress, "announce", said.append)
+    monkeypatch.setattr(progress, "_LINE_SECONDS", -1.0)
+    tell = progress._lines()
+    tell(at(experiments=10, seconds=1.0))
+    tell(at(experiments=2_000, seconds=20.0))
+    tell(at(run_id="r2", experiments=4, seconds=0.5))
+    tell(at(run_id="r2", experiments=104, seconds=1.5))
+    assert [line.rpartition(", ")[2] for line in said[2:]] == ["12 wins", "19 s left"]
+    assert "100/s" in said[3]
+
+
 @pytest.mark.slow
 def test_progress_is_live_on_a_terminal_and_leaves_nothing(folder: Path) -> None:
     # Weights enough for a search of a second or two.

@@ -283,6 +283,12 @@ def test_a_change_of_edges_is_on_record_as_a_persons(health: Desk) -> None:
     text = health.ask("log")
     assert NOTE in text
     assert "the same weights, tiers from A: " in text
+    # Setting edges searches nothing and holds nothing out.
+    value = rf"{specs.load(one).objective} 0\.\d{{4}} on all accounts of the table"
+    assert re.search(value, text)
+    assert re.search(value, health.ask("show", found["experiment"]))
+    assert re.search(value, health.ask("lineage", str(one)))
+    assert "accounts searched" not in text
     # What is checked out is what was written.
     health.ask("checkout", found["experiment"], "-o", str(health.folder / "again.yaml"))
     again = specs.load(health.folder / "again.yaml")
@@ -297,7 +303,7 @@ def test_a_change_of_edges_is_on_record_as_a_persons(health: Desk) -> None:
     assert latest["kind"] == "promotion"
     assert latest["change"] != "the same weights"
     ends = [specs.load(path).tiers["A"].min for path in (one, two)]
-    assert f"A: {ends[0]} -> {ends[1]}" in latest["change"]
+    assert f"A: {ends[0]:g} -> {ends[1]:g}" in latest["change"]
     differing = health.ask("diff", str(one), str(two))
     assert "tiers" in differing
 

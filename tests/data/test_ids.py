@@ -281,19 +281,20 @@ def refused(ids: Any, **options: Any) -> str:
 )
 def test_ids_that_a_column_cannot_say_exactly_are_refused(ids: pl.Series, count: int) -> None:
     message = refused(ids)
-    assert f"{count} of {len(ids)} account ids are no whole numbers that" in message
+    verb = "is" if count == 1 else "are"
+    assert f"{count} of {len(ids)} account ids {verb} not whole, or larger than" in message
     assert "store ids as text or as integers" in message
 
 
 def test_bytes_that_are_no_text_are_refused() -> None:
-    assert "1 of 2 account ids are no text: row 1" in refused([b"\xff\xfe", b"ok"])
+    assert "1 of 2 account ids is no text: row 1" in refused([b"\xff\xfe", b"ok"])
 
 
 def test_unknown_and_blank_ids_are_refused() -> None:
-    assert "1 of 3 account ids are null: row 2" in refused([1.0, None, 3.0])
-    assert "1 of 3 account ids are null: row 2" in refused([1.0, float("nan"), 3.0])
+    assert "1 of 3 account ids is null: row 2" in refused([1.0, None, 3.0])
+    assert "1 of 3 account ids is null: row 2" in refused([1.0, float("nan"), 3.0])
     message = refused(["a", " ", None, ""])
-    assert "1 of 4 account ids are null: row 3" in message
+    assert "1 of 4 account ids is null: row 3" in message
     assert "2 of 4 account ids are blank: row 2, row 4" in message
 
 

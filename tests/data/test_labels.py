@@ -1,6 +1,7 @@
 """Labels as words, and outcome and id columns under names of their own."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gtmar.cli.app import app
 from gtmar.data.matrix import load_accounts
 from gtmar.data.outcomes import Movement, with_labels
 from gtmar.data.scan import likely_id, scan
+from gtmar.data.text_columns import HEADER_AGAIN
 from gtmar.errors import AccountDataError, ViolationsError
 from gtmar.runs import check, score
 from gtmar.spec import Outcomes, load, parse, to_yaml
@@ -138,6 +140,41 @@ def test_words_that_nobody_knows_are_asked_for() -> None:
     with pytest.raises(AccountDataError, match="expects numbers") as caught:
         first(accounts(churned=("Live", "Lapsed")))
     assert '--label "churned:' in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("words", [("Live", "Lapsed"), ("no", "Lapsed"), ("no", "yes", "Lapsed")])
+def test_the_options_that_are_proposed_settle_every_word(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    accounts(churned=words[:2]).with_columns(
+        churned=pl.when(pl.int_range(N) == 0).then(pl.lit(words[-1])).otherwise(pl.col("churned"))
+    ).write_csv(tmp_path / "a.csv")
+    asked = ["init", "--data", str(tmp_path / "a.csv"), "-o", str(tmp_path / "s.yaml")]
+    refused = CliRunner().invoke(app, asked)
+    assert refused.exit_code == 3, refused.output
+    proposed = re.findall(r'--label "([^"]+)"', refused.output)
+    assert {each.partition(":")[2].partition("=")[0] for each in proposed} == set(words)
+    found = CliRunner().invoke(app, [*asked, *(w for each in proposed for w in ("--label", each))])
+    assert found.exit_code == 0, found.output
+
+
+@pytest.mark.parametrize("words", [("Ja", "Nein"), ("oui", "non"), ("WAHR", "FALSCH")])
+def test_yes_and_no_of_other_languages_are_said(words: tuple[str, str]) -> None:
+    frame = accounts(retained_6mo=words)
+    _, [read] = with_labels(scan(frame), Outcomes(), {})
+    assert read.words == {words[0]: 1, words[1]: 0}
+    assert f'"{words[0]}" counts 1' in read.sentence
+
+
+def test_a_header_among_the_rows_is_no_label() -> None:
+    frame = accounts(retained_6mo=("yes", "no")).with_columns(
+        retained_6mo=pl.when(pl.int_range(N) == 7)
+        .then(pl.lit("retained_6mo"))
+        .otherwise(pl.col("retained_6mo"))
+    )
+    with pytest.raises(AccountDataError) as caught:
+        first(frame)
+    assert caught.value.hint == HEADER_AGAIN
 
 
 def test_spec_says_what_its_words_count_and_nothing_else_counts() -> None:

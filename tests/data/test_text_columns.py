@@ -8,9 +8,11 @@ import pytest
 from factories import make_accounts
 
 from gtmar.autospec.first_spec import first_spec
+from gtmar.data.contract import check_contract
 from gtmar.data.prepare import settled
 from gtmar.data.scan import AccountTable, scan
-from gtmar.errors import AccountDataError, UsageError
+from gtmar.data.text_columns import HEADER_AGAIN, ONE_CURRENCY
+from gtmar.errors import AccountDataError, UsageError, ViolationsError
 from gtmar.journal.catalog import Journal
 from gtmar.runs import Limits, run, score, write_table
 from gtmar.spec.model import Outcomes, Reading
@@ -69,6 +71,53 @@ def test_a_way_of_writing_that_the_cells_are_not_in_is_refused(tmp_path: Path) -
         reading = Reading.model_validate({"columns": {column: "money"}})
         with pytest.raises(AccountDataError, match=told):
             first_spec(scan(path), reading=reading)
+
+
+def test_amounts_of_several_currencies_are_not_added_up(tmp_path: Path) -> None:
+    sign = pl.when(pl.int_range(pl.len()) < 100).then(pl.lit("\u20ac")).otherwise(pl.lit("$"))
+    path = written(tmp_path / "a.csv", pl.format("{}{}", sign, "logins"))
+    reading = Reading.model_validate({"columns": {"logins": "money"}})
+    told = "amounts in 2 currencies: 200 of USD, 100 of EUR"
+    with pytest.raises(AccountDataError, match=told) as caught:
+        first_spec(scan(path), reading=reading)
+    assert caught.value.hint == ONE_CURRENCY
+    # A spec of an earlier table, of one currency, is no way round it.
+    one = written(tmp_path / "one.csv", pl.format("{}{}", pl.lit("$"), "logins"))
+    spec = first_spec(scan(one), reading=reading).spec
+    with pytest.raises(ViolationsError) as refused:
+        check_contract(scan(path), spec)
+    assert [(v.column, v.problem) for v in refused.value.violations] == [("logins", told)]
+    with pytest.raises(ViolationsError):
+        score(path, spec)
+
+
+def test_a_sign_and_a_code_are_one_currency_and_unread_columns_may_be_of_several(
+    tmp_path: Path,
+) -> None:
+    row = pl.int_range(pl.len())
+    code = pl.when(row % 2 == 0).then(pl.format("$ {}", "logins"))
+    path = written(tmp_path / "a.csv", code.otherwise(pl.format("{} USD", "logins")))
+    reading = Reading.model_validate({"columns": {"logins": "money"}})
+    spec = first_spec(scan(path), reading=reading).spec
+    assert score(path, spec).height == 300
+    mixed = pl.when(row % 2 == 0).then(pl.lit("$5")).otherwise(pl.lit("5 EUR"))
+    amounts = ACCOUNTS.with_columns(mrr=mixed)
+    read = spec.model_copy(update={"read": Reading.model_validate({"columns": {"mrr": "money"}})})
+    # Scoring reads no outcome.
+    assert score(amounts, read).height == 300
+    with pytest.raises(ViolationsError, match="1 violation"):
+        check_contract(scan(amounts), read)
+
+
+def test_a_header_among_the_rows_is_named_as_one(tmp_path: Path) -> None:
+    text = pl.col("logins").cast(pl.String)
+    odd = pl.when(pl.int_range(pl.len()) == 100).then(pl.lit("logins")).otherwise(text)
+    path = written(tmp_path / "a.csv", odd)
+    spec = first_spec(scan(ACCOUNTS)).spec
+    with pytest.raises(ViolationsError) as caught:
+        check_contract(scan(path), spec)
+    [violation] = caught.value.violations
+    assert (violation.column, violation.hint) == ("logins", HEADER_AGAIN)
 
 
 def test_what_was_read_as_unknown_is_said_and_recorded(tmp_path: Path) -> None:

@@ -208,6 +208,19 @@ def test_a_cache_that_is_damaged_is_made_anew(
     assert same(answers(made), first)
 
 
+def test_an_entry_is_read_only_with_the_content_it_was_written_with(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "entries", tmp_path)
+    cache.write("files", b'{"rows": 12}')
+    assert cache.read("files") == b'{"rows": 12}'
+    path = cache.path("files")
+    assert path is not None
+    # Still JSON, and of the same length: nothing but the hash tells.
+    path.write_bytes(path.read_bytes().replace(b"12", b"13"))
+    assert cache.read("files") is None
+    cache.write("files", b'{"rows": 14}')
+    assert cache.read("files") == b'{"rows": 14}'
+
+
 @pytest.mark.slow
 def test_what_changes_in_the_journal_shows_at_once(journal: Path, made: Path) -> None:
     first = answers(journal)

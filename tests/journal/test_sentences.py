@@ -364,6 +364,21 @@ def test_few_leavers_are_counted() -> None:
     assert any("holds 1 (as before) of the 1 account that leaves." in sentence for sentence in said)
 
 
+def test_the_only_account_of_a_tier_is_called_so() -> None:
+    only = "The top tier, A, keeps its only account (was 0 of 1), too few to tell."
+    assert only in top_tier(1, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(("lost", "few"), [(3, True), (9, True), (10, False), (591, True)])
+def test_pairs_of_a_handful_that_left_or_stayed_tell_nothing(lost: int, few: bool) -> None:
+    share = 1 - lost / 600
+    ends = {name: side((share, share, share)) for name in ("start", "best")}
+    seen = replace(SEEN, sized=SIZED | ends)
+    assert ("too few to tell" in told(seen)[0]) is few
+    # In-sample it is no proof anyway.
+    assert "too few" not in told(replace(seen, unseen=False))[0]
+
+
 def test_what_has_no_value_is_left_out() -> None:
     nothing: dict[str, Any] = {"auc_roc_retain": None}
     without = replace(SEEN, start=nothing, best=nothing, sized=None)

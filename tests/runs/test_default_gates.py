@@ -210,7 +210,7 @@ def test_the_share_of_mrr_that_moves_is_that_of_the_accounts_that_do(tmp_path: P
     sums = [float(accounts["mrr"].filter(rows).sum()) for rows in (moved, mine)]
     share = sums[0] / sums[1]
     assert done.moved_mrr == pytest.approx(share, abs=1e-9)
-    assert done.movement.endswith(f" They hold {share:.0%} of the MRR.")
+    assert f" accounts, with {share:.0%} of the MRR, change tier; " in done.movement
 
 
 # ---- segments --------------------------------------------------------------------------------

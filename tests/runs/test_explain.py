@@ -84,6 +84,33 @@ def test_an_account_that_is_not_there_is_named() -> None:
         runs.explain("acct-00000", twice, spec)
 
 
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [
+        ("825", 'did you mean "00825"?'),
+        ("ab1", 'did you mean "AB1"?'),
+        ("826", "the id as the table has it"),
+    ],
+)
+def test_an_id_that_lost_its_zeros_or_capitals_is_found(asked: str, hint: str) -> None:
+    table = make_accounts(3).with_columns(account_id=pl.Series(["00825", "AB1", "77"]))
+    with pytest.raises(AccountDataError) as caught:
+        runs.explain(asked, table, make_spec())
+    assert caught.value.hint == hint
+
+
+def test_a_mean_is_shown_with_the_digits_that_anybody_reads() -> None:
+    table, spec = make_accounts(40), make_spec()
+    [column] = [name for name in spec.columns if table.schema[name] == pl.Float64][:1]
+    cells = pl.Series([78.23 / 3, 146.115, 0.1 + 0.2, 0.5, *table[column][4:].to_list()])
+    frame = table.with_columns(cells.alias(column))
+    shown = []
+    for row in range(4):
+        found = runs.explain(frame["account_id"][row], frame, spec)
+        shown += [line.value for line in found.lines if line.name == column]
+    assert shown == ["26.0767", "146.115", "0.3", "0.5"]
+
+
 def test_without_ids_a_row_is_named_by_its_number() -> None:
     table = make_accounts(10).drop("account_id")
     spec = make_spec(id=None)

@@ -280,7 +280,7 @@ def test_total_of_an_export_is_no_account(name: str) -> None:
     frame = accounts(total=True).with_columns(
         account_id=pl.col("account_id").replace("Total", name), logins=pl.col("logins").fill_null(0)
     )
-    with pytest.raises(ViolationsError, match="1 of 401 rows are a total of others") as caught:
+    with pytest.raises(ViolationsError, match="1 of 401 rows is a total of others") as caught:
         load_accounts(scan(frame), SPEC)
     assert caught.value.set_aside == (1, N + 1)
     loaded = load_accounts(scan(frame), SPEC, set_aside=0.01)
@@ -311,7 +311,9 @@ def with_rows(*rows: tuple[int, str, float]) -> pl.DataFrame:
 )
 def test_totals_beside_subtotals_or_rounded_are_found(rows: list[tuple[int, str, float]]) -> None:
     frame = with_rows(*rows)
-    with pytest.raises(ViolationsError, match=f"{len(rows)} of {N + len(rows)} rows are a total"):
+    verb = "is" if len(rows) == 1 else "are"
+    told = f"{len(rows)} of {N + len(rows)} rows {verb} a total"
+    with pytest.raises(ViolationsError, match=told):
         load_accounts(scan(frame), SPEC)
     loaded = load_accounts(scan(frame), SPEC, set_aside=0.01)
     same = load_accounts(scan(accounts()), SPEC)
@@ -346,5 +348,5 @@ def test_account_as_large_as_all_others_is_one() -> None:
 def test_total_is_found_in_a_table_without_ids() -> None:
     frame = accounts(total=True).rename({"account_id": "company"})
     frame = frame.with_columns(logins=pl.col("logins").fill_null(0))
-    with pytest.raises(ViolationsError, match="rows are a total of others"):
+    with pytest.raises(ViolationsError, match="1 of 401 rows is a total of others"):
         load_accounts(scan(frame), SPEC.model_copy(update={"id": None}))

@@ -366,6 +366,33 @@ def test_what_is_recorded_first_is_the_same_look(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_is_recorded_after_a_look_is_the_same_look(tmp_path: Path) -> None:
+    bench = Workbench.open(ACCOUNTS, make_spec(), journal=tmp_path)
+    weights = {"depth": 45, "logins": 10}
+    assert bench.look(weights).looks == 1
+    assert bench.look({"depth": 44}).looks == 2
+    result = bench.record(weights, note=NOTE)
+    assert result.holdout is not None
+    assert (bench.looks(weights).so_far, bench.looks(weights).new) == (2, False)
+    assert bench.look(weights).looks == 2
+    assert bench.look({"depth": 43}).looks == 3
+    with Journal(tmp_path) as journal:
+        looks = journal.sql("holdout_looks")
+    # The look, another, the record of the first, and both looks after it.
+    assert looks["look"].to_list() == [1, 2, 2, 2, 3]
+    assert looks["comparison"].to_list().count(f"{result.run_id}/exp_00001") == 3
+    # The decision on what was recorded is no further comparison either.
+    assert decided_looks(tmp_path, result.run_id) == 3
+
+
+def decided_looks(journal: Path, run_id: str) -> int:
+    runs.decide(run_id, data=ACCOUNTS, journal=journal)
+    with Journal(journal) as opened:
+        seen: list[int] = opened.sql("holdout_looks")["look"].to_list()
+    return max(seen)
+
+
+@pytest.mark.slow
 def test_a_record_is_found_again_and_goes_live(tmp_path: Path) -> None:
     bench = Workbench.open(ACCOUNTS, make_spec(), journal=tmp_path)
     promise = "auc_roc_retain >= 0.6"

@@ -147,4 +147,4 @@ def test_a_lost_or_doubled_row_of_a_regular_payer_is_noted(tmp_path: Path, shape
     early = [row for row in rows if (row["who"], row["at"].month) != ("b", 3)]
     assert "skipped" not in " ".join(bridged(tmp_path, recipe, early).notes)
     notes = " ".join(bridged(tmp_path, recipe, [*rows, rows[0], rows[0]]).notes)
-    assert '2 rows of revenue are like another in every column, of 1 account: "a";' in notes
+    assert 'Of revenue 2 rows are like another in every column, of 1 account: "a";' in notes

@@ -282,7 +282,9 @@ def live_effects(ledger: Ledger) -> list[Row]:
         weights, lows = spec.weights, {name: tier.low / 100 for name, tier in spec.tiers.items()}
         change = "first on record" if before is None else worded(differing(before, weights))
         ends = ((name, edges.get(name), low) for name, low in lows.items())
-        moved = ", ".join(f"{name}: {a} -> {b}" for name, a, b in ends if a != b)
+        moved = ", ".join(
+            f"{name}: {'none' if a is None else f'{a:g}'} -> {b:g}" for name, a, b in ends if a != b
+        )
         if before is not None and moved:
             change = f"{change or 'the same weights,'}{';' if change else ''} tiers from {moved}"
         edges = lows

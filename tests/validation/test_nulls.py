@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from gtmar.data.matrix import AccountMatrix, load_accounts
 from gtmar.data.outcomes import Movement
 from gtmar.data.scan import scan
 from gtmar.engine.local import LocalEvaluator
+from gtmar.engine.processes import Processes
 from gtmar.journal.catalog import Journal
 from gtmar.journal.lookup import checkout
 from gtmar.metrics import measure
@@ -72,6 +74,40 @@ def search_of(spec: ScoringSpec, **more: Any) -> RepeatedSearch:
         limits=Limits(25),
         **more,
     )
+
+
+# ---- whether searches go to other processes -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("clock", "expected"), [("perf_counter", 0.0), ("monotonic", 0.0), ("process_time", 2_000.0)]
+)
+def test_a_search_is_long_by_its_processor_time_alone(
+    clock: str, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand seconds pass by one clock in each search; the others stand still."""
+    clocks = dict.fromkeys(("perf_counter", "monotonic", "process_time"), 0.0)
+    for name in clocks:
+        monkeypatch.setattr(time, name, lambda name=name: clocks[name])
+    asked: list[float] = []
+
+    class Asked(Processes):
+        def worth(self, seconds: float) -> bool:
+            asked.append(seconds)
+            return False
+
+    class Waited(RepeatedSearch):
+        def over_drawn(self, draw: object, number: int) -> Any:
+            clocks[clock] += 1_000.0
+            return number
+
+    search = search_of(spec_of())
+    waited = Waited(search.spec, search.judge, search.proposer, search.limits)
+    draw: Any = None
+    done: list[Any] = [*waited.over_each(draw, 3, None, Asked(1))]
+    assert done == [1, 2, 3]
+    # The first is asked for nothing; two are left after it.
+    assert asked[:2] == [0.0, expected]
 
 
 # ---- what is drawn ---------------------------------------------------------------------------
