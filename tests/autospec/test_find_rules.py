@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -28,27 +29,28 @@ from gtmar.stats.interplay import Corner, LevelColumns, Predicted, proven_corner
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-N = 2_000
+#: Accounts of a table, and of one whose interplay takes more to be proven.
+N, MANY = 2_000, 3_000
 
 
 def outcome(rng: np.random.Generator, logit: Any) -> Any:
     return (rng.random(len(logit)) < 1 / (1 + np.exp(-np.asarray(logit)))) * 1
 
 
-def table(seed: int, interplay: Any = None, **effects: Any) -> pl.DataFrame:
+def table(seed: int, interplay: Any = None, *, n: int = N, **effects: Any) -> pl.DataFrame:
     """Draw five kinds of features; the outcome follows logins, and `interplay` of the columns."""
     rng = np.random.default_rng(seed)
     frame = pl.DataFrame(
         {
-            "account_id": np.arange(N),
-            "logins": rng.poisson(6, N),
-            "tenure": np.round(rng.exponential(14, N), 1),
-            "seats": np.exp(rng.normal(2, 1, N)),
-            "plan": rng.choice(["free", "gold", "tin", "team"], N, p=[0.4, 0.2, 0.3, 0.1]),
-            "admin": rng.random(N) < 0.4,
+            "account_id": np.arange(n),
+            "logins": rng.poisson(6, n),
+            "tenure": np.round(rng.exponential(14, n), 1),
+            "seats": np.exp(rng.normal(2, 1, n)),
+            "plan": rng.choice(["free", "gold", "tin", "team"], n, p=[0.4, 0.2, 0.3, 0.1]),
+            "admin": rng.random(n) < 0.4,
         }
     ).with_columns(
-        seats=pl.when(pl.Series(rng.random(N) < 0.8)).then("seats"),
+        seats=pl.when(pl.Series(rng.random(n) < 0.8)).then("seats"),
     )
     logit = 0.15 * (frame["logins"].to_numpy() - 6)
     if interplay is not None:
@@ -66,13 +68,24 @@ def rules_of(found: FirstSpec) -> list[str]:
     return [each.rule for each in found.spec.features.values() if each.rule is not None]
 
 
+@cache
+def with_planted_rule(n: int = N) -> pl.DataFrame:
+    return table(1, -2.0 * ((pl.col("logins") < 5) & (pl.col("tenure") < 10)), n=n)
+
+
+@cache
+def planted(rules: int) -> FirstSpec:
+    """The first spec of all accounts of a table with one rule, with so many rules at most."""
+    return first(with_planted_rule(), rules=rules, holdout=0)
+
+
 # ---- found ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_a_planted_rule_is_found_at_its_thresholds() -> None:
-    found = first(table(1, -2.0 * ((pl.col("logins") < 5) & (pl.col("tenure") < 10))))
-    [text, *_] = rules_of(found)
+    found = planted(1)
+    [text] = rules_of(found)
     rule = Rule.parse(text)
     at = {each.column: (each.operator, each.number) for each in rule.conditions}
     assert set(at) == {"logins", "tenure"}
@@ -86,7 +99,7 @@ def test_a_planted_rule_is_found_at_its_thresholds() -> None:
 @pytest.mark.slow
 def test_a_third_condition_is_there_where_it_is_proven(monkeypatch: pytest.MonkeyPatch) -> None:
     all_three = (pl.col("logins") < 7) & (pl.col("tenure") < 20) & pl.col("admin")
-    frame = table(2, -3.0 * all_three)
+    frame = table(2, -3.0 * all_three, n=MANY)
     [text] = rules_of(first(frame, rules=1))
     assert {*Rule.parse(text).columns} == {"logins", "tenure", "admin"}
     monkeypatch.setattr("gtmar.autospec.find_rules._SURE", 99)
@@ -104,8 +117,7 @@ def test_two_planted_conditions_get_no_third(seed: int) -> None:
 
 @pytest.mark.slow
 def test_what_is_said_of_a_rule_is_so() -> None:
-    frame = table(1, -2.0 * ((pl.col("logins") < 5) & (pl.col("tenure") < 10)))
-    found = first(frame, rules=1, holdout=0)
+    frame, found = with_planted_rule(), planted(1)
     [(line, more)] = [
         pair for pair in pairwise(found.text.splitlines()) if pair[0].startswith("  # holds for")
     ]
@@ -145,7 +157,7 @@ def test_names_and_categories_may_be_anything() -> None:
 
 @pytest.mark.slow
 def test_a_scorecard_of_bins_may_have_rules() -> None:
-    found = first(table(1, -2.0 * ((pl.col("logins") < 5) & (pl.col("tenure") < 10))), bins=True)
+    found = first(with_planted_rule(MANY), rules=1, bins=True)
     assert rules_of(found)
     assert found.spec.features["logins"].encode.kind == "bins"
 
@@ -297,9 +309,9 @@ def test_columns_that_act_by_themselves_give_no_rule(seed: int) -> None:
 
 @pytest.mark.slow
 def test_without_being_asked_for_there_is_none() -> None:
-    frame = table(1, -2.0 * ((pl.col("logins") < 5) & (pl.col("tenure") < 10)))
-    assert rules_of(first(frame, rules=0)) == []
-    assert not [each for each in first(frame, rules=0).taken if "ules" in each]
+    found = planted(0)
+    assert rules_of(found) == []
+    assert not [each for each in found.taken if "ules" in each]
 
 
 @pytest.mark.slow
@@ -351,12 +363,12 @@ def test_a_rule_pays_that_puts_unseen_accounts_in_better_order() -> None:
 
 @pytest.mark.slow
 def test_what_is_proven_and_pays_nothing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    frame = table(1, -2.0 * ((pl.col("logins") < 5) & (pl.col("tenure") < 10)))
+    without = planted(0)
     monkeypatch.setattr("gtmar.autospec.first_spec.rules_that_pay", lambda *_: 0)
-    found = first(frame, rules=1)
+    found = first(with_planted_rule(), rules=1, holdout=0)
     said = "Rules: none. What was found is proven, but ranks unseen accounts no better."
     assert said in found.taken
-    assert found.text == first(frame, rules=0).text
+    assert found.text == without.text
 
 
 def test_an_outcome_that_never_varies_has_no_rule() -> None:
@@ -406,7 +418,7 @@ def test_no_rule_takes_a_name_that_is_there() -> None:
 def test_a_corners_score_is_what_a_likelihood_ratio_says() -> None:
     """The reference: logistic regression with and without the corner, levels one-hot."""
     rng = np.random.default_rng(8)
-    codes = rng.integers(0, 4, (2, N))
+    codes = rng.integers(0, 4, (2, MANY))
     y = outcome(rng, 0.3 * codes[0] - 0.2 * codes[1] - 0.8 * ((codes[0] < 2) & (codes[1] < 1)))
     below = np.tril(np.ones((3, 4)))
     columns = [LevelColumns(each, np.concatenate([below, 1 - below])) for each in codes]
@@ -418,7 +430,7 @@ def test_a_corners_score_is_what_a_likelihood_ratio_says() -> None:
         return float(np.log(np.where(y == 1, chance, 1 - chance)).sum()), chance
 
     height, chance = fitted(table)
-    constant = np.column_stack([np.ones(N), table])
+    constant = np.column_stack([np.ones(MANY), table])
     penalty = np.array([0.0, *np.full(table.shape[1], 0.1)])
     [best, *_] = proven_corners(columns, Predicted(constant, penalty, chance, y), 20, above=3)
     assert best.columns == (0, 1)
@@ -455,7 +467,7 @@ def test_a_later_rule_is_proven_at_five_in_a_hundred() -> None:
 
 def test_a_rules_points_are_its_slope_on_the_scale_of_the_spec() -> None:
     rng = np.random.default_rng(9)
-    encoded = rng.random((N, 3))
+    encoded = rng.random((MANY, 3))
     holds = (encoded[:, 0] < 0.5) & (encoded[:, 1] < 0.5)
     y = outcome(rng, encoded @ [2.0, -1.0, 0.5] + 1.5 * holds).astype(float)
     found = [FoundRule(Rule.parse("a < 0.5 and b < 0.5"), 0.01)]
