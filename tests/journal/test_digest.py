@@ -261,7 +261,7 @@ def plain_digest(rows: list[Row]) -> str:
 
 @pytest.mark.slow
 @given(rows=tables(), before=tables(), cut=st.integers(0, 7))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 def test_the_bytes_are_those_of_the_format(rows: list[Row], before: list[Row], cut: int) -> None:
     """Whole, as slices that begin within their arrays, and in several chunks."""
     expected = plain_digest(rows)
