@@ -25,6 +25,10 @@ CATEGORIES = (
     "{{x}}",
 )
 DAY = date(2026, 3, 1)
+#: Encoders of a sum of points; `draw_combined` has the points that fade, too.
+ENCODERS = {
+    *("bins", "bool", "curve", "days_before", "identity", "one_of", "quantile", "range", "table")
+}
 #: A column of each kind under a name that only quotes hold.
 ODD_NUMBER, ODD_TEXT = 'it\'s "odd" -- ä', "select"
 #: What rules compare with numbers, and the categories that they list.

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from contextlib import suppress
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import forks
@@ -62,10 +63,11 @@ def journal(tmp_path: Path) -> Path:
 
 def counts(journal: Path) -> tuple[int, int, int]:
     with Journal(journal) as opened:
-        return tuple(
-            opened.query(f"select count(*) as n from {view}")["n"].item()
-            for view in ("runs", "experiments", "events")
-        )
+        runs, experiments, events = opened.query(
+            "select (select count(*) from runs), (select count(*) from experiments),"
+            " (select count(*) from events)"
+        ).row(0)
+    return runs, experiments, events
 
 
 def changes_until(last: int, act: Any) -> Mortal:
@@ -90,19 +92,28 @@ def again(act: Any, refusal: str) -> None:
 
 @pytest.mark.slow
 def test_an_import_killed_anywhere_comes_in_once_when_it_comes_again(
-    file: Path, journal: Path, tmp_path: Path
+    journal: Path, tmp_path: Path
 ) -> None:
-    kept = verify(journal).digest
-    whole = changes_until(10**6, lambda: import_jsonl(file, copy(journal, tmp_path / "all")))
+    """Lines with times and lines without take turns: what is written when is the same."""
+    kept, files = verify(journal).digest, (tmp_path / "timed.jsonl", tmp_path / "untimed.jsonl")
+    for file, timed in zip(files, (True, False), strict=True):
+        file.write_text(lines(timed=timed))
+    whole, untimed = (
+        changes_until(
+            10**6, lambda file=file: import_jsonl(file, copy(journal, tmp_path / file.stem))
+        )
+        for file in files
+    )
     assert whole.calls > 40
-    for last in kills(whole.kinds):
+    assert untimed.kinds == whole.kinds
+    for last, file in zip(kills(whole.kinds), cycle(files), strict=False):
         folder = copy(journal, tmp_path / "cut")
-        changes_until(last, lambda folder=folder: import_jsonl(file, folder))
+        changes_until(last, lambda file=file, folder=folder: import_jsonl(file, folder))
         between = verify(folder, against=kept)
         assert (between.findings, between.against_holds) == ((), True), last
         if last % 3 == 0:
             compact(folder)
-        again(lambda folder=folder: import_jsonl(file, folder), "already")
+        again(lambda file=file, folder=folder: import_jsonl(file, folder), "already")
         runs, rows, events = counts(folder)
         assert (runs, rows) == (3, 17), last
         assert events in (1, 2)
@@ -181,6 +192,7 @@ def test_an_import_is_taken_back_on_record(file: Path, journal: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("file", [True], indirect=True)
 def test_an_undo_killed_anywhere_goes_on(file: Path, journal: Path, tmp_path: Path) -> None:
     import_jsonl(file, journal)
     kept = verify(journal).digest

@@ -828,7 +828,7 @@ _FORMS = ("objects in a line", "objects over lines", "list in a line", "list ove
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(drawn=_ENTRIES, form=st.sampled_from(_FORMS))
 def test_any_entries_come_out_as_they_came_in(drawn: list[dict[str, Any]], form: str) -> None:
     entries = [line(n) | {"experiment_id": f"r/{n}"} | each for n, each in enumerate(drawn, 1)]

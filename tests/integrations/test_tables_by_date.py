@@ -355,7 +355,7 @@ def test_two_at_once_write_each_date_once(target: str, tmp_path: Path) -> None:
 def test_whoever_is_killed_leaves_whole_dates_and_the_next_one_finishes(
     target: str, tmp_path: Path
 ) -> None:
-    history = histories.random_history(3, accounts=400)
+    history = histories.random_history(3, accounts=200)
     text = histories.recipe_text(history.write(tmp_path / "raw"))
     rng = random.Random(1)
     days = [date(2024, m, 1) for m in range(2, 12)]
@@ -364,7 +364,7 @@ def test_whoever_is_killed_leaves_whole_dates_and_the_next_one_finishes(
     # A little later each time, so that kills fall before, between and into dates on any machine.
     for number in range(40):
         process = started(target, text)
-        time.sleep(rng.uniform(0.04, 0.05) * 1.3**number)
+        time.sleep(rng.uniform(0.1, 0.12) * 1.35**number)
         process.kill()
         killed += process.wait() == -signal.SIGKILL
         seen = {}
