@@ -49,7 +49,7 @@ def kept(table: pl.DataFrame, *, keep: tuple[str, ...] = ()) -> set[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bent", [False, True], ids=["straight", "bent"])
-@pytest.mark.parametrize("features", [101, 200, 400])
+@pytest.mark.parametrize("features", [101, 170, 200, 400])
 def test_signals_stay_and_most_noise_goes(features: int, bent: bool) -> None:
     found = kept(wide(features, bent=bent))
     assert {f"x{i}" for i in range(5)} <= found
@@ -116,7 +116,7 @@ def test_scores_that_would_be_clipped_get_a_higher_maximum() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("features", "signals", "bins"),
-    [(170, 5, True), (400, 10, False)],
+    [(250, 5, True), (400, 10, False)],
 )
 def test_a_search_from_a_wide_table_is_level_with_regression(
     features: int, signals: int, bins: bool, tmp_path: Any

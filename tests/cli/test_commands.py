@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from short_searches import short_searches
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
@@ -361,7 +362,8 @@ def test_spec_schema_and_show() -> None:
 
 @pytest.mark.slow
 def test_demo_goes_the_whole_way(tmp_path: Path) -> None:
-    said = succeeded("demo", "--folder", tmp_path / "d", "-q")
+    with short_searches():
+        said = succeeded("demo", "--folder", tmp_path / "d", "-q")
     assert "accounts never seen by the search" in said.replace("\n", " ")
     assert specs.load(tmp_path / "d" / "best.yaml").model == "health_score"
     assert "With your own table: gtmar init --data YOUR_TABLE" in said
@@ -613,7 +615,7 @@ def test_bench_refuses_numbers_that_are_too_small_all_at_once() -> None:
 @pytest.mark.slow
 def test_init_and_check_name_leaks_and_keep_what_they_are_told_to(tmp_path: Path) -> None:
     table, spec = tmp_path / "t.parquet", tmp_path / "spec.yaml"
-    generated = synthetic.generate("health_score", accounts=600)
+    generated = synthetic.generate("health_score", accounts=300)
     generated.with_columns(churn_reason=1 - pl.col("retained_6mo")).write_parquet(table)
     succeeded("init", "--data", table, "-o", spec)
     assert "#   churn_reason: each of its values goes with one value of ret" in spec.read_text(

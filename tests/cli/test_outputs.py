@@ -22,6 +22,7 @@ import pytest
 import typer
 from blank_charts import blank_charts
 from factories import make_accounts, make_spec
+from short_searches import short_searches
 from typer.testing import CliRunner
 
 from gtmar import outputs, runs
@@ -552,10 +553,12 @@ def test_the_demo_done_again_adds_a_run_by_force(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    gtmar("demo -q")
+    with short_searches():
+        gtmar("demo -q")
     refused("demo", "", "is there already")
     before = snapshot()
-    gtmar("demo -q --force")
+    with short_searches():
+        gtmar("demo -q --force")
     after = snapshot()
     assert len(list(Path("gtmar-demo/journal/runs").iterdir())) == 2
     changed = {name for name in before if before[name] != after[name]}

@@ -332,7 +332,7 @@ def until(there: Callable[[], Any], seconds: float = 60) -> None:
 
 def test_two_desks_on_one_journal_and_one_that_is_killed(browser: Browser, tmp_path: Path) -> None:
     folder = tmp_path
-    made(folder, synthetic.generate("health_score", accounts=300), load(EXAMPLE))
+    made(folder, synthetic.generate("health_score", accounts=1500), load(EXAMPLE))
     with RunningDesk(folder, *OPENED) as one, RunningDesk(folder, *OPENED) as two:
         page = Page(browser, one)
         page.slider("session_depth").send_keys(Keys.ARROW_LEFT)
@@ -357,7 +357,7 @@ def test_two_desks_on_one_journal_and_one_that_is_killed(browser: Browser, tmp_p
 
 def test_a_stopped_search_and_a_closed_desk_keep_what_was_found(tmp_path: Path) -> None:
     folder = tmp_path
-    made(folder, synthetic.generate("health_score", accounts=300), load(EXAMPLE))
+    made(folder, synthetic.generate("health_score", accounts=1500), load(EXAMPLE))
     with RunningDesk(folder, *OPENED) as desk:
         html = desk.post("search", weights={}, experiments="1000000", note="stopped by hand")
         assert 'data-going="1"' in html

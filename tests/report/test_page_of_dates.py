@@ -55,7 +55,7 @@ def done(folder: Path) -> RunResult:
 
 @pytest.fixture(scope="module")
 def page(folder: Path, done: RunResult) -> Page:
-    with Journal(folder / "journal") as journal:
+    with blank_charts(), Journal(folder / "journal") as journal:
         return run_page(journal, done.run_id)
 
 
