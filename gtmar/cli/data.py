@@ -446,8 +446,9 @@ def _print_list(
         say(f"     and {more:,} more{'' if written is None else f', in {written}'}")
     elif written is not None:
         say(f"The list is in {written}.")
+    average = "average account that pays" if account_list.at_stake else "average account"
     say(
-        "In brackets: points against the average account. They go with leaving, which doesn't make "
+        f"In brackets: points against the {average}. They go with leaving, which doesn't make "
         "them its cause."
     )
     if account_list.rows.is_empty():

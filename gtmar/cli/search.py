@@ -359,6 +359,7 @@ def _print_simplified(
         table(["features", "AUC", "below the best", "error", "goes next", ""], lines)
         say("Each AUC is of accounts that chose no feature and fitted no encoder and no weight.")
     if simplified.result is None:
+        say("Nothing is left out, so there is no new search, and no spec is written.")
         return
     result, count = simplified.result, some(len(simplified.kept), "feature")
     verb = "comes" if len(simplified.kept) == 1 else "come"

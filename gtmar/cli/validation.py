@@ -329,12 +329,14 @@ def _print_backtest(backtest: Backtest, *, spec: Path | None) -> None:
     size = some(backtest.accounts, "account")
     if backtest.by_date:
         size = on_dates(backtest.accounts, len(backtest.by_date), backtest.rows)
+    if (pairs := _pairs_sentence(backtest)) is not None:
+        say(pairs)
     say(f"{backtest.name} on {size} of {backtest.source}.")
     if backtest.dates_sentence is not None:
         say(backtest.dates_sentence)
-    for note in backtest.notes:
-        if note.startswith(("In-sample", "Leak", "The candidate may")):
-            say(note, "warning")
+    first = [n for n in backtest.notes if n.startswith(("In-sample", "Leak", "The candidate may"))]
+    for note in first:
+        say(note, "warning")
     if backtest.reliability is not None:
         say(backtest.reliability.sentence, "warning" if backtest.reliability.off else None)
     mark = " (binary)" if backtest.basis == "binary" else ""
@@ -373,7 +375,8 @@ def _print_backtest(backtest: Backtest, *, spec: Path | None) -> None:
     )
     _print_surprises(backtest)
     for note in backtest.notes:
-        say(f"Note: {note}")
+        if note not in first:
+            say(f"Note: {note}")
     say()
     if spec is None:
         print_next("init", output_path=free_path("spec.yaml"))
@@ -410,6 +413,24 @@ def _print_backtest_dates(backtest: Backtest) -> None:
             row.append(number(interval.value) if plain else interval and _worded(interval))
         rows.append(row)
     table(heads, rows, title=f"{auc} by date, with {backtest.level:.1%} intervals")
+
+
+def _pairs_sentence(backtest: Backtest) -> str | None:
+    """Say how many of 100 pairs a score ranks right, and a candidate; None without labels."""
+    sides = {backtest.name: backtest.intervals.before}
+    if backtest.candidate is not None:
+        sides[backtest.candidate] = backtest.intervals.after
+    ranked = []
+    for name, side in sides.items():
+        auc = side.get("auc_roc_retain")
+        if auc is None or auc.value is None:
+            return None
+        ends = ""
+        if auc.low is not None and auc.high is not None:
+            ends = f" ({percent(auc.low, unit='')} to {percent(auc.high, unit='')})"
+        ranked.append(f"{name} ranks {percent(auc.value, unit='')} right{ends}")
+    one = "row" if backtest.by_date else "account"
+    return f"Of 100 pairs of a kept and a lost {one} {' and '.join(ranked)}."
 
 
 def _worded(interval: Interval) -> str:

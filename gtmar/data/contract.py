@@ -79,7 +79,8 @@ _FEATURES_NAMED = 5
 _MONEY = ("mrr", "mrr_end", "ltv")
 _DATE_HINT = (
     "store it as a date, or as text YYYY-MM-DD; where day and month could be either, say which "
-    "with --date-format %d/%m/%Y or %m/%d/%Y, or date_format in the spec"
+    "with --date-format %d/%m/%Y or %m/%d/%Y, %y for years of two digits, or date_format in the "
+    "spec; a spreadsheet's day numbers, such as 45296, have to be formatted as dates there"
 )
 
 
@@ -238,6 +239,7 @@ def check_contract(
     as_read = (*table.notes, *([left_open] if left_open else ()), *strange, *of_text)
     counted = {name: facts[f"{name}.unknown"] for name in _stated_unknowns(spec)}
     unknowns = {name: int(count) for name, count in counted.items() if count}
+    later = {name: int(facts.get(f"{name}.later") or 0) for name in spec.features}
     dropped = unlabelled if drop_unlabelled else 0
     left_out = (aside.sentence,) if aside.rows else ()
     notes = [*left_out]
@@ -251,7 +253,10 @@ def check_contract(
         id_column=identifier,
         outcomes=columns,
         ranges=ranges,
-        notes=(*check.of_rows(*notes, *_unknown_notes(unknowns, rows)), *as_read),
+        notes=(
+            *check.of_rows(*notes, *_unknown_notes(unknowns, rows), *_later_notes(later, rows)),
+            *as_read,
+        ),
         warnings=(*left_out, *strange),
         reading=as_read,
         # Reading its text again would bring back the rows that were left out.
@@ -532,6 +537,9 @@ class _Check:
                 wanted.append(is_missing(column, schema[column]).sum().alias(f"{name}.unknown"))
         for name, feature in self.features.items():
             wanted += _category_facts(name, feature, schema)
+            if self.day is not None and isinstance(feature.encode, DaysBeforeEncoder):
+                later = pl.col(feature.reads(name)[0]) > self.day
+                wanted.append(later.sum().alias(f"{name}.later"))
         canonical = {}
         if numeric.columns:
             known = canonical_outcomes(numeric, schema).items()
@@ -813,6 +821,17 @@ def _unknown_notes(unknowns: Mapping[str, int], accounts: int) -> list[str]:
     more = f" and {len(names) - _FEATURES_NAMED} more" if len(names) > _FEATURES_NAMED else ""
     head = f"Unknown values that count as the spec's missing says, of {accounts:,} accounts"
     return [f"{head}: {listed}{more}."]
+
+
+def _later_notes(later: Mapping[str, int], accounts: int) -> list[str]:
+    """Return the note on dates after the day that `days_before` counts from."""
+    listed = ", ".join(f"{name} {count:,}" for name, count in later.items() if count)
+    if not listed:
+        return []
+    return [
+        f"Dates after the day that days_before counts from, of {accounts:,} accounts: {listed}. "
+        "That is right of what lies ahead, such as a renewal, and a leak where nobody knew it then."
+    ]
 
 
 def _label_names(outcomes: OutcomeColumns) -> str:

@@ -122,8 +122,9 @@ class Seen:
         """The accounts that stayed or those that left, whichever are fewer; many if unknown."""
         if self.sized is None or len(self.sized["tiers"]) < 2:
             return _LEAST_OF_PAIRS
-        left, known = sum(self._left("best")), round(sum(self.sized["labelled_best"]))
-        return min(left, known - left)
+        labelled: list[float] = self.sized["labelled_best"]
+        left = sum(self._left("best"))
+        return min(left, round(sum(labelled)) - left)
 
     def _by_tier(self, *, improved: bool) -> list[str]:
         if self.sized is None or len(self.sized["tiers"]) < 2:

@@ -110,7 +110,8 @@ def account_list(
     AccountList
         MRR is the column that the spec's outcome `mrr` names; accounts without it come last. Among
         equals, the worse score comes first. A reason is a feature by which the account's points are
-        worse than the mean of all accounts in the table; the difference is in brackets.
+        worse than the mean of all accounts in the table that pay, or of all where none does; the
+        difference is in brackets.
 
     Raises
     ------
@@ -156,11 +157,16 @@ def account_list(
             f"{culprits(sorted(clash))} is the account id's column and one of the list's",
             hint="rename the table's column",
         )
+    # Former accounts, which pay nothing, are no measure of those that may leave.
+    compared = scored
+    if money is not None:
+        scored = _with_money(scored, table.source, money)
+        paying = scored.filter(pl.col("mrr") > 0)
+        compared = scored if paying.is_empty() else paying
     wanted = scored if tier is None else scored.filter(pl.col("tier") == tier)
     order, own = ["probability"], ["score", "tier", "probability"]
     unknown = None
     if money is not None:
-        wanted = _with_money(wanted, table.source, money)
         unknown = wanted["mrr"].null_count()
         order, own = [_AT_STAKE, *order], [*own, "mrr", _AT_STAKE]
     # Accounts with the same probability are ordered by their score, the worse first.
@@ -170,7 +176,7 @@ def account_list(
     )
     if wanted.height and unknown == wanted.height:
         money = None
-    first = _with_reasons(ranked.head(most), scored, spec)
+    first = _with_reasons(ranked.head(most), compared, spec)
     if announce is not None and (past := _past(first, ends, spec)) is not None:
         announce(past)
     rows = with_spec_stamp(first.select(*identity, *own, "reasons"), spec)
@@ -227,8 +233,11 @@ def _with_money(scored: pl.DataFrame, source: str, column: str) -> pl.DataFrame:
     )
 
 
-def _with_reasons(listed: pl.DataFrame, scored: pl.DataFrame, spec: ScoringSpec) -> pl.DataFrame:
-    """Add a column `reasons`: the features that speak most for each account's leaving."""
+def _with_reasons(listed: pl.DataFrame, compared: pl.DataFrame, spec: ScoringSpec) -> pl.DataFrame:
+    """Add a column `reasons`: the features that speak most for each account's leaving.
+
+    Points are held against the mean of the accounts `compared`.
+    """
     sign = -1 if spec.orientation == "health" else 1
     features: dict[str, list[str]] = {}
     for term in spec.terms:
@@ -236,7 +245,7 @@ def _with_reasons(listed: pl.DataFrame, scored: pl.DataFrame, spec: ScoringSpec)
     if spec.veto:
         features[_VETO] = ["veto"]
     points = [pl.sum_horizontal(names).alias(feature) for feature, names in features.items()]
-    means = scored.select(points).mean().row(0, named=True)
+    means = compared.select(points).mean().row(0, named=True)
     apart = listed.select(points).select((pl.col(n) - means[n]) * sign for n in features)
     reasons = []
     shared = {n: f.reads(n)[0] for n, f in spec.features.items() if f.missing == "redistribute"}

@@ -623,6 +623,8 @@ def _refused(money: TierMoney, value: float, error: float, level: float) -> Inte
     if money.accounts >= LEAST and error > 0:
         return None
     reason = f"too few: {money.accounts:,} paying accounts in as many tiers as there are"
+    if money.accounts >= LEAST:
+        reason = "all paying accounts are in one tier" if value >= 1 else "nothing varies"
     return unknown(_WHOLE * value, level=level, accounts=money.accounts, reason=reason)
 
 

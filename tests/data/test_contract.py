@@ -373,6 +373,16 @@ def test_days_before_needs_a_date_to_count_from() -> None:
     assert check(frame, spec, as_of="2026-01-03").ranges == {"depth": (20_000, 20_000)}
 
 
+def test_dates_after_the_day_that_is_counted_from_are_said() -> None:
+    days = [date(2026, 1, 30), date(2026, 1, 31), date(2026, 2, 1), date(2027, 1, 1)]
+    spec = make_spec(features={"depth": weighted(encode="days_before"), "plan": binned("x", "y")})
+    frame = small(depth=days, plan=["x", "y", "x", "y"])
+    [note] = [n for n in check(frame, spec, as_of="2026-01-31").notes if "days_before" in n]
+    assert "of 4 accounts: depth 2. That is right of what lies ahead" in note
+    none = check(frame, spec, as_of="2027-01-01").notes
+    assert not any("days_before" in each for each in none)
+
+
 def test_days_before_needs_dates() -> None:
     frame = small(today=[date(2026, 1, 3)] * 4)
     violation = the_violation(frame, DAYS)

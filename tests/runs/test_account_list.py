@@ -82,7 +82,10 @@ def test_reasons_are_the_largest_gaps_to_the_mean(
     found = runs.account_list(accounts, spec, most=5)
     scored = runs.score(accounts, spec)
     names = [term.name for term in spec.terms]
-    means = {name: scored[f"points.{name}"].mean() for name in names}
+    pay = accounts.filter(pl.col("mrr") > 0)["account_id"].to_list()
+    assert 0 < len(pay) < accounts.height
+    paying = scored.filter(pl.col("account_id").is_in(pay))
+    means = {name: paying[f"points.{name}"].mean() for name in names}
     for row in found.rows.iter_rows(named=True):
         own = scored.filter(account_id=row["account_id"]).row(0, named=True)
         cells = accounts.filter(account_id=row["account_id"]).row(0, named=True)
@@ -94,6 +97,21 @@ def test_reasons_are_the_largest_gaps_to_the_mean(
             cell = cells[name]
             worded = f"{cell:g}" if isinstance(cell, float) else str(cell)
             assert said == f"{name} is {worded} ({gaps[name]:+.1f})"
+
+
+def test_former_accounts_are_no_measure_of_those_that_may_leave(spec: ScoringSpec) -> None:
+    """Beside many that never log in and pay nothing, one that seldom does still has its reason."""
+    now = make_accounts(300, seed=5).with_columns(mrr=pl.lit(100.0), logins=pl.lit(30))
+    now = now.with_columns(logins=pl.when(pl.int_range(300) == 7).then(9).otherwise("logins"))
+    gone = now.with_columns(
+        account_id="gone-" + pl.col("account_id"), mrr=pl.lit(0.0), logins=pl.lit(0)
+    )
+    both = pl.concat([now, gone, gone.with_columns(account_id="2-" + pl.col("account_id"))])
+    alone, beside = (runs.account_list(table, spec, most=300).rows for table in (now, both))
+    name = now["account_id"][7]
+    [reasons] = beside.filter(account_id=name)["reasons"]
+    assert "logins is 9 (-" in reasons
+    assert reasons == alone.filter(account_id=name)["reasons"].item()
 
 
 def test_a_risk_score_names_what_raises_it() -> None:

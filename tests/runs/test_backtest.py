@@ -136,6 +136,31 @@ def test_what_is_no_score_is_refused() -> None:
 
 
 @pytest.mark.slow
+def test_that_it_is_in_sample_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    table_with_score().write_parquet("a.parquet")
+    (tmp_path / "spec.yaml").write_text(specs.to_yaml(make_spec()), "utf-8")
+    words = ["--data", "a.parquet", "--spec"]
+    assert CliRunner().invoke(app, ["run", *words, "spec.yaml", "--n", "30", "-o", "b.yaml"]).output
+    result = CliRunner().invoke(app, ["backtest", *words, "b.yaml"])
+    assert result.exit_code == 0, result.output
+    assert result.output.count("In-sample: ") == 1
+
+
+@pytest.mark.slow
+def test_where_all_that_pay_are_in_one_tier_it_says_so() -> None:
+    table = make_accounts(400, seed=6)
+    pays = pl.col("mrr") > 0
+    score = pl.when(pays.fill_null(value=False)).then(80.0).otherwise(10.0)
+    found = runs.backtest(
+        table.with_columns(own=score), score_column="own", tiers={"A": 50, "B": 0}
+    )
+    spread = found.intervals.before["revenue_concentration_hhi"]
+    assert (spread.value, spread.low) == (10_000.0, None)
+    assert spread.reason == "all paying accounts are in one tier"
+
+
+@pytest.mark.slow
 def test_the_commands_print_and_give_json(tmp_path: Path) -> None:
     table_with_score().write_parquet(tmp_path / "a.parquet")
     (tmp_path / "spec.yaml").write_text(specs.to_yaml(make_spec()), "utf-8")
@@ -148,6 +173,10 @@ def test_the_commands_print_and_give_json(tmp_path: Path) -> None:
         assert "In the best tier, and left" in result.output
         shown = json.loads(CliRunner().invoke(app, [*words, *more, "--json"]).stdout)
         assert shown["name"] == "current_health"
+        found = next(x for x in shown["intervals"]["before"].items() if x[0] == "auc_roc_retain")[1]
+        value, low, high = (f"{100 * found[key]:.0f}" for key in ("value", "low", "high"))
+        pairs = f"lost account current_health ranks {value} right ({low} to {high})"
+        assert result.output.startswith(f"Of 100 pairs of a kept and a {pairs}")
     wrong = CliRunner().invoke(app, [*words[:-1], "A=x"])
     assert wrong.exit_code == 2
     assert "--tiers expects tier=edge" in wrong.stderr
