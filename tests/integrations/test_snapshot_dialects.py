@@ -1,7 +1,7 @@
 """A snapshot's SELECT for warehouses against DuckDB's, on engines that gtmar did not write."""
 
 from collections.abc import Callable, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -283,6 +283,35 @@ def test_a_second_row_of_an_account_is_an_error_there_too(
     text = warehouse_selects(recipe, [DAY], source_tables(recipe), dialect=engine.dialect)
     with pytest.raises(Exception, match="twice: its SELECT gives an account more than one row"):
         engine.ask(text[DAY].sql)
+
+
+@pytest.mark.slow
+def test_rows_of_one_moment_and_unknown_flags_count_as_they_do_here(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """Of the rows at the newest moment the largest value counts, and unknown is not false."""
+    old, new = datetime(2024, 1, 3), datetime(2024, 2, 9)
+    rows = [("a", old, 9, True), ("a", new, 1, False), ("a", new, 2, None)]
+    rows += [("b", new, 2, False), ("b", new, 1, None), ("b", old, 3, False)]
+    columns = {"who": pl.String, "moment": pl.Datetime, "value": pl.Int64, "fine": pl.Boolean}
+    frames = {
+        "events": pl.DataFrame(rows, schema=columns, orient="row"),
+        "paid": pl.DataFrame({"acct": ["a", "b"], "day": [new.date()] * 2, "amount": [5.0, 7.0]}),
+    }
+    for name, frame in frames.items():
+        frame.write_parquet(tmp_path / f"{name}.parquet")
+        engine.load(name, frame)
+    recipe = short_recipe(
+        tmp_path,
+        "newest: {latest: events.value}\n"
+        "  poor: {count: events, where: fine is false}\n"
+        "  fine_or_unknown: {count: events, where: fine is not false}\n"
+        "  surely: {count: events, where: fine is true}",
+    )
+    wanted = snapshot_table(recipe, DAY)
+    counts = wanted.select("newest", "poor", "fine_or_unknown", "surely").rows()
+    assert counts == [(2, 1, 2, 1), (2, 2, 1, 0)]
+    assert_same(engine, recipe, wanted)
 
 
 # ---- what is refused, and what can't be run here -------------------------------------------------
