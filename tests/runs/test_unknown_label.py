@@ -71,7 +71,7 @@ def test_accounts_without_a_label_are_left_out_whatever_their_end_mrr(label: str
 
 
 def test_message_says_that_end_mrr_decides_nothing() -> None:
-    with pytest.raises(ViolationsError, match="100 have a mrr_end, which doesn't decide"):
+    with pytest.raises(ViolationsError, match="100 have mrr_end, which doesn't decide"):
         check(late("retained_6mo", pl.col("mrr")), SPEC)
 
 
