@@ -161,6 +161,7 @@ def test_memory_of_an_evaluation_does_not_grow_with_the_table() -> None:
     assert small < 3 * 4 * 13 * 8 * 10_112
 
 
+@pytest.mark.slow
 def test_machine_code_keeps_its_room() -> None:
     small, large = (peak_of(matrix_of(n), compiled=True) for n in (6_000, 18_000))
     # Sums and changes of four candidates; whoever comes second finds all else there.

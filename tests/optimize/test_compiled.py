@@ -18,6 +18,9 @@ from gtmar.optimize.proposers import SearchSpace, Stream
 from gtmar.optimize.surrogate import TUNING, Bounds, Fence, Knowledge, Options, Surface
 from gtmar.optimize.surrogate_proposer import LearnedProposer
 
+# Compiling takes half a minute.
+pytestmark = pytest.mark.slow
+
 SIZES = [1, 2, 3, 14, 60]
 RANKED = np.array([2, 4, 6])
 
@@ -60,7 +63,6 @@ def assert_same_bits(found: np.ndarray, expected: np.ndarray) -> None:
 # ---- its parts ------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1, 1), (14, 64, 8), (64, 14, 64), (5, 7, 9), (3, 0, 2)])
 def test_products_have_the_same_bits(shape: tuple[int, int, int]) -> None:
     rows, inner, columns = shape
@@ -70,7 +72,6 @@ def test_products_have_the_same_bits(shape: tuple[int, int, int]) -> None:
     np.testing.assert_allclose(found, left.T @ right, rtol=1e-9, atol=1e-6)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 14, 63, 64])
 def test_solutions_have_the_same_bits(size: int) -> None:
     matrix = drawn(size, size)
@@ -84,7 +85,6 @@ def test_solutions_have_the_same_bits(size: int) -> None:
     np.testing.assert_allclose(matrix @ found.T, right.T, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "matrix",
     [[[-1.0]], [[1.0, 2.0], [2.0, 1.0]], [[0.0, 1.0], [1.0, 1.0]], np.diag([1.0, 1.0, 0.0])],
@@ -133,7 +133,6 @@ def test_moves_are_the_same_within_bounds_and_change_something(width: int) -> No
         assert set(changed.tolist()) <= set(range(1, min(3, width) + 1))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("width", SIZES)
 @pytest.mark.parametrize("count", [0, 1, 5, 64])
 def test_surfaces_have_the_same_bits(width: int, count: int) -> None:
@@ -145,7 +144,6 @@ def test_surfaces_have_the_same_bits(width: int, count: int) -> None:
     assert_same_bits(found.curvature, expected.curvature)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("width", SIZES)
 @pytest.mark.parametrize("count", [2, 17, 65])
 def test_fences_have_the_same_bits(width: int, count: int) -> None:
@@ -158,7 +156,6 @@ def test_fences_have_the_same_bits(width: int, count: int) -> None:
     assert_same_bits(found.slopes, expected.slopes)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("width", SIZES)
 def test_coordinates_have_the_same_bits(width: int) -> None:
     whole = np.random.default_rng(width).integers(-20, 30, (width, 40))
@@ -168,7 +165,6 @@ def test_coordinates_have_the_same_bits(width: int) -> None:
     assert_same_bits(compiled("coordinates")(frame, vectors), expected)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("width", SIZES)
 @pytest.mark.parametrize("fenced", [True, False])
 @pytest.mark.parametrize("radius", [0.04, 0.3, 0.8])
