@@ -160,7 +160,8 @@ def test_the_command_writes_the_spec_and_names_the_next_step(tmp_path: Path) -> 
     assert done.exit_code == 0, done.output
     assert done.output.splitlines()[0].endswith(".")
     assert "of 8 features do as well as all, as far as " in done.output
-    assert f"gtmar decide {new} --against" in done.output.replace("\n", " ")
+    proposed = f"gtmar decide {new} {' '.join(options[:2])} --against {given[1]}"
+    assert proposed in done.output.replace("\n", " ")
     found = json.loads(CliRunner().invoke(app, [*given, "--force", "--json"]).stdout)
     assert [*specs.load(new).features] == found["kept"]
     assert found["sizes"][0]["features"] == 8
