@@ -138,8 +138,7 @@ def load(path: str | Path) -> ScoringSpec:
         ) from err
     if path.suffix.lower() == ".csv":
         return _validated(from_csv(text, name=path.stem), source=str(path))
-    draft = _draft(text, source=str(path))
-    spec = _validated(draft, source=str(path))
+    spec, draft = _read(text, source=str(path))
     if draft.passed_over:
         warnings.warn(
             f'spec "{path}": passed over, since a spec has no use for it: '
@@ -167,18 +166,38 @@ def parse(text: str, *, source: str = "spec") -> ScoringSpec:
     SpecError
         As for `load`.
     """
-    return _validated(_draft(text, source=source), source=source)
+    return _read(text, source=source)[0]
+
+
+def _read(text: str, *, source: str) -> tuple[ScoringSpec, Draft]:
+    """Return the spec of a text, and its data as they were before validation.
+
+    Specs of a journal are JSON. Only an error needs the lines of keys, and to find them takes many
+    times as long as all else, so they are looked for once there is an error.
+    """
+    if _is_json(text):
+        with suppress(SpecError, ValueError):
+            data = _json(text, source, pairs=partial(_once, source))
+            assert isinstance(data, dict)
+            draft = from_tools(data, {}, name=Path(source).stem)
+            return _validated(draft, source=source), draft
+    draft = _draft(text, source=source)
+    return _validated(draft, source=source), draft
+
+
+def _is_json(text: str) -> bool:
+    return text.lstrip("\ufeff \t\r\n").startswith("{")
 
 
 def _draft(text: str, *, source: str) -> Draft:
-    """Parse text to a spec's data, converted if another tool wrote it."""
+    """Parse text to a spec's data with the lines of keys, converted if another tool wrote it."""
     data, lines = read_with_lines(text, source)
     if not isinstance(data, dict):
         raise SpecError(
             f"{source}: a spec is a mapping with model, features and tiers, "
             f"got {'nothing' if data is None else type(data).__name__}"
         )
-    if text.lstrip("\ufeff \t\r\n").startswith("{"):
+    if _is_json(text):
         return from_tools(data, lines, name=Path(source).stem)
     return Draft(data, lines)
 
@@ -211,7 +230,7 @@ def read_with_lines(text: str, source: str) -> tuple[object, dict[_Place, int]]:
     """
     lines: dict[_Place, int] = {}
     # JSON is YAML except for surrogate escapes and tabs as indentation, so YAML gives its lines.
-    is_json = text.lstrip("\ufeff \t\r\n").startswith("{")
+    is_json = _is_json(text)
     try:
         root = yaml.compose(text, Loader=_CoreLoader)
         # In JSON a pair of surrogates is a character, so the JSON parser checks them instead.

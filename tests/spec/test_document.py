@@ -97,6 +97,17 @@ def test_there_are_four_examples() -> None:
     assert [path.parent.name for path in EXAMPLES] == names
 
 
+def test_json_without_an_error_is_not_read_for_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    text, spec = to_json(parse(SEED)), parse(SEED)
+    bad = text.replace('"max_score"', '"max_scor"')
+    with pytest.raises(SpecError, match=r"spec:\d+: max_scor: ") as caught:
+        parse(bad)
+    line = int(str(caught.value).partition("spec:")[2].partition(":")[0])
+    assert '"max_scor"' in bad.splitlines()[line - 1]
+    monkeypatch.setattr("yaml.compose", None)
+    assert parse(text) == spec
+
+
 def test_load_takes_json_and_yaml_files(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(to_json(parse(SEED)), encoding="utf-8")
     (tmp_path / "a.yml").write_text(SEED.replace("health_score", "santé"), encoding="utf-8")
