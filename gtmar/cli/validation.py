@@ -416,19 +416,28 @@ def _print_backtest_dates(backtest: Backtest) -> None:
 
 
 def _pairs_sentence(backtest: Backtest) -> str | None:
-    """Say how many of 100 pairs a score ranks right, and a candidate; None without labels."""
-    sides = {backtest.name: backtest.intervals.before}
+    """Say how many of 100 pairs a score ranks right, and a candidate; None without labels.
+
+    What a search chose on these accounts is marked, as it is the first number that is read.
+    """
+    sides = [(backtest.name, backtest.intervals.before)]
     if backtest.candidate is not None:
-        sides[backtest.candidate] = backtest.intervals.after
+        sides.append((backtest.candidate, backtest.intervals.after))
     ranked = []
-    for name, side in sides.items():
+    for name, side in sides:
         auc = side.get("auc_roc_retain")
         if auc is None or auc.value is None:
             return None
-        ends = ""
+        beside = []
         if auc.low is not None and auc.high is not None:
-            ends = f" ({percent(auc.low, unit='')} to {percent(auc.high, unit='')})"
-        ranked.append(f"{name} ranks {percent(auc.value, unit='')} right{ends}")
+            beside.append(f"{percent(auc.low, unit='')} to {percent(auc.high, unit='')}")
+        elif auc.reason is not None:
+            beside.append(auc.reason)
+        # A candidate is what a search may have chosen, else the score itself.
+        if backtest.in_sample and side is sides[-1][1]:
+            beside.append("in-sample, so too good")
+        marks = f" ({', '.join(beside)})" if beside else ""
+        ranked.append(f"{name} ranks {percent(auc.value, unit='')} right{marks}")
     one = "row" if backtest.by_date else "account"
     return f"Of 100 pairs of a kept and a lost {one} {' and '.join(ranked)}."
 

@@ -145,6 +145,7 @@ def test_that_it_is_in_sample_is_said_once(tmp_path: Path, monkeypatch: pytest.M
     result = CliRunner().invoke(app, ["backtest", *words, "b.yaml"])
     assert result.exit_code == 0, result.output
     assert result.output.count("In-sample: ") == 1
+    assert result.output.splitlines()[0].endswith(", in-sample, so too good).")
 
 
 @pytest.mark.slow
