@@ -676,6 +676,9 @@ def _features_of(
     if not most_rules:
         return features, comments, 0
 
+    # A rule says part of what a step does, and the step may not be proven again among all places.
+    stepped = {name: replace(each, steps=shapes[name].steps) for name, each in fitted.items()}
+
     @cache
     def beside(rules: tuple[_Asked, ...]) -> Mapping[str, Shape]:
         """Return shapes fitted beside rules and tables, and those of the tables."""
@@ -683,7 +686,7 @@ def _features_of(
             return shapes
         holds = some.select(_holding(rules, frame))
         kinds = {name: _kind_of(holds[name], own) for name in holds.columns}
-        return fit(some.hstack(holds), {**fitted, **kinds}, own)
+        return fit(some.hstack(holds), {**stepped, **kinds}, own)
 
     def of_columns(rules: tuple[_Asked, ...]) -> dict[str, Any]:
         return _features({name: beside(rules)[name] for name in fitted})

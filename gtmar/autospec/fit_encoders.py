@@ -66,6 +66,8 @@ class Fitted:
     rising: bool | None = None
     #: For a number, cut points that a person gave, ascending.
     cuts: tuple[float, ...] = ()
+    #: For a number, values at which its curve stepped in a fit of fewer features, and may again.
+    steps: tuple[float, ...] = ()
 
 
 def written(value: float) -> float:
@@ -146,6 +148,8 @@ class Shape:
     #: The value of an account without one, in [0, 1]; None for bins, which have a bin `missing`.
     missing: float | None
     comment: str
+    #: Values at which a number's curve steps.
+    steps: tuple[float, ...] = ()
 
 
 def fit_shapes(
@@ -194,7 +198,8 @@ def fit_shapes(
         else:
             at, stepped = _stepped(frame[name], marks[name], own)
             written_as = _part(frame[name], each, at) if own.steps else part
-            shapes[name] = _shape(each, at, written_as, stepped, unknowns)
+            shape = _shape(each, at, written_as, stepped, unknowns)
+            shapes[name] = replace(shape, steps=tuple(own.steps))
     return shapes
 
 
@@ -288,7 +293,7 @@ def _part(column: pl.Series, fitted: Fitted, marks: tuple[Any, ...]) -> Part:
         return Part.of_flag(column.cast(pl.Float64).to_numpy())
     if fitted.kind == "number":
         x = column.cast(pl.Float64).to_numpy()
-        return Part.of_line(x, np.array(marks), _places(x))
+        return replace(Part.of_line(x, np.array(marks), _places(x)), expected=fitted.steps)
     text = column.cast(pl.String)
     return Part.of_groups([*_members(text, marks), text.is_null().to_numpy()])
 

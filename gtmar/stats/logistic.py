@@ -179,6 +179,8 @@ class Part:
     reached: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
     #: Indices of the `places` where the line steps; the last predictors flag who has reached them.
     steps: tuple[int, ...] = ()
+    #: Values among the `places` at which an earlier fit had a step.
+    expected: tuple[float, ...] = ()
 
     @property
     def most(self) -> float:
@@ -449,7 +451,8 @@ def _steps(
     """Return the indices of the places where lines are proven to step, at most one each, by part.
 
     Rao's score test, given all parts and the steps proven before. Bonferroni's correction over all
-    places of the table limits the probability of any false step to a twentieth.
+    places of the table limits the probability of any false step to a twentieth. A step that is
+    expected is one question, with a twentieth of its own, and is asked first.
     """
     reached = {n: part.reached[known] for n, part in enumerate(parts) if part.places}
     if not reached:
@@ -459,7 +462,7 @@ def _steps(
     spread, rest = chance * (1 - chance), outcome - chance
     weighted = np.ascontiguousarray(tamed.table.T) * spread
     mean = weighted.sum(axis=1) / spread.sum()
-    candidates, tried = {}, 0
+    candidates, asked, tried = {}, [], 0
     for where, own in reached.items():
         count = 1 + len(parts[where].places)
         sums = np.stack([np.bincount(own, each, count) for each in (rest, spread, *weighted)])
@@ -467,9 +470,13 @@ def _steps(
         pull, size, *cross = sums[:, :0:-1].cumsum(axis=1)[:, ::-1]
         apart = np.stack(cross) - np.outer(mean, size)
         left = size - size**2 / spread.sum() - (apart * (tamed.fit.covariance @ apart)).sum(axis=0)
-        candidates[where] = int(_squares(pull, left).argmax())
+        squares = _squares(pull, left)
+        expected = np.isin(parts[where].places, parts[where].expected) & (squares > repeats * _ANY)
+        asked.append(bool(expected.any()))
+        candidates[where] = int((squares * expected if asked[-1] else squares).argmax())
         tried += int((left > _LEAST_INFORMATION).sum())
-    enough = repeats * NormalDist().inv_cdf(1 - _BY_CHANCE / max(1, tried) / 2) ** 2
+    found = NormalDist().inv_cdf(1 - _BY_CHANCE / max(1, tried) / 2) ** 2
+    enough = repeats * np.where(asked, _ANY, found)
     # Accept steps one by one, and test the others given those that are accepted.
     table = np.stack(
         [reached[n] > reached_index for n, reached_index in candidates.items()], axis=1
@@ -479,8 +486,8 @@ def _steps(
     left = (table.T * spread) @ table - np.outer(size, size) / spread.sum()
     left -= apart.T @ tamed.fit.covariance @ apart
     steps = {}
-    while (squares := _squares(pull, np.diag(left))).max() > enough:
-        number = int(squares.argmax())
+    while ((squares := _squares(pull, np.diag(left))) > enough).any():
+        number = int((squares * (squares > enough)).argmax())
         where = [*candidates][number]
         steps[where] = candidates[where]
         share = left[number] / left[number, number]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -76,6 +78,18 @@ def test_a_line_steps_by_as_much_as_was_planted_and_no_other() -> None:
     assert one.steps[0.9] == pytest.approx(1.2, abs=0.35)
     assert not other.steps
     assert len(one.levels) == len(knots)
+
+
+def test_a_step_that_is_expected_takes_the_proof_of_one_place_and_is_there_if_it_is() -> None:
+    rng = np.random.default_rng(9)
+    x, z = rng.random((2, 3_000))
+    y = (rng.random(3_000) < 1 / (1 + np.exp(0.4 - 0.6 * (x >= 0.5)))).astype(float)
+    knots, places = np.linspace(0, 1, 16), np.linspace(0.01, 0.99, 99).round(2).tolist()
+    parts = [Part.of_line(each, knots, places) for each in (x, z)]
+    assert [fit.steps for fit in fit_levels(parts, y)] == [{}, {}]
+    one, other = fit_levels([replace(part, expected=(0.5,)) for part in parts], y)
+    assert list(one.steps) == [0.5]
+    assert not other.steps
 
 
 def test_a_fit_that_ends_before_its_optimum_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
