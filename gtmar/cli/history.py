@@ -197,7 +197,7 @@ def _print_tiers(tiers: Tiers, *, spec: Path, written: Path | None, searched: st
         row += [None if (v := getattr(line, name)) is None else percent(v, 1) for name in shown]
         row += [None if line.mrr is None else f"{line.mrr:,.0f}"] * money
         rows.append(row)
-    table(heads, rows, title="Tiers; logos kept with 95 % intervals" if kept else "Tiers")
+    table(heads, rows, title="Tiers; logos kept with 95% intervals" if kept else "Tiers")
     if kept and searched is not None:
         say(searched)
     say()
