@@ -83,7 +83,7 @@ def taken_in(data: Any) -> tuple[pl.DataFrame, dict[str, str]]:
 
 
 def _named_levels(data: Any) -> list[Any]:
-    """Return the names in a pandas index that no column has: columns too, as `to_parquet` has it."""
+    """Return the names in a pandas index that no column has; `to_parquet` writes them too."""
     return [name for name in data.index.names if name not in (None, "", *data.columns)]
 
 
