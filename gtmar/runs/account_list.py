@@ -149,12 +149,7 @@ def account_list(
     if announce is not None:
         for note in scored_table.notes:
             announce(note)
-    # Who left before the window can't leave, and what such an account paid isn't at stake.
-    if former is not None and (gone := _known_in(scored, former)).any():
-        scored = scored.filter(~gone)
-        if announce is not None:
-            count = some(int(gone.sum()), "account that left", "accounts that left")
-            announce(f"{count} before the window, by {former}, can't be listed.")
+    scored = _without_former(scored, former, announce)
     identity = scored.columns[: scored.columns.index("score")]
     if not identity:
         scored = scored.with_row_index("account", offset=1)
@@ -203,10 +198,18 @@ def account_list(
     )
 
 
-def _known_in(scored: pl.DataFrame, column: str) -> pl.Series:
-    """Return in which rows a carried column is known."""
+def _without_former(
+    scored: pl.DataFrame, column: str | None, announce: Callable[[str], None] | None
+) -> pl.DataFrame:
+    """Leave out accounts whose win-back, a carried column, is known: who has left can't leave."""
+    if column is None:
+        return scored
     values = scored[f"{CARRIED}{column}"]
-    return (values.fill_nan(None) if values.dtype.is_float() else values).is_not_null()
+    gone = (values.fill_nan(None) if values.dtype.is_float() else values).is_not_null()
+    if gone.any() and announce is not None:
+        count = some(int(gone.sum()), "account that left", "accounts that left")
+        announce(f"{count} before the window, by {column}, can't be listed.")
+    return scored.filter(~gone)
 
 
 def _past(listed: pl.DataFrame, ends: list[str], spec: ScoringSpec) -> str | None:

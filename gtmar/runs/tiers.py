@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from gtmar.data.scan import Tabular
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Grid", "TierLine", "Tiers", "grid", "refuse_unlike", "tiers_of"]
+__all__ = ["Grid", "TierLine", "Tiers", "grid", "named_apart", "refuse_unlike", "tiers_of"]
 
 #: Decimals of shares.
 _DIGITS = 6
@@ -296,6 +296,15 @@ class Grid(PlainData):
         models = " by ".join(self.models)
         caption = models if self.searched is None else f"{models}. {self.searched}"
         return html_table(self.cells.columns, self.cells.rows(), caption=caption)
+
+
+def named_apart(one: ScoringSpec, two: ScoringSpec, files: tuple[Path, Path]) -> list[ScoringSpec]:
+    """Return two specs of one model name, as `init` gives each, named after their files instead."""
+    names = [path.stem for path in files]
+    if one.model != two.model or names[0] == names[1]:
+        return [one, two]
+    both = zip((one, two), names, strict=True)
+    return [spec.model_copy(update={"model": name}) for spec, name in both]
 
 
 def refuse_unlike(one: ScoringSpec, two: ScoringSpec) -> None:
