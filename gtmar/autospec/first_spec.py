@@ -267,7 +267,8 @@ def _detected(
         n for n in table.columns if n not in {identifier, *outcome_columns.columns.values()}
     ]
     leaks = find_leaks(sample, candidates, outcome_columns)
-    reasons = {k.column: k.sentence for k in leaks if k.grade is Grade.ERROR}
+    # What numbers the rows tells no outcome, and nothing of another table's accounts either.
+    reasons = {k.column: k.sentence for k in leaks if k.grade is Grade.ERROR or k.kind == "row"}
     reasons = {name: why for name, why in reasons.items() if name not in keep}
     reasons |= dict.fromkeys(outcome_columns.columns.values(), "an outcome")
     reasons |= {identifier: "the account id"} if identifier else {}

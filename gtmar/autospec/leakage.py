@@ -124,6 +124,12 @@ def name_hint(name: str) -> NameHint | None:
 
 # ---- how closely columns go together -------------------------------------------------------------
 
+#: Names that an index, or a query's row_number(), has in an export.
+_ROW_NUMBER = re.compile(
+    r"(column_|unnamed: ?|__index_level_|level_)\d+(__)?|index|#|rn|"
+    r"row_?(id|nr|num|number|index|no)?",
+    re.IGNORECASE,
+)
 #: Two columns are proportional if they differ by no more than this share of their range.
 _NOTHING = 1e-9
 #: Levels of a category with fewer accounts are merged.
@@ -323,7 +329,7 @@ class Leak:
 
     column: str
     grade: Grade
-    #: `outcome`, `afterwards`, `running`, `mentions`, `strong`, `constant` or `duplicate`.
+    #: `outcome`, `afterwards`, `running`, `mentions`, `strong`, `row`, `constant` or `duplicate`.
     kind: str
     found: str
     why: str
@@ -420,6 +426,10 @@ def _of_column(
         why = "it is the outcome under another name, or made from it"
         advice = f"leave it out, or name it with --outcome; --keep {name} takes it all the same"
         return [Leak(name, Grade.ERROR, "outcome", observed_first, why, advice)]
+    if _numbers_rows(column):
+        why = "another table numbers its accounts in another order"
+        advice = f"leave it out; --keep {name} takes it all the same"
+        return [Leak(name, Grade.WARNING, "row", "it numbers the rows", why, advice)]
     hint = name_hint(name)
     best = max(areas, key=lambda role: areas[role], default=None)
     strength = None if best is None else areas[best]
@@ -433,6 +443,12 @@ def _of_column(
     why = f"few columns that are known beforehand reach {STRONG}"
     advice = "make sure that it was known when the window began"
     return [Leak(name, Grade.WARNING, "strong", measured, why, advice)]
+
+
+def _numbers_rows(column: pl.Series) -> bool:
+    """Whether a column is the index of an export, by its name and as no value stands twice."""
+    named = _ROW_NUMBER.fullmatch(column.name.strip())
+    return bool(named) and column.dtype.is_integer() and column.n_unique() == len(column)
 
 
 def _tells_label(

@@ -476,10 +476,12 @@ def grid(
     """Cross the tiers of two scores: sizes and retention of each pair."""
     from gtmar import runs
     from gtmar import spec as specs
+    from gtmar.runs.tiers import named_apart
 
     how = {"force": force, "spreadsheet_safe": spreadsheet_safe}
     new = option_values.new_table(output_path, data, fit, engagement, **how)
-    one, two = (specs.reading_dates(specs.load(path), date_format) for path in (fit, engagement))
+    both = [specs.reading_dates(specs.load(path), date_format) for path in (fit, engagement)]
+    one, two = named_apart(both[0], both[1], (fit, engagement))
     result = runs.grid(data, one, two, as_of=as_of, journal=journal)
     path = None if new is None else new.write(result.rows)
     return Answer(

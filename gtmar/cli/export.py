@@ -49,7 +49,7 @@ def export_sql(
     """Write a spec as one SELECT: id, score, tier, points, equal to gtmar score."""
     from gtmar import spec as specs
     from gtmar.integrations.sql import column_kinds, select, select_grid
-    from gtmar.runs.tiers import refuse_unlike
+    from gtmar.runs.tiers import named_apart, refuse_unlike
 
     new = option_values.output_or_print(output_path, spec, data, force=force)
     loaded = specs.load(spec)
@@ -57,7 +57,8 @@ def export_sql(
     if by is None:
         text = select(loaded, table, dialect=dialect, as_of=as_of, kinds=kinds)
     else:
-        refuse_unlike(loaded, other := specs.load(by))
+        loaded, other = named_apart(loaded, specs.load(by), (spec, by))
+        refuse_unlike(loaded, other)
         text = select_grid(loaded, other, table, dialect=dialect, as_of=as_of, kinds=kinds)
     if new is not None:
         new.write(f"{text};\n")

@@ -128,7 +128,7 @@ def _print_walked(walked: Walked, *, journal: Path, written: Path | None) -> Non
             ]
         )
     heads = ["against", "gain", "from", "to", "better on", "caught", "by it"]
-    table(heads, rows, title="Re-tuned less each, mean over dates, 95 %; leavers in worst tier")
+    table(heads, rows, title="Re-tuned less each, mean over dates, 95%; leavers in worst tier")
     for day, why in walked.left_out:
         say(f"Not judged: {day}, {why}.")
     if written is not None:
@@ -213,7 +213,7 @@ def _print_watched(watched: Watched, *, written: Path | None) -> None:
                     each.verdict,
                 ]
             )
-        title = f"{shown[-1].objective} on the outcomes, 95 % intervals"
+        title = f"{shown[-1].objective} on the outcomes, 95% intervals"
         table(
             ["date", "accounts", "value", "from", "to", "vs before", "verdict"], rows, title=title
         )
@@ -250,7 +250,7 @@ def print_leaving(times: TimeToLeaving) -> None:
                 rows.append([tier, days, percent(gone.value, 1), ends, f"{leaving.accounts:,}"])
     first, last = times.dates
     if rows:
-        title = f"gone after days, 95 % intervals; followed from {first} to {last}"
+        title = f"gone after days, 95% intervals; followed from {first} to {last}"
         table(["tier", "days", "gone", "interval", "accounts"], rows, title=title)
     for days, reason in times.unknown.items():
         say(f"Not known: who is gone after {days} days, {reason}.")

@@ -364,7 +364,7 @@ def _print_backtest(backtest: Backtest, *, spec: Path | None) -> None:
         if ("." not in name or name.endswith(".*")) and name in sides[-1]
     ]
     drawn = ", whole accounts drawn" if backtest.by_date else ""
-    table(heads, rows, title=f"Metrics with {backtest.level:.1%} intervals{drawn}")
+    table(heads, rows, title=f"Metrics with {100 * backtest.level:.5g}% intervals{drawn}")
     if backtest.by_date:
         _print_backtest_dates(backtest)
     heads = [f"share of {counted}", "MRR held by the best", "lost among the worst"]
@@ -412,7 +412,7 @@ def _print_backtest_dates(backtest: Backtest) -> None:
             plain = interval is not None and side != sides[-1]
             row.append(number(interval.value) if plain else interval and _worded(interval))
         rows.append(row)
-    table(heads, rows, title=f"{auc} by date, with {backtest.level:.1%} intervals")
+    table(heads, rows, title=f"{auc} by date, with {100 * backtest.level:.5g}% intervals")
 
 
 def _pairs_sentence(backtest: Backtest) -> str | None:
@@ -509,8 +509,8 @@ def _print_decision(decided: Decided, *, journal: Path) -> None:
     say(decided.compared)
     if decided.looks > 1:
         say(
-            f"Comparison number {decided.looks} on them: intervals at {decided.level:.2%}. Each "
-            "look makes them less unseen."
+            f"Comparison number {decided.looks} on them: intervals at {100 * decided.level:.5g}%. "
+            "Each look makes them less unseen."
         )
     rows = [(gate.name, gate.limit, gate.found, gate.outcome) for gate in decided.gates]
     table(["gate", "stated beforehand", "measured", ""], rows)
@@ -563,7 +563,7 @@ def _print_segment_part(part: SegmentPart, by_segment: BySegment) -> None:
         for stage in ("start", "best", "change")
     ]
     heads = ["segment", "accounts", "", by_segment.objective, "from", "to"]
-    table(heads, rows, title=f"The objective, with {part.level:.1%} intervals")
+    table(heads, rows, title=f"The objective, with {100 * part.level:.5g}% intervals")
     gaps = (part.gap_start, part.gap_best)
     if None not in gaps:
         say(f"Gap between the best and the worst segment: {number(gaps[0])} -> {number(gaps[1])}.")

@@ -47,7 +47,7 @@ from gtmar.data.rules import (
 )
 from gtmar.data.scan import ID_NAMES, AccountTable, collect, first_values, likely_id, refuse_empty
 from gtmar.data.split import canonical_id, may_identify
-from gtmar.data.text_columns import ONE_CURRENCY, TEXT_TYPES
+from gtmar.data.text_columns import ONE_CURRENCY, TEXT_TYPES, names_currency
 from gtmar.errors import UsageError, Violation, ViolationsError, culprits, did_you_mean, nearest
 from gtmar.plain_data import of_one, some
 from gtmar.spec.encoders import Bins, DaysBeforeEncoder, OneOfEncoder
@@ -747,6 +747,10 @@ def _outcome_facts(outcomes: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]
         if outcomes.has("mrr_end"):
             end = outcomes.number("mrr_end", schema)
             facts["end_without_label"] = (unknown & end.is_not_null()).sum()
+    if any(map(outcomes.has, _MONEY)):
+        texts = (pl.String, pl.Categorical, pl.Enum)
+        for name in (n for n, kind in schema.items() if names_currency(n) and kind in texts):
+            facts[f"currencies of {name}"] = pl.col(name).drop_nulls().n_unique()
     for role in filter(outcomes.has, _MONEY):
         x = outcomes.number(role, schema)
         rounded = half_up(x, CENTS)
@@ -795,6 +799,15 @@ def _outcome_notes(
         if count := facts.get(name):
             said = some(count, f"account {one}", f"accounts {several}")
             notes.append(said.format(label=_label_names(outcomes)))
+    for fact, count in facts.items():
+        name = fact.removeprefix("currencies of ")
+        if name != fact and count > 1:
+            money = ", ".join(outcomes.columns[role] for role in filter(outcomes.has, _MONEY))
+            notes.append(
+                f'Column "{name}" has {count:,} currencies, and amounts of {money} are added up as '
+                "they stand: that is right where they were converted to one, else convert them "
+                "first, in the export or by a --query."
+            )
     for role in _MONEY:
         if moved := facts.get(f"{role}.moved"):
             before, after = float(facts[f"{role}.before"]), float(facts[f"{role}.after"])

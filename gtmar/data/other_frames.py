@@ -58,6 +58,8 @@ def taken_in(data: Any) -> tuple[pl.DataFrame, dict[str, str]]:
     if library == "pandas":
         # `from_pandas` turns NaN into null, since pandas writes unknown values as NaN.
         wide = data.to_frame() if data.ndim == 1 else data
+        if levels := _named_levels(wide):
+            wide = wide.reset_index(level=levels)
         names, types = list(map(str, wide.columns)), list(wide.dtypes)
         frame, unread = _column_by_column(
             lambda some: pl.from_pandas(wide.iloc[:, some]), names, types
@@ -78,6 +80,11 @@ def taken_in(data: Any) -> tuple[pl.DataFrame, dict[str, str]]:
             hint="give a path, a Polars, pandas or Arrow frame, or a DuckDB relation",
         )
     return frame, unread
+
+
+def _named_levels(data: Any) -> list[Any]:
+    """Return the names in a pandas index that no column has; `to_parquet` writes them too."""
+    return [name for name in data.index.names if name not in (None, "", *data.columns)]
 
 
 def _column_by_column(
@@ -154,7 +161,10 @@ def in_kind_of(data: object, result: T, *, row_by_row: bool = False) -> T:
     def converted(frame: pl.DataFrame) -> Any:
         if library == "pyarrow":
             return frame.to_arrow()
-        return frame.to_pandas() if index is None else frame.to_pandas().set_index(index)
+        if index is None:
+            return frame.to_pandas()
+        levels = [name for name in map(str, _named_levels(data)) if name in frame.columns]
+        return frame.drop(levels).to_pandas().set_index(index)
 
     return converted(result) if isinstance(result, pl.DataFrame) else _seen(result, converted)
 

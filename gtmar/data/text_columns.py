@@ -34,6 +34,7 @@ __all__ = [
     "contents",
     "converted",
     "mixed_currencies",
+    "names_currency",
 ]
 
 
@@ -167,6 +168,17 @@ _CONVERSIONS: dict[Kind, Callable[[pl.Expr], pl.Expr]] = {
 def converted(text: pl.Expr, kind: Kind) -> pl.Expr:
     """Return cells from `cleaned` as values of a kind; null where a cell is of another kind."""
     return _CONVERSIONS[kind](text)
+
+
+def names_currency(column: str) -> bool:
+    """Whether a column of text is named like the currency of amounts beside it.
+
+    Examples
+    --------
+    >>> names_currency("CurrencyIsoCode"), names_currency("plan")
+    (True, False)
+    """
+    return any(word in column.lower() for word in ("currency", "währung", "waehrung", "valuta"))
 
 
 def mixed_currencies(

@@ -12,6 +12,7 @@ units.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from operator import add, ge, gt, mul, ne, sub, truediv
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -224,6 +225,15 @@ class Metric:
     def sign(self) -> int:
         """-1 where less is better, else 1."""
         return -1 if self.better == "lower" else 1
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Least and largest possible value by `range`; infinite where it names no number."""
+        stated = self.range.partition(";")[0]
+        ends = re.fullmatch(r"(?:above )?([\d.]+)(?: and up| to (?:([\d.]+)|\w+))?", stated)
+        if ends is None:
+            return -math.inf, math.inf
+        return float(ends[1]), math.inf if ends[2] is None else float(ends[2])
 
     def expression(self, sums: Sums) -> pl.Expr:
         """Return the formula as an expression over a frame of sums."""

@@ -278,9 +278,9 @@ def tier_chart(
     order = [legible(names[line["tier"]]) for line in tiers if line["stage"] == _START]
     text = (
         f"Dot chart of the share of {counted} kept in each of {len(order)} tiers, at the start and "
-        f"at the best, with {100 * level:.4g} % intervals. The table below has the numbers."
+        f"at the best, with {100 * level:.5g}% intervals. The table below has the numbers."
     )
-    title = f"logos kept, with {100 * level:.4g} % interval"
+    title = f"logos kept, with {100 * level:.5g}% interval"
     return _spans(spans, order, text, title=title, share=True)
 
 
@@ -297,7 +297,7 @@ def segment_chart(part: SegmentPart, objective: str) -> Markup | None:
         f"Dot chart of {objective} in {len(order)} segments of the accounts {part.part}, at the "
         "start and at the best, with intervals. The table below has the numbers."
     )
-    title = f"{objective}, with {100 * part.level:.4g} % interval"
+    title = f"{objective}, with {100 * part.level:.5g}% interval"
     return _spans(spans, order, legible(text), title=legible(title))
 
 

@@ -185,7 +185,7 @@ class Evidence:
         beyond = "beyond" if revenue.gain_reading == "better" else "within"
         chance = (
             f"The gain there, {gain.value:+.4f}, is {beyond} chance "
-            f"({100 * revenue.level:.4g}% interval {gain.low:+.4f} to {gain.high:+.4f})."
+            f"({100 * revenue.level:.5g}% interval {gain.low:+.4f} to {gain.high:+.4f})."
         )
         return [lines[0], chance, *lines[1:]]
 

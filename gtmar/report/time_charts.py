@@ -99,7 +99,7 @@ def metric_chart(measured: Sequence[Measurement], since: Sequence[date]) -> Mark
 
     first, last = points[0], points[-1]
     text = (
-        f"Chart of {measured[-1].objective} on {len(points):,} dates with 95 % intervals, from "
+        f"Chart of {measured[-1].objective} on {len(points):,} dates with 95% intervals, from "
         f"{first['value']:.4f} on {first['x']} to {last['value']:.4f} on {last['x']}, and "
         f"{len(promoted)} promotions. The table below has the numbers."
     )
@@ -135,7 +135,7 @@ def shadows_chart(measured: Sequence[Measurement]) -> tuple[Markup, dict[str, st
         return layered(layers, width, 70, _HEIGHTS)
 
     text = (
-        f"Chart of the gain of {len(newest)} shadows over the live score, by date, with 95 % "
+        f"Chart of the gain of {len(newest)} shadows over the live score, by date, with 95% "
         "intervals. The table of dates has the numbers."
     )
     return both(draw, text), {name: look[2] for name, look in looks.items()}
@@ -302,7 +302,7 @@ def gains_chart(walked: Walked) -> Markup | None:
         return alt.layer(*layers).properties(width=width - side - 40, height=alt.Step(28))
 
     text = (
-        f"Range chart of the mean gain of re-tuning over {len(rows)} others, with 95 % intervals. "
+        f"Range chart of the mean gain of re-tuning over {len(rows)} others, with 95% intervals. "
         "The table below has the numbers."
     )
     return both(draw, text)

@@ -108,7 +108,8 @@ def account_list(
     Returns
     -------
     AccountList
-        MRR is the column that the spec's outcome `mrr` names; accounts without it come last. Among
+        MRR is the column that the spec's outcome `mrr` names; accounts without it come last. Former
+        accounts, whose `won_back` is known, are left out. Among
         equals, the worse score comes first. A reason is a feature by which the account's points are
         worse than the mean of all accounts in the table that pay, or of all where none does; the
         difference is in brackets.
@@ -141,12 +142,14 @@ def account_list(
     columns = spec.columns
     known = OutcomeColumns.matching(spec.outcomes, table.columns).columns
     ends = [c for role, c in known.items() if role in ("retained", "churned", "mrr_end")]
-    carried = dict.fromkeys([*columns, *ends, *([] if money is None else [money])])
+    former = known.get("won_back")
+    carried = dict.fromkeys([*columns, *ends, *(c for c in (money, former) if c is not None)])
     scored_table = score_table(table, spec, as_of=as_of, set_aside=set_aside, carry=list(carried))
     scored = scored_table.frame
     if announce is not None:
         for note in scored_table.notes:
             announce(note)
+    scored = _without_former(scored, former, announce)
     identity = scored.columns[: scored.columns.index("score")]
     if not identity:
         scored = scored.with_row_index("account", offset=1)
@@ -193,6 +196,20 @@ def account_list(
         newest=newest,
         set_aside=scored_table.set_aside,
     )
+
+
+def _without_former(
+    scored: pl.DataFrame, column: str | None, announce: Callable[[str], None] | None
+) -> pl.DataFrame:
+    """Leave out accounts whose win-back, a carried column, is known: who has left can't leave."""
+    if column is None:
+        return scored
+    values = scored[f"{CARRIED}{column}"]
+    gone = (values.fill_nan(None) if values.dtype.is_float() else values).is_not_null()
+    if gone.any() and announce is not None:
+        count = some(int(gone.sum()), "account that left", "accounts that left")
+        announce(f"{count} before the window, by {column}, can't be listed.")
+    return scored.filter(~gone)
 
 
 def _past(listed: pl.DataFrame, ends: list[str], spec: ScoringSpec) -> str | None:

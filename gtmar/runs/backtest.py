@@ -412,7 +412,7 @@ def _intervals(
         source=accounts.table.source,
     )
     if looks > 1:
-        notes.append(f"Comparison number {looks} on them: intervals at {level:.2%}.")
+        notes.append(f"Comparison number {looks} on them: intervals at {100 * level:.5g}%.")
     return level, intervals
 
 

@@ -390,11 +390,12 @@ def _report(decided: Decided, listed: int) -> str:
         key = name.partition(".")[0]
         return _FIRST.index(key) if key in _FIRST else len(_FIRST), name
 
-    looks = f"First look at these accounts: intervals at {decided.level:.1%}."
+    looks = f"First look at these accounts: intervals at {100 * decided.level:.5g}%."
     if decided.looks > 1:
         looks = (
             f"Comparison number {decided.looks} on these accounts, so intervals are taken at "
-            f"{decided.level:.2%} (1 - 0.05 / {decided.looks}). Each look makes them less unseen."
+            f"{100 * decided.level:.5g}% (1 - 0.05 / {decided.looks}). Each look makes them less "
+            "unseen."
         )
     lines = [
         f"# {markdown(decided.sentence)}",
@@ -434,7 +435,7 @@ def _report(decided: Decided, listed: int) -> str:
         "",
         f"`account_changes.csv` lists all {listed:,} {decided.counted} of the table.",
         "",
-        f"## Metrics, with {decided.level:.1%} intervals",
+        f"## Metrics, with {100 * decided.level:.5g}% intervals",
         "",
         "Metrics of a tier are taken at the incumbent's tier sizes: both scores are cut after as "
         "many accounts, and those that tie across a cut belong to both sides in part.",

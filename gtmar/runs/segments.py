@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +55,7 @@ __all__ = [
 #: and the most columns.
 _KINDS = (pl.String, pl.Boolean, pl.Categorical, pl.Enum)
 _FEW_VALUES, _MOST_COLUMNS = 12, 20
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 #: Retention by segment: short name, and the metric behind it.
 RETENTION = {
     "nrr": "nrr_by_tier",
@@ -184,6 +187,13 @@ def segment_part(
         _line(name, panel, judge, old[name], new[name], best_and_worst(spec)[0], level)
         for name, panel in segment_panels(matrix, spec, before, after).items()
     ]
+    # By number where values are numbers; by text, as the matrix has them, 10 comes before 2.
+    order = {
+        column.name(index): (place, float(value) if _NUMBER.fullmatch(value) else math.inf)
+        for place, column in enumerate(matrix.segments)
+        for index, value in enumerate(column.values)
+    }
+    lines.sort(key=lambda line: order[line.name])
     gaps = [gap_of(v for v in side.values() if v is not None) for side in (old, new)]
     return SegmentPart(part, level, tuple(lines), *gaps)
 

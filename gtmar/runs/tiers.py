@@ -13,7 +13,7 @@ import polars as pl
 
 from gtmar import spec as specs
 from gtmar.data.contract import check_contract, id_column
-from gtmar.data.outcomes import CENTS, canonical_outcomes
+from gtmar.data.outcomes import CENTS, Movement, canonical_outcomes
 from gtmar.data.prepare import prepared
 from gtmar.data.scan import AccountTable, collect, scan
 from gtmar.engine.equal_sizes import tier_sizes, with_edges
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from gtmar.data.scan import Tabular
     from gtmar.spec.model import ScoringSpec
 
-__all__ = ["Grid", "TierLine", "Tiers", "grid", "refuse_unlike", "tiers_of"]
+__all__ = ["Grid", "TierLine", "Tiers", "grid", "named_apart", "refuse_unlike", "tiers_of"]
 
 #: Decimals of shares.
 _DIGITS = 6
@@ -87,6 +87,8 @@ class Tiers(PlainData):
     experiment: str | None = None
     #: The date taken from a table of several, the newest with outcomes; None for one date.
     newest: date | None = None
+    #: Accounts that left before the window; they count in the sizes of tiers alone.
+    former: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -143,7 +145,10 @@ def tiers_of(
         before = {name: low / SCORE_UNITS for name, low in ends}
         moved = _moved(matrix, given, edged)
     lines = _lines(matrix, edged)
-    tiers = Tiers(edged, table.source, matrix.accounts, lines, before, moved, newest=newest)
+    former = matrix.accounts - int(matrix.offsets[Movement.FORMER_LOST])
+    tiers = Tiers(
+        edged, table.source, matrix.accounts, lines, before, moved, newest=newest, former=former
+    )
     if journal is None:
         return tiers
     plan = Plan(
@@ -291,6 +296,15 @@ class Grid(PlainData):
         models = " by ".join(self.models)
         caption = models if self.searched is None else f"{models}. {self.searched}"
         return html_table(self.cells.columns, self.cells.rows(), caption=caption)
+
+
+def named_apart(one: ScoringSpec, two: ScoringSpec, files: tuple[Path, Path]) -> list[ScoringSpec]:
+    """Return two specs of one model name, as `init` gives each, named after their files instead."""
+    names = [path.stem for path in files]
+    if one.model != two.model or names[0] == names[1]:
+        return [one, two]
+    both = zip((one, two), names, strict=True)
+    return [spec.model_copy(update={"model": name}) for spec, name in both]
 
 
 def refuse_unlike(one: ScoringSpec, two: ScoringSpec) -> None:

@@ -440,7 +440,8 @@ class _Writing:
         lines += [f"    {key}: {_scalar(value)}" for key, value in money.items()]
         if len(source.currencies) > 1:
             first, *others = source.currencies
-            lines += ["    currency: currency", "    # What one unit of each counts."]
+            lines.append(f"    currency: {_scalar(source.currency)}")
+            lines.append("    # What one unit of each counts.")
             lines += ["    rates:", f"      {_scalar(first)}: 1"]
             lines += [f"      # {_scalar(other)}: RATE" for other in others]
         if shape == "subscriptions":

@@ -11,6 +11,7 @@ import polars as pl
 
 from gtmar.data.locations import quoted
 from gtmar.data.scan import AccountTable, Source, collect, scan
+from gtmar.data.text_columns import names_currency
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -141,6 +142,13 @@ class RawColumns:
         """Return the original name of the first of these columns that exists; None if none does."""
         return next((self.columns[name] for name in names if name in self.columns), None)
 
+    @cached_property
+    def currency(self) -> str | None:
+        """Original name of the column with the currency of amounts; None if there is none."""
+        named = [own for own in self.table.columns if names_currency(own)]
+        texts = [own for own in named if self.kind(own) in (pl.String, pl.Categorical, pl.Enum)]
+        return self.columns.get("currency", texts[0] if texts else None)
+
     def is_number(self, own: str) -> bool:
         """Whether a column holds numbers."""
         return self.kind(own).is_numeric()
@@ -228,7 +236,8 @@ class DraftedSource:
     money: dict[str, Any] = field(default_factory=dict)
     #: Whether its ends are actual ends, as opposed to dates agreed on beforehand.
     ends_are_known: bool = False
-    #: Currencies that occur, the most frequent first.
+    #: Column of the currency, and currencies that occur, the most frequent first.
+    currency: str = "currency"
     currencies: list[str] = field(default_factory=list)
     #: Keys of its features, by name.
     features: dict[str, dict[str, str]] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from gtmar.data.databases import fetch, is_database
 from gtmar.data.locations import is_path, literal, local_path, quoted
 from gtmar.data.scan import Source, scan
 from gtmar.data.table_files import located
+from gtmar.data.text_columns import names_currency
 from gtmar.errors import AccountDataError, RecipeError, culprits, did_you_mean
 from gtmar.memory import default_budget
 from gtmar.safe_text import is_remote
@@ -197,6 +198,7 @@ def history(
         opened.notes += [note for each in raws.values() for note in each.notes]
         _check(opened)
         opened.until = _known_until(opened)
+        _note_currencies(opened)
         yield opened
 
 
@@ -539,6 +541,23 @@ def _known_until(opened: RawHistory) -> date:
         "data_until in the recipe says otherwise."
     )
     return last
+
+
+def _note_currencies(opened: RawHistory) -> None:
+    """Note revenue in several currencies that a recipe without rates adds up as it stands."""
+    shape = opened.recipe.revenue.shape
+    if shape.currency is not None:
+        return
+    rows = all_rows(opened.recipe, shape.source)
+    for name, kind, *_ in opened.ask(f"describe {rows}"):
+        if not names_currency(name) or not kind.startswith(("VARCHAR", "ENUM")):
+            continue
+        [[count]] = opened.ask(f"select count(distinct {quoted(name)}) from ({rows})")
+        if count > 1:
+            opened.notes.append(
+                f'Column "{name}" of "{shape.source}" has {count:,} currencies, and the amounts '
+                "are added up as they stand: currency and rates, in revenue, convert them."
+            )
 
 
 # ---- restricting the recipe's SQL ----------------------------------------------------------------

@@ -49,6 +49,8 @@ _MOMENTS = (
     *("created_at", "created", "created_date", "createdate", "time", "started_at"),
 )
 _INTERVAL = ("interval", "plan_interval", "billing_interval", "billing_period", "billing_frequency")
+#: Columns with the number of months that an amount or a contract is for.
+_TERM = re.compile(r"months|(.*_)?term(_.*)?|(billing|contract|interval|period)_months")
 _NAMES = ("event", "event_name", "event_type", "name", "type", "kind", "action", "feature_name")
 _TICKETS = re.compile(r"ticket|case|support|conversation|incident")
 _ACCOUNTS = re.compile(r"account|customer|compan|client|crm|organi|tenant|workspace|subscriber")
@@ -132,15 +134,19 @@ class _Shape:
             self.made[own] = f"cast({self.table.moment(own)} as timestamp)"
         return own
 
+    def currency(self) -> str | None:
+        """Use the table's column of currencies, if any, for the amounts of the revenue."""
+        coin = self.table.currency
+        if coin is not None:
+            self.source.currency, self.source.currencies = coin, self.table.values(coin)
+        return coin
+
     def money(self, amounts: list[str], shape: str) -> None:
         """Use the first of the amounts as revenue, converted from minor units if necessary."""
         table, amount = self.table, amounts[0]
         if len(amounts) > 1:
             self.doubt(f"amount could be {' or '.join(amounts[1:4])} too; it is {amount}")
-        coin = table.columns.get("currency")
-        self.source.currencies = table.values(coin) if coin else []
-        if coin is not None and coin != "currency" and len(self.source.currencies) > 1:
-            self.made["currency"] = column(coin)
+        coin = self.currency()
         cents = re.search(r"cents?$|minor", plain(amount))
         if cents or (table.is_of_stripe() and table.kind(amount).is_integer()):
             self.made[amount] = minor_units(
@@ -245,8 +251,11 @@ def _periods(table: RawColumns, shape: _Shape) -> DraftedSource | None:
     elif interval is not None:
         shape.doubt(f"{amounts[0]} is taken for a month's, whatever {interval} says")
     elif not monthly:
+        terms = (own for n, own in table.columns.items() if _TERM.fullmatch(n))
+        term = next(filter(table.is_number, terms), None)
         shape.doubt(
             f"{amounts[0]} is taken for a month's: of a year's it would be 12 times too much"
+            + (f"; if it is for as many months as {term} says, say months: {term}" if term else "")
         )
     quantity = _number(table, ("quantity", "qty"))
     if quantity and not monthly and not yearly:
@@ -349,8 +358,7 @@ def _payments(table: RawColumns, shape: _Shape) -> DraftedSource | None:
     if lines:
         shape.made["amount"] = f"{column(unit[0])} * {column(quantity[0])}"
         shape.source.shape, shape.source.money = "transactions", {"amount": "amount"}
-        coin = table.columns.get("currency")
-        shape.source.currencies = table.values(coin) if coin else []
+        shape.currency()
         shape.doubt(
             f"an amount is {unit[0]} times {quantity[0]}; is {unit[0]} in units, not cents?"
         )

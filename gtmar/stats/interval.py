@@ -6,7 +6,7 @@ Normal, Wilson's and Student's intervals, delete-a-group jackknife and studentis
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
@@ -92,6 +92,15 @@ class Interval(PlainData):
         value, low, high = (None if v is None else -v for v in (self.value, self.high, self.low))
         return Interval(value, low, high, self.level, self.accounts, self.reason)
 
+    def within(self, least: float, most: float) -> Interval:
+        """Return the interval without what lies below `least` or above `most`.
+
+        No true value lies there, so that it covers the true one as often.
+        """
+        if self.low is None or self.high is None or least <= self.low <= self.high <= most:
+            return self
+        return replace(self, low=max(self.low, least), high=min(self.high, most))
+
 
 def reading_of(change: Interval, better: str) -> str:
     """Classify a change by its interval; `better` is the good direction: higher, lower or neither.
@@ -172,8 +181,8 @@ def wilson(successes: float, trials: float, *, level: float = 0.95) -> tuple[flo
     middle = (share + square / (2 * trials)) / (1 + square / trials)
     spread = share * (1 - share) / trials + square / (4 * trials * trials)
     half = z * math.sqrt(spread) / (1 + square / trials)
-    # Rounding can push an end just outside of [0, 1].
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # Rounding can push an end just outside of [0, 1], or past a share of 0 or 1.
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
 def from_proportion(

@@ -339,7 +339,7 @@ def _level(of: Grounds) -> Iterator[Gate]:
 
 def _gain(of: Grounds) -> Iterator[Gate]:
     gain, least = _improvement(of.intervals, of.judge), of.gates.min_gain
-    limit = f"{of.name} gets better, its {of.level:.1%} interval above 0"
+    limit = f"{of.name} gets better, its {100 * of.level:.5g}% interval above 0"
     if least:
         limit += f", by {digits(least)} or more"
     if gain is None or gain.value is None or gain.low is None:
@@ -461,7 +461,7 @@ def _large_segments(of: Grounds) -> Iterator[Gate]:
     level = 1 - (1 - of.level) / count
     limit = (
         f"in no segment of over {LARGE_SEGMENT:.0%} of accounts or MRR is {of.name} proven worse, "
-        f"at {level:.2%}, {count:,} of them"
+        f"at {100 * level:.5g}%, {count:,} of them"
     )
     failed = []
     for segment, part in measured.items():

@@ -192,6 +192,10 @@ def uncertainty(
     _boundaries(result, panel, wanted, chunks, level)
     if "share_by_tier" in wanted:
         _shares(result, panel, level)
+    for side in (result.before, result.after):
+        for column, interval in side.items():
+            metric = all_metrics()[column.partition(".")[0]]
+            side[column] = interval.within(*metric.bounds)
     return result
 
 

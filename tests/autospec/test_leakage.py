@@ -219,6 +219,23 @@ PLANTED = ACCOUNTS.with_columns(
 COLUMNS = ("depth", "strong", "copy", "shallow", "tenure", "same")
 
 
+@pytest.mark.parametrize(
+    "name", ["column_1", "Unnamed: 0", "__index_level_0__", "index", "row_number", "#"]
+)
+def test_numbers_of_rows_are_no_feature(name: str) -> None:
+    # In an order that goes with the outcome, as that of an export by date of change.
+    rows = (LABEL.fill_null(0) + pl.Series(DRAW.normal(scale=2, size=N))).rank("ordinal")
+    assert graded(only(rows.cast(pl.Int64), name)) == ("warning", "row")
+    assert only(rows.cast(pl.Int64) // 2, name) is None
+
+
+@pytest.mark.slow
+def test_init_leaves_numbers_of_rows_out_unless_told_to_keep_them() -> None:
+    table = scan(ACCOUNTS.with_row_index("Unnamed: 0"))
+    assert "it numbers the rows" in first_spec(table).left_out["Unnamed: 0"]
+    assert "Unnamed: 0" in first_spec(table, keep=["Unnamed: 0"]).spec.features
+
+
 def test_errors_come_first_whatever_the_order_of_rows() -> None:
     found = leaks_of(PLANTED, *COLUMNS)
     assert [k.column for k in found] == ["copy", "tenure", "strong", "shallow", "same"]

@@ -182,6 +182,11 @@ tiers: {"1": {min: 20, max: 101}, "2": {min: 0, max: 20}}
     connection.execute("create view accounts as from 'accounts.parquet'")
     assert connection.sql(text).pl().sort("account_id")["cell"].to_list() == rows["cell"].to_list()
     assert "both specs are called" in gtmar("grid", *["fit.yaml"] * 2, *words[3:], code=2)
+    # Two specs of one name, as `init` gives each, go by their files.
+    Path("again.yaml").write_bytes(Path("fit.yaml").read_bytes())
+    twice = gtmar("grid", "fit.yaml", "again.yaml", "--data", "accounts.parquet", "--json")
+    assert json.loads(twice)["models"] == ["fit", "again"]
+    assert "again_tier" in gtmar(*(word.replace("today", "again") for word in sql))
     bare = table.drop("retained_6mo", "churned", "mrr", "mrr_end", "won_back", "actual_ltv")
     bare.drop("activated", "days_to_activate").write_parquet("bare.parquet")
     assert "isn't known" in gtmar("grid", "fit.yaml", "today.yaml", "--data", "bare.parquet")

@@ -18,7 +18,7 @@ def test_a_short_last_column_is_never_cut(
     rows = [
         (
             "gain",
-            "auc_roc_retain gets better, its 95.0% interval above 0",
+            "auc_roc_retain gets better, its 95% interval above 0",
             "+0.1032, from +0.0538 to +0.1526",
             "passed",
         ),

@@ -227,6 +227,16 @@ def test_pandas_columns_that_no_feature_uses(tmp_path: Path) -> None:
     assert "of values that no column has together" in table.unread["mixed"]
 
 
+def test_names_in_a_pandas_index_are_columns() -> None:
+    table, ids = NEW.to_pandas(), ["account_id"]
+    unnamed = table.set_index(table["account_id"].rename(None))
+    for given in (table.set_index(ids), table.set_index([*ids, "mrr"]), unnamed):
+        assert sorted(scan(given).columns) == sorted(NEW.columns)
+    # A name that is a column as well is read from the column.
+    assert scan(table.set_index("account_id", drop=False)).columns == NEW.columns
+    assert "day" not in scan(table.rename_axis(columns="day")).columns
+
+
 @pytest.mark.parametrize("kind", ["parquet", "table", "batches", "pandas", "objects"])
 def test_decimals_wider_than_any_frame_s_are_left_out_and_named(kind: str, tmp_path: Path) -> None:
     # BigQuery's BIGNUMERIC is a decimal of 76 digits, alone or in a list; Polars panics at it.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from factories import make_accounts
+from factories import make_accounts, make_spec
 
 from gtmar.autospec.first_spec import first_spec
 from gtmar.data.contract import check_contract
@@ -71,6 +71,16 @@ def test_a_way_of_writing_that_the_cells_are_not_in_is_refused(tmp_path: Path) -
         reading = Reading.model_validate({"columns": {column: "money"}})
         with pytest.raises(AccountDataError, match=told):
             first_spec(scan(path), reading=reading)
+
+
+def test_currencies_of_a_column_beside_the_amounts_are_said() -> None:
+    spec, codes = make_spec(), pl.Series(["USD", "EUR"] * (ACCOUNTS.height // 2))
+    for name, kind in (("CurrencyIsoCode", pl.String), ("currency", pl.Categorical)):
+        mixed = ACCOUNTS.with_columns(codes.cast(kind).alias(name))
+        notes = check_contract(scan(mixed), spec).notes
+        assert any(f'"{name}" has 2 currencies, and amounts of mrr' in note for note in notes)
+    one = ACCOUNTS.with_columns(currency=pl.lit("USD"))
+    assert not any("currencies" in note for note in check_contract(scan(one), spec).notes)
 
 
 def test_amounts_of_several_currencies_are_not_added_up(tmp_path: Path) -> None:

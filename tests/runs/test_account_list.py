@@ -43,7 +43,7 @@ def test_order_and_amounts_are_those_of_duckdb(accounts: pl.DataFrame, spec: Sco
             from scored
             join accounts using (account_id)
             asof join steps on scored.score >= steps.low
-            where tier = 'C'
+            where tier = 'C' and won_back is null
         )
         select account_id, probability, mrr, probability * mrr as at_stake
         from one
@@ -71,9 +71,7 @@ def test_order_and_amounts_are_those_of_duckdb(accounts: pl.DataFrame, spec: Sco
         f"{found.at_stake:,.0f} MRR at stake ({share:.0%}): probability of leaving x MRR, the most "
         "first."
     )
-    # Former accounts have no MRR: they are asked about, counted, and never first.
     assert found.mrr_unknown == expected["mrr"].null_count()
-    assert found.mrr_unknown
 
 
 def test_reasons_are_the_largest_gaps_to_the_mean(
@@ -101,7 +99,8 @@ def test_reasons_are_the_largest_gaps_to_the_mean(
 
 def test_former_accounts_are_no_measure_of_those_that_may_leave(spec: ScoringSpec) -> None:
     """Beside many that never log in and pay nothing, one that seldom does still has its reason."""
-    now = make_accounts(300, seed=5).with_columns(mrr=pl.lit(100.0), logins=pl.lit(30))
+    now = make_accounts(300, seed=5).drop("won_back")
+    now = now.with_columns(mrr=pl.lit(100.0), logins=pl.lit(30))
     now = now.with_columns(logins=pl.when(pl.int_range(300) == 7).then(9).otherwise("logins"))
     gone = now.with_columns(
         account_id="gone-" + pl.col("account_id"), mrr=pl.lit(0.0), logins=pl.lit(0)
@@ -112,6 +111,20 @@ def test_former_accounts_are_no_measure_of_those_that_may_leave(spec: ScoringSpe
     [reasons] = beside.filter(account_id=name)["reasons"]
     assert "logins is 9 (-" in reasons
     assert reasons == alone.filter(account_id=name)["reasons"].item()
+
+
+def test_who_left_before_the_window_is_not_called(
+    accounts: pl.DataFrame, spec: ScoringSpec
+) -> None:
+    # As in a table that has the MRR of such accounts as it was when they left.
+    former = accounts["won_back"].is_not_null()
+    paid = accounts.with_columns(mrr=pl.when(former).then(9_000.0).otherwise("mrr"))
+    said: list[str] = []
+    found = runs.account_list(paid, spec, most=800, announce=said.append)
+    assert not set(found.rows["account_id"]) & set(accounts.filter(former)["account_id"])
+    assert found.asked == found.accounts == 800 - former.sum()
+    assert found.at_stake == runs.account_list(accounts, spec).at_stake
+    assert said[0].startswith(f"{former.sum()} accounts that left before the window")
 
 
 def test_a_risk_score_names_what_raises_it() -> None:
@@ -272,7 +285,7 @@ def test_no_money_is_no_sum(accounts: pl.DataFrame, spec: ScoringSpec) -> None:
     unknown = accounts.with_columns(mrr=pl.lit(None, pl.Float64))
     found = runs.account_list(unknown, spec, most=40)
     assert (found.at_stake, found.listed_at_stake) == (None, None)
-    assert found.mrr_unknown == accounts.height
+    assert found.mrr_unknown == found.asked
     assert found.sentence.endswith("No account has a known MRR to weigh them by.")
     scored = runs.score(accounts, spec)["tier"]
     rest = accounts.filter(scored != "A")

@@ -142,7 +142,7 @@ def test_a_candidate_that_is_worse_in_one_segment_is_refused_and_the_segment_nam
     assert unasked.verdict is Verdict.KEEP
     [failed] = [gate for gate in unasked.gates if gate.passed is False]
     assert failed.name == "segment region=apac"
-    assert "at 97.50%, 2 of them" in failed.limit, "two segments were asked"
+    assert "at 97.5%, 2 of them" in failed.limit, "two segments were asked"
     assert unasked.segment_safety == "failed in region=apac"
     assert unasked.sentence.startswith("KEEP_INCUMBENT: in region=apac, 3")
     gates = Gates(segments=("region",))

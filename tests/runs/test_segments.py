@@ -148,6 +148,13 @@ def test_a_small_segment_is_unknown_and_shows_nothing_but_its_size() -> None:
     assert [line.reading for line in few] == ["better"]
 
 
+def test_values_that_are_numbers_stand_in_their_order() -> None:
+    seats = {"apac": 100, "emea": 20}
+    region = pl.col("region").replace_strict(seats, default=None, return_dtype=pl.Int64)
+    names = [line.name for line in part_of(TABLE.with_columns(region=region)).lines]
+    assert names == ["region=20", "region=100", "region=(unknown)"]
+
+
 def test_less_is_better_where_the_objective_says_so() -> None:
     """More contraction in tier A is worse, though the number rises."""
     low = TABLE.with_columns(

@@ -367,6 +367,26 @@ def test_a_usual_shape_is_recognised_and_runs(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["Currency", "Currency ISO Code", "deal_currency_code"])
+@pytest.mark.parametrize("money", ["Amount", "Price,Quantity"])
+def test_a_currency_by_any_name_waits_for_a_rate(tmp_path: Path, name: str, money: str) -> None:
+    head, one = f"Account ID,Order Date,{name},{money}", "5" + ",2" * money.count(",")
+    rows = [
+        f"{who},{at},{coin},{one}" for at in days(9) for who, coin in (("a", "USD"), ("b", "EUR"))
+    ]
+    found = draft([write(tmp_path, "orders", head, *rows)])
+    assert [each.kind for each in found.conflicts] == ["currencies"]
+    assert "# USD: RATE" in found.text
+
+
+@pytest.mark.slow
+def test_a_draft_names_the_column_that_may_hold_the_months_of_an_amount(tmp_path: Path) -> None:
+    head = "account_id,start_date,end_date,amount,contract_term_months"
+    rows = [f"a{number},{at},,1200,{12}" for number, at in enumerate(days(9))]
+    says(draft([write(tmp_path, "subs", head, *rows)]), "say months: contract_term_months")
+
+
+@pytest.mark.slow
 def test_amounts_of_a_draft_are_units_a_month(tmp_path: Path) -> None:
     """A year's price counts by the month, cents by the hundred, a price by its quantity."""
     for head, row, monthly in (

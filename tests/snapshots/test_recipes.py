@@ -203,6 +203,17 @@ def test_currencies_need_a_rate_each_and_count_at_it(tmp_path: Path) -> None:
     assert found.select("account_id", "mrr").rows() == [("a", 1.0), ("b", 1.0)]
 
 
+@pytest.mark.slow
+def test_currencies_without_rates_are_said(tmp_path: Path) -> None:
+    text = shop(tmp_path, currency_code=["EUR", "USD", "EUR", "GBP"])
+    told = 'Column "currency_code" of "orders" has 3 currencies'
+    built = build(parse(text), tmp_path / "out", base=tmp_path)
+    assert any(note.startswith(told) for note in built.notes)
+    text = shop(tmp_path, currency_code=["EUR"] * 4)
+    built = build(parse(text), tmp_path / "out", base=tmp_path)
+    assert not any("currencies" in note for note in built.notes)
+
+
 def test_ids_that_no_revenue_has_are_refused(tmp_path: Path) -> None:
     text = shop(tmp_path)
     pl.DataFrame({"id": [1, 2, 3], "size": [1, 2, 3]}).write_parquet(tmp_path / "crm.parquet")

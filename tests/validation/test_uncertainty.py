@@ -47,6 +47,24 @@ def both(spec: ScoringSpec, matrix: AccountMatrix, **more: object) -> Uncertaint
     return uncertainty(panel, **more)  # type: ignore[arg-type] # keywords of one test each
 
 
+@pytest.mark.slow
+def test_no_interval_goes_beyond_what_its_metric_can_be() -> None:
+    spec, matrix = spec_and_matrix(100)
+    found = both(spec, matrix, replicates=200)
+    highest = {"nrr_by_tier": np.inf, "nrr_at_20": np.inf, "arpa_by_tier": np.inf}
+    highest |= {"quick_ratio_by_tier": np.inf, "expansion_rate_by_tier": np.inf}
+    highest |= {"tier_separation": np.inf, "revenue_capture_lift": 5, "hhi_normalised": 1}
+    highest |= {"revenue_concentration_hhi": 10_000}
+    for side in (found.before, found.after):
+        for column, interval in side.items():
+            if interval.low is None or interval.high is None or interval.value is None:
+                continue
+            most = highest.get(column.partition(".")[0], 1)
+            assert 0 <= interval.low <= interval.value <= interval.high <= most, column
+    # A gain may be a loss.
+    assert any(each.low is not None and each.low < 0 for each in found.gain.values())
+
+
 # ---- AUC -------------------------------------------------------------------------------------
 
 
