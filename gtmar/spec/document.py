@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -82,7 +82,7 @@ class _Limited(Composer):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Compose a node as PyYAML does, after checking the limits on nodes and levels."""
-        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call] # so in its stubs
+        event: yaml.Event = self.peek_event()  # type: ignore[attr-defined] # the parser has it
         mark: Any = event.start_mark
         self._nodes += 1
         if self._nodes > _MOST_NODES:
@@ -108,9 +108,8 @@ class _Limited(Composer):
 class _CoreLoader(_Limited, yaml.SafeLoader):
     """Safe loader that knows only the scalars of YAML 1.2's core schema, and limits documents."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {}
 
-
+_CoreLoader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in _CORE_SCALARS:
     _CoreLoader.add_implicit_resolver(_tag, _pattern, _first)
 
@@ -123,15 +122,19 @@ _CoreLoader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(str(nod
 _SCALARS = _CoreLoader("")
 
 
-class _QuickLoader(_Limited, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """The same loader, for what libyaml reads; where it is not there, what PyYAML reads."""
+#: The loader of libyaml; where PyYAML was built without it, its own.
+_Quick: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-    yaml_implicit_resolvers = _CoreLoader.yaml_implicit_resolvers
+
+class _QuickLoader(_Limited, _Quick):  # type: ignore[misc]
+    """The same loader for what libyaml reads, which would compose nodes itself, without limits."""
 
     def __init__(self, stream: str) -> None:
-        super(Composer, self).__init__(stream)
+        _Quick.__init__(self, stream)
         self.anchors: dict[str, yaml.Node] = {}
 
+
+_QuickLoader.yaml_implicit_resolvers = _CoreLoader.yaml_implicit_resolvers
 
 #: What libyaml and PyYAML's own parser might not read alike: other characters than printable ASCII,
 #: escapes, complex keys, colons within words, directives, documents, anchors, tags, blocks of text.
@@ -150,8 +153,8 @@ def _composed(text: str) -> yaml.Node | None:
     """
     if not _UNCOMMON.search(_COMMENT.sub("", text)):
         with suppress(yaml.YAMLError, ValueError, RecursionError):
-            return yaml.compose(text, Loader=_QuickLoader)  # type: ignore[no-any-return]
-    return yaml.compose(text, Loader=_CoreLoader)  # type: ignore[no-any-return]
+            return yaml.compose(text, Loader=_QuickLoader)
+    return yaml.compose(text, Loader=_CoreLoader)
 
 
 def load(path: str | Path) -> ScoringSpec:
