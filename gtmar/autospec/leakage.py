@@ -191,10 +191,17 @@ def rank_correlation(one: Doubles, two: Doubles) -> float:
 
     Spearman (1904), The proof and measurement of association between two things.
     """
-    ranks = [pl.Series(values).rank("average").to_numpy() for values in (one, two)]
+    ranks = [_average_ranks(values) for values in (one, two)]
     spreads = [values - values.mean() for values in ranks]
     size = np.sqrt((spreads[0] ** 2).sum() * (spreads[1] ** 2).sum())
     return float((spreads[0] * spreads[1]).sum() / size) if size else 0.0
+
+
+def _average_ranks(values: Doubles) -> Doubles:
+    """Return ranks from 1, shape (N,); equal values share the mean of theirs."""
+    _, level_of, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Doubles = (np.cumsum(sizes) - (sizes - 1) / 2)[level_of]
+    return ranks
 
 
 def one_to_one(one: NDArray[Any], two: NDArray[Any]) -> bool:
@@ -277,19 +284,18 @@ class _Content:
         return abs(self.lean - other.lean) < _ALIKE and proportional(self.content, other.content)
 
 
-def _content(column: pl.Series) -> _Content | None:
+def _content(name: str, values: Doubles | None, codes: NDArray[np.intp] | None) -> _Content | None:
     """Return a column's content; None if it doesn't vary, or is neither number nor category."""
-    values, codes = _readings(column)
     if values is None:
         if codes is None or not _few(codes) or len(np.unique(codes)) < 2:
             return None
         sizes = sorted(np.bincount(codes).tolist())
-        return _Content(column.name, ("levels", *sizes), codes, None)
+        return _Content(name, ("levels", *sizes), codes, None)
     known = values[~np.isnan(values)]
     if not len(known) or not np.isfinite(known).all() or known.min() == known.max():
         return None
     lean = abs((known.mean() - known.min()) / (known.max() - known.min()) - 0.5)
-    return _Content(column.name, ("line", len(known)), values, float(lean))
+    return _Content(name, ("line", len(known)), values, float(lean))
 
 
 # ---- what is found -------------------------------------------------------------------------------
@@ -382,8 +388,12 @@ def find_leaks(
     that may be duplicates.
     """
     labels, amounts = _outcomes(sample, outcomes)
-    leaks = [leak for name in columns for leak in _of_column(sample[name], labels, amounts)]
-    leaks += _duplicates(sample, columns)
+    leaks, contents = list[Leak](), list[_Content | None]()
+    for name in columns:
+        values, codes = _readings(sample[name])
+        leaks += _of_column(sample[name], values, codes, labels, amounts)
+        contents.append(_content(name, values, codes))
+    leaks += _duplicates(filter(None, contents))
     places = {name: index for index, name in enumerate(columns)}
     return tuple(sorted(leaks, key=lambda k: (k.grade is not Grade.ERROR, places[k.column])))
 
@@ -407,11 +417,14 @@ def _outcomes(
 
 
 def _of_column(
-    column: pl.Series, labels: list[_Outcome], amounts: list[tuple[_Outcome, Doubles | None]]
+    column: pl.Series,
+    values: Doubles | None,
+    codes: NDArray[np.intp] | None,
+    labels: list[_Outcome],
+    amounts: list[tuple[_Outcome, Doubles | None]],
 ) -> list[Leak]:
     """Return the leaks of one column: against labels and amounts, by its name, by its AUC."""
     name = column.name
-    values, codes = _readings(column)
     if codes is not None and len(np.unique(codes)) == 1:
         # Written by Python, since Polars can't cast every type to text.
         known = column.drop_nulls()
@@ -527,7 +540,7 @@ def _by_name(
     return Leak(name, grade, hint.kind.value, observed, why, advice)
 
 
-def _duplicates(sample: pl.DataFrame, columns: Iterable[str]) -> list[Leak]:
+def _duplicates(contents: Iterable[_Content]) -> list[Leak]:
     """Return a leak for each column that duplicates an earlier one.
 
     Only columns with the same `_Content.key` are compared, so that many columns cost little more
@@ -535,10 +548,7 @@ def _duplicates(sample: pl.DataFrame, columns: Iterable[str]) -> list[Leak]:
     """
     seen: dict[tuple[object, ...], list[_Content]] = {}
     leaks = []
-    for name in columns:
-        reading = _content(sample[name])
-        if reading is None:
-            continue
+    for reading in contents:
         like = seen.setdefault(reading.key, [])
         first = next((other.name for other in like if reading.says_the_same_as(other)), None)
         if first is None:
@@ -547,5 +557,7 @@ def _duplicates(sample: pl.DataFrame, columns: Iterable[str]) -> list[Leak]:
         how = "is a straight line of" if reading.lean is not None else "goes one to one with"
         why = "two columns of the same content share one weight between them"
         advice = "keep the one that people know"
-        leaks.append(Leak(name, Grade.WARNING, "duplicate", f'it {how} "{first}"', why, advice))
+        leaks.append(
+            Leak(reading.name, Grade.WARNING, "duplicate", f'it {how} "{first}"', why, advice)
+        )
     return leaks

@@ -54,7 +54,7 @@ from gtmar.spec.encoders import Bins, DaysBeforeEncoder, OneOfEncoder
 from gtmar.spec.model import LABELS, Feature, Outcomes, ScoringSpec, stated_as_of, stated_date
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from gtmar.spec.rule import Condition
 
@@ -68,6 +68,7 @@ __all__ = [
     "Checked",
     "as_of_date",
     "check_contract",
+    "check_segments",
     "id_column",
     "needed_id",
 ]
@@ -263,6 +264,15 @@ def check_contract(
         table=replace(table, texts=None) if aside.rows or left_open else table,
         set_aside=aside,
     )
+
+
+def check_segments(
+    table: AccountTable, spec: ScoringSpec, columns: Sequence[str], *, as_of: str | None
+) -> None:
+    """Raise `ViolationsError` for columns that can't be segments of a table that fits a spec."""
+    spec = spec.model_copy(update={"segments": tuple(columns)})
+    if violations := _Check(table, spec, as_of=as_of, outcomes=True).violations:
+        raise ViolationsError(table.source, violations)
 
 
 class _Check:

@@ -59,6 +59,7 @@ __all__ = [
     "Accounts",
     "RowShards",
     "Segments",
+    "add_segments",
     "check_reach",
     "freeze",
     "load_accounts",
@@ -138,7 +139,7 @@ class AccountMatrix:
     date_of: NDArray[np.int16] | None = None
     #: Ascending.
     dates: tuple[date, ...] = ()
-    #: Shape (N,): each row's position in the table, from 0; None unless the ids are kept.
+    #: Shape (N,): each row's position in the table, from 0; None unless that is asked for.
     numbers: NDArray[np.int32] | None = None
     #: int8, shape (N,), 1 or 0, by name: the flags of the spec's `Combination`.
     flags: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
@@ -362,10 +363,11 @@ def _segment_values(table: AccountTable, columns: Sequence[str]) -> dict[str, tu
 
     Where a value is itself ``(unknown)``, the unknown gets one more pair of brackets.
     """
+    if not columns:
+        return {}
+    listed = [as_text(name, table.schema[name]).unique().implode().alias(name) for name in columns]
     segments = {}
-    for name in columns:
-        text = as_text(name, table.schema[name])
-        values = collect(table, table.frame.select(text.unique()))[name].to_list()
+    for name, values in collect(table, table.frame.select(listed)).row(0, named=True).items():
         known = sorted(value for value in values if value is not None)
         label = _UNKNOWN
         while label in known:
@@ -388,6 +390,30 @@ def _segment_codes(values: Mapping[str, tuple[str, ...]], schema: pl.Schema) -> 
         .alias(f"s.{name}")
         for name, listed in values.items()
     ]
+
+
+def add_segments(accounts: Accounts, columns: Sequence[str]) -> Accounts:
+    """Return accounts, whose rows are numbered, with the segments of these columns alone.
+
+    A later table, which has its own, is left out.
+    """
+    table, checked = accounts.table, accounts.checked
+    values = _segment_values(table, columns)
+    outcomes = canonical_outcomes(checked.outcomes, table.schema).values()
+    lazy = table.frame.select(*outcomes, *_segment_codes(values, table.schema))
+    if checked.dropped:
+        lazy = lazy.filter(~lacks_outcome(checked.outcomes))
+    codes = collect(table, lazy.select(f"s.{name}" for name in values))
+
+    def of(matrix: AccountMatrix) -> AccountMatrix:
+        assert matrix.numbers is not None
+        own = {name: codes[f"s.{name}"].to_numpy()[matrix.numbers] for name in values}
+        segments = tuple(Segments(n, listed, _frozen(own[n])) for n, listed in values.items())
+        return replace(matrix, segments=segments)
+
+    own_holdout = accounts.holdout if accounts.later is None else None
+    holdout = None if own_holdout is None else of(own_holdout)
+    return replace(accounts, search=of(accounts.search), holdout=holdout, later=None)
 
 
 @dataclass(frozen=True)
@@ -457,6 +483,7 @@ def load_accounts(
     copies_together: bool = True,
     coded: Sequence[str] = (),
     keep_ids: bool = False,
+    numbered: bool = False,
     shards: RowShards | None = None,
 ) -> Accounts:
     """Validate, encode and split an account table.
@@ -476,6 +503,8 @@ def load_accounts(
         among the column's distinct values, from 1, or 0 where unknown.
     keep_ids
         Whether to keep the id of each row, which takes about 30 bytes an account.
+    numbered
+        Whether to keep each row's position in the table, by which `add_segments` adds segments.
     shards
         Who reads the rows and holds the features of the accounts searched; None for this process.
         Changes no result, but the matrix of the accounts searched has no columns.
@@ -571,7 +600,7 @@ def load_accounts(
             segments=segments,
             flags=list(flags),
             rows=rows,
-            numbered=ids is not None,
+            numbered=numbered or ids is not None,
         )
         if shards is None:
             matrices = how(columns, held_out=held_out.to_numpy(), storage=storage)

@@ -44,6 +44,7 @@ from gtmar.sql_sandbox import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    import duckdb
     import polars as pl
 
 
@@ -132,23 +133,29 @@ class Journal:
         self._views = {
             each[1]: text[each.start() : end] for each, end in zip(definitions, ends, strict=True)
         }
-        self._connect()
+        #: None until the first query, as many uses of a journal only look up a run's id.
+        self._opened: duckdb.DuckDBPyConnection | None = None
 
-    def _connect(self) -> None:
+    @property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        return self._connect() if self._opened is None else self._opened
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
         """Open a connection, attach the cached rows, and lock it."""
         import duckdb
 
-        self._connection = duckdb.connect()
+        self._opened = connection = duckdb.connect()
         #: State of the connection: views not yet defined, variables that are set, and sources.
         self._undefined = dict(self._views)
         self._variables: dict[str, Any] = {}
         self._sources: dict[str, FolderRows] = {}
         try:
-            self._tables.attach(self._connection)
-            lock(self._connection, self._limits)
+            self._tables.attach(connection)
+            lock(connection, self._limits)
         except duckdb.Error as err:
             self.close()
             raise JournalError(f'journal "{self.path}": {first_line(err)}') from err
+        return connection
 
     def __enter__(self) -> Self:
         return self
@@ -158,11 +165,13 @@ class Journal:
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        if self._opened is not None:
+            self._opened.close()
 
     def interrupt(self) -> None:
         """Stop the running query, from another thread."""
-        self._connection.interrupt()
+        if self._opened is not None:
+            self._opened.interrupt()
 
     def sql(
         self,
@@ -256,10 +265,12 @@ class Journal:
         self, runs: Collection[str] | None, columns: Sequence[str] | None, *, damaged: bool
     ) -> dict[str, FolderRows]:
         """Return the sources of the views by folder: rows of some or all runs, and all events."""
+        if self._opened is None:
+            self._connect()
         rows_of = self._tables.of(runs, columns=columns, damaged=damaged)
         if self._tables.outdated:
             # The cached rows can only be attached before a connection is locked.
-            self._connection.close()
+            self.close()
             self._connect()
             rows_of = self._tables.of(runs, columns=columns, damaged=damaged)
         self._refuse_newer()
@@ -385,7 +396,7 @@ class Journal:
                 self._index.look()
                 self._tables.forget()
                 self._index.rehash(self._index.run_ids if runs is None else runs)
-                self._connection.close()
+                self.close()
                 self._connect()
             else:
                 break

@@ -298,7 +298,8 @@ def _kept(
     """Return `TableEvidence.kept`; the intervals resample whole accounts, with all their rows."""
     before, after = ([term.weight for term in spec.terms] for spec in (start, best))
     key = "logo_retention_by_tier"
-    intervals = uncertainty(panel_of(matrix, start, before, after, own_edges=best), metrics={key})
+    panel = panel_of(matrix, start, before, after, own_edges=best)
+    intervals = uncertainty(panel, metrics={key}, gains=False)
     return {
         (stage, tier): side[metric_column(key, tier)]
         for stage, side in (("start", intervals.before), ("best", intervals.after))

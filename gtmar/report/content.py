@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gtmar.errors import GtmarError
@@ -380,7 +379,7 @@ def _table(
         return None, "The run was imported, so its account table is not known here."
     # The comparison at the run's end counts as a look at the holdout.
     comparison = f"{run['run_id']}/{review.summary['best_experiment']}"
-    looks = count_looks(Path(journal.path), run["outcomes_fingerprint"], comparison)
+    looks = count_looks(journal, run["outcomes_fingerprint"], comparison)
     try:
         best = checkout(journal, comparison)
         return read_table(run, best, data, level=level_of(looks)), None

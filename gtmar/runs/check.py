@@ -14,7 +14,7 @@ from gtmar.autospec.first_spec import first_spec
 from gtmar.autospec.leakage import Grade, Leak
 from gtmar.data.contract import as_of_date, check_contract, id_column
 from gtmar.data.encode import categories_of, category, cell_of, rule_holds
-from gtmar.data.matrix import load_accounts, part
+from gtmar.data.matrix import check_reach, load_accounts, part
 from gtmar.data.outcomes import ACTIVATION_STATES, Movement, OutcomeColumns
 from gtmar.data.prepare import prepared
 from gtmar.data.scan import AccountTable, collect, scan
@@ -30,7 +30,7 @@ from gtmar.plain_data import PlainData, percent
 from gtmar.runs.holdout import read_both, without_holdout
 from gtmar.runs.inputs import ReadOptions, load, refuse_unknown_options
 from gtmar.runs.results import copies_finding, leaks_of, limit_findings, order_findings
-from gtmar.runs.score import score, write_rows_aside
+from gtmar.runs.score import scored, write_rows_aside
 from gtmar.runs.searched_before import searched_note
 from gtmar.runs.session import open_run
 from gtmar.spec.encoders import DaysBeforeEncoder, TableEncoder
@@ -260,19 +260,23 @@ def _overall(
     sums: pl.DataFrame, spec: ScoringSpec, outcomes: OutcomeColumns
 ) -> tuple[dict[str, float | None], dict[str, str]]:
     """Return each metric's value over all tiers, and for those without one the reason."""
-    values: dict[str, float | None] = {}
-    reasons: dict[str, str] = {}
-    for key, metric in all_metrics().items():
-        if metric.count or key in ("share_by_tier", "median_days_to_activate_by_tier"):
-            continue
-        name = key.replace("_by_former_tier", "").replace("_by_tier", "")
-        reason = outcomes.missing_reason(metric.needs)
-        value = None
-        if reason is None:
-            value = sums.select(metric.expression(Sums(spec.tier_names))).item()
-        values[name] = value
-        if value is None:
-            reasons[name] = reason or metric.null_when
+    shown = {
+        key.replace("_by_former_tier", "").replace("_by_tier", ""): metric
+        for key, metric in all_metrics().items()
+        if not metric.count and key not in ("share_by_tier", "median_days_to_activate_by_tier")
+    }
+    lacking = {name: outcomes.missing_reason(metric.needs) for name, metric in shown.items()}
+    measured = sums.select(
+        metric.expression(Sums(spec.tier_names)).alias(name)
+        for name, metric in shown.items()
+        if lacking[name] is None
+    ).row(0, named=True)
+    values = {name: measured.get(name) for name in shown}
+    reasons = {
+        name: lacking[name] or metric.null_when
+        for name, metric in shown.items()
+        if values[name] is None
+    }
     return values, reasons
 
 
@@ -524,10 +528,11 @@ def _values_and_score(
         for name, feature in spec.features.items()
     ]
     frame = collect(table, table.frame.select(values))
-    scored = score(table.as_read, spec, as_of=as_of)
+    check_reach(spec, checked.ranges)
+    result = scored(table, spec, None, as_of=as_of)
     own = {_SCORE: "score", _PROBABILITY: "probability"}
-    there = {name: column for name, column in own.items() if column in scored.columns}
-    own_columns = [scored[column].alias(name) for name, column in there.items()]
+    there = {name: column for name, column in own.items() if column in result.columns}
+    own_columns = [result[column].alias(name) for name, column in there.items()]
     return frame.with_columns(own_columns), checked.accounts, checked.set_aside
 
 

@@ -93,13 +93,15 @@ class DecisionOptions(TypedDict, total=False):
 def _value_of(journal: Journal, name: str) -> float | None:
     """Return an experiment's objective on the accounts searched, from the journal."""
     run_id, _, experiment = name.partition("/")
-    value: float | None = journal.query(
+    [row] = journal.query_rows(
         "select value_after from experiments where run_id = getvariable('run') "
         "and experiment_id = getvariable('experiment')",
         among=[run_id],
+        columns=("run_id", "experiment_id", "value_after"),
         run=run_id,
         experiment=experiment,
-    )["value_after"].item()
+    )
+    value: float | None = row["value_after"]
     return value
 
 
@@ -276,7 +278,7 @@ def _decide(
     first read. Without them, the run's own tables are hashed now.
     """
     run_id, _, chosen = run_id.partition("/")
-    session = ended_run(run_id, journal, data, holdout_file)
+    session = ended_run(run_id, journal, data, holdout_file, numbered=True)
     spec, judge, plan, later = session.spec, session.judge, session.plan, session.accounts.later
     if hashes is None:
         sources = _sources(session, data, holdout_file)
@@ -291,21 +293,21 @@ def _decide(
     # A person's change is decided on even if it was not kept on the accounts searched.
     best = best if kind == "search" else experiment_id(session.end["experiments"])
     experiment = f"{run_id}/{chosen or best}"
+    accounts, as_of = session.accounts, plan.as_of
+    if later is not None:
+        accounts, as_of = later, plan.holdout_as_of or plan.as_of
     with Journal(journal) as opened:
         candidate = checkout(opened, experiment) if given is None else given.changed
         promised = _value_of(opened, experiment)
         blocked = None if session.end["wins"] else why_none(opened, run_id)
+        looks = count_looks(opened, accounts.outcomes_fingerprint, experiment)
     from_specs = [] if kind == "search" else [spec] if given is None else [*given.specs]
     seen = refuse_searched(journal, session.accounts, spec, *from_specs)
     with session.search() as search:
         findings = search.findings
     output = _new_folder(options, *sources, journal)
-    accounts, as_of = session.accounts, plan.as_of
-    if later is not None:
-        accounts, as_of = later, plan.holdout_as_of or plan.as_of
     stated = (options.get("gates") or Gates()).asking(spec)
     old, new = ([side.weights[t.name] for t in spec.terms] for side in (spec, candidate))
-    looks = count_looks(journal, accounts.outcomes_fingerprint, experiment)
     level = level_of(looks)
     basis = accounts.checked.outcomes.basis
     panel = panel_of(holdout, spec, old, new)
@@ -436,7 +438,7 @@ def _by_own_edges(
     tiers = len(spec.tiers)
     moves = np.bincount(panel.before.tiers * tiers + panel.after.tiers, minlength=tiers * tiers)
     by_tier = {key for key, metric in all_metrics().items() if metric.by_tier}
-    intervals = uncertainty(panel, level=level, metrics=by_tier)
+    intervals = uncertainty(panel, level=level, metrics=by_tier, gains=False)
     start, changed = panel.start, panel.before.tiers != panel.after.tiers
     known = start is not None and start.sum() > 0
     moved_mrr = float(start[changed].sum() / start.sum()) if start is not None and known else None

@@ -364,17 +364,20 @@ def later_source(parameters: Mapping[str, Any]) -> Source | None:
 
 
 @contextmanager
-def journal_if_there(folder: str | Path) -> Iterator[Journal | None]:
-    """Open a journal for the context; yield None if there is none yet."""
+def journal_if_there(journal: Journal | str | Path) -> Iterator[Journal | None]:
+    """Open a journal for the context, unless it is open; yield None if there is none yet."""
+    if isinstance(journal, Journal):
+        yield journal
+        return
     try:
-        opened = Journal(folder)
+        opened = Journal(journal)
     except RunNotFoundError:
         opened = None
     with opened or nullcontext():
         yield opened
 
 
-def count_looks(journal: Path, outcomes_fingerprint: str, comparison: str) -> int:
+def count_looks(journal: Journal | Path, outcomes_fingerprint: str, comparison: str) -> int:
     """Count the distinct comparisons made on a holdout, this one included.
 
     `outcomes_fingerprint` is that of the table that the holdout is in. `comparison` identifies what
@@ -383,14 +386,15 @@ def count_looks(journal: Path, outcomes_fingerprint: str, comparison: str) -> in
     return len({*comparisons_on(journal, outcomes_fingerprint), comparison})
 
 
-def comparisons_on(journal: Path, outcomes_fingerprint: str) -> set[str]:
+def comparisons_on(journal: Journal | Path, outcomes_fingerprint: str) -> set[str]:
     """Return the comparisons recorded for a holdout; see `count_looks`."""
     with journal_if_there(journal) as opened:
         if opened is None:
             return set()
-        looks = opened.sql("holdout_looks")
-    same = looks.filter(pl.col("outcomes_fingerprint") == outcomes_fingerprint)
-    return set(same["comparison"].to_list())
+        looks = opened.sql_rows("holdout_looks", columns=())
+    return {
+        look["comparison"] for look in looks if look["outcomes_fingerprint"] == outcomes_fingerprint
+    }
 
 
 def record_look(

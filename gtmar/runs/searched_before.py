@@ -211,6 +211,7 @@ def _came_upon(journal: Path, spec: ScoringSpec) -> list[dict[str, Any]]:
             "and cardinality(changed_weights(weights, "
             "map(getvariable('names'), getvariable('weights')))) = 0 "
             "group by run_id order by max(started_at) desc",
+            columns=("run_id", "number", "weights"),
             names=[*spec.weights],
             weights=[*spec.weights.values()],
         )["run_id"].to_list()

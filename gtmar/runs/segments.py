@@ -6,11 +6,12 @@ import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
-from gtmar.data.matrix import load_accounts
+from gtmar.data.contract import check_segments
+from gtmar.data.matrix import add_segments
 from gtmar.data.scan import collect
 from gtmar.errors import UsageError, culprits, did_you_mean
 from gtmar.objective.guardrails import SMALLEST_SEGMENT, Guard, gap_of
@@ -140,7 +141,7 @@ def by_segment(
     NotResumableError
         If the run hasn't ended, or the table isn't the run's.
     """
-    session = ended_run(run_id, journal, data)
+    session = ended_run(run_id, journal, data, numbered=True)
     spec, judge = session.spec, session.judge
     columns = tuple(columns) or spec.segments
     if not columns:
@@ -262,7 +263,7 @@ def _line(
 def with_segments(
     accounts: Accounts, spec: ScoringSpec, columns: Sequence[str], *, as_of: str | None
 ) -> Accounts:
-    """Return the accounts with these segment columns; the table is loaded again if one is missing.
+    """Return accounts, whose rows are numbered, with these segment columns.
 
     Accounts without a value are a segment, too. Raises `UsageError` if the table lacks a column,
     `ViolationsError` if a column has too many values.
@@ -277,13 +278,8 @@ def with_segments(
         )
     columns = tuple(dict.fromkeys(columns))
     if not {*columns} <= {each.column for each in accounts.search.segments}:
-        other = spec.model_copy(update={"segments": columns})
-        options: dict[str, Any] = {"as_of": as_of, "drop_unlabelled": accounts.checked.dropped > 0}
-        again = load_accounts(table, other, **options)
-        if again.outcomes_fingerprint != accounts.outcomes_fingerprint:
-            # An older run, which did not put copies of an account into the same part.
-            again = load_accounts(table, other, copies_together=False, **options)
-        return again
+        check_segments(table, spec, columns, as_of=as_of)
+        return add_segments(accounts, columns)
     holdout = None if accounts.holdout is None else only_segments(accounts.holdout, columns)
     return replace(accounts, search=only_segments(accounts.search, columns), holdout=holdout)
 

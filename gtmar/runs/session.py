@@ -100,6 +100,7 @@ def open_run(
     *,
     memory: int | None = None,
     untouched: bool = True,
+    numbered: bool = False,
     shards: RowShards | None = None,
 ) -> Session:
     """Open a run again, over the tables that it was made on.
@@ -111,7 +112,7 @@ def open_run(
     data, holdout_file
         The account table, and the holdout's own, if they have moved since; None for where they
         were.
-    memory, shards
+    memory, numbered, shards
         As for `load_accounts`.
     untouched
         Whether the holdout's own table is opened, too.
@@ -124,7 +125,7 @@ def open_run(
     files = RunFiles(Path(journal), run_id)
     start = files.record("start")
     how: dict[str, Any] = {"memory": memory, "untouched": untouched, "shards": shards}
-    spec, accounts = load_tables(start, data, holdout_file, **how)
+    spec, accounts = load_tables(start, data, holdout_file, numbered=numbered, **how)
     _refuse_another(start, accounts)
     judge = Judge.of(spec, start["objective"])
     return Session(files, start, spec, judge, Plan.of_record(start), accounts)
@@ -137,6 +138,7 @@ def ended_run(
     holdout_file: Any = None,
     *,
     untouched: bool = True,
+    numbered: bool = False,
     only_search: bool = False,
 ) -> Session:
     """Open a run that has ended; parameters are those of `open_run`.
@@ -163,7 +165,7 @@ def ended_run(
         )
     if not files.end.is_file():
         raise NotResumableError(f"run {run_id} has not ended", hint=f"gtmar resume {run_id}")
-    return open_run(run_id, journal, data, holdout_file, untouched=untouched)
+    return open_run(run_id, journal, data, holdout_file, untouched=untouched, numbered=numbered)
 
 
 def load_tables(
@@ -174,13 +176,14 @@ def load_tables(
     memory: int | None = None,
     untouched: bool = True,
     coded: Sequence[str] = (),
+    numbered: bool = False,
     shards: RowShards | None = None,
 ) -> tuple[ScoringSpec, Accounts]:
     """Return a start record's spec, and its tables loaded as the run did.
 
-    Whether the tables still hold what they did isn't checked; `open_run` does that. `coded` and
-    `shards` are as for `load_accounts`. Raises `UsageError` for a `holdout_file` if the run had
-    none.
+    Whether the tables still hold what they did isn't checked; `open_run` does that. `coded`,
+    `numbered` and `shards` are as for `load_accounts`. Raises `UsageError` for a `holdout_file` if
+    the run had none.
     """
     parameters = dict(start["parameters"])
     spec = specs.parse(start["spec"], source=f"spec of run {start['run_id']}")
@@ -202,6 +205,7 @@ def load_tables(
         **{name: own[name] for name in ("as_of", "drop_unlabelled", "set_aside")},
         "memory": memory,
         "copies_together": "copies_together" in parameters,
+        "numbered": numbered,
     }
     if later is None or not untouched:
         return spec, load_accounts(table, spec, **options, coded=coded, shards=shards)

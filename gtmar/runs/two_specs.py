@@ -345,6 +345,7 @@ def on_record(
             return None
         rows = opened.query(
             query,
+            columns=("run_id", "number", "weights"),
             spec=specs.spec_id(start),
             outcomes=accounts.outcomes_fingerprint,
             features=accounts.features_fingerprint,

@@ -145,6 +145,7 @@ def uncertainty(
     seed: int = 0,
     replicates: int = REPLICATES,
     metrics: Collection[str] | None = None,
+    gains: bool = True,
 ) -> Uncertainty:
     """Return the intervals of all metrics whose columns the table has.
 
@@ -161,6 +162,8 @@ def uncertainty(
         accounts or more use none.
     metrics
         Keys of metrics; None for all.
+    gains
+        False where nobody reads the changes of ratios by tier, which take half of the time.
 
     Returns
     -------
@@ -188,7 +191,7 @@ def uncertainty(
         result.before[key] = auc_interval(panel, panel.before, level=level)
         result.after[key] = auc_interval(panel, panel.after, level=level)
         result.gain[key] = auc_gain(panel, level=level)
-    _ratios(result, panel, wanted, chunks, level)
+    _ratios(result, panel, wanted, chunks, level, gains=gains)
     _boundaries(result, panel, wanted, chunks, level)
     if "share_by_tier" in wanted:
         _shares(result, panel, level)
@@ -200,7 +203,13 @@ def uncertainty(
 
 
 def _ratios(
-    uncertainty: Uncertainty, panel: Panel, wanted: set[str], chunks: _Draws, level: float
+    uncertainty: Uncertainty,
+    panel: Panel,
+    wanted: set[str],
+    chunks: _Draws,
+    level: float,
+    *,
+    gains: bool,
 ) -> None:
     """Add the ratios of sums, and HHI, which is computed from the sums of ARPA."""
     hhi = wanted.intersection(_HHI)
@@ -214,7 +223,7 @@ def _ratios(
         _concentrations(uncertainty, hhi, concentration(money, level=level), panel)
     for key in (ratio.key for ratio in chosen if ratio.key in wanted):
         _by_tier(uncertainty, panel, key, cells[key].level, level)
-        for one, two, name in _shared_tiers(panel):
+        for one, two, name in _shared_tiers(panel) if gains else ():
             uncertainty.gain[metric_column(key, name)] = cells[key].gain(one, two, level=level)
 
 

@@ -42,11 +42,27 @@
 -- order: none needed
 -- reads: the runs named
 
-with asked as (
+-- Once, since whoever plans the query takes longer for each mention of a view than for its rows.
+with chosen as materialized (
+    select
+        run_id,
+        kind,
+        model,
+        source,
+        author,
+        note,
+        higher_is_better,
+        spec_id,
+        outcomes_fingerprint,
+        tiers_id,
+        evaluator_version
+    from chosen_run
+),
+asked as (
     select
         *
     from experiments
-    where run_id = (select run_id from chosen_run)
+    where run_id = (select run_id from chosen)
         and experiment_id
             = coalesce(getvariable('experiment'), (select experiment_id from chosen_best))
 ),
@@ -54,7 +70,7 @@ measured as (
     select
         map_from_entries(list({'key': name, 'value': amount})) as metrics
     from measures
-    where run_id = (select run_id from chosen_run)
+    where run_id = (select run_id from chosen)
         and number = (select number from asked)
 )
 select
@@ -62,17 +78,17 @@ select
     asked.experiment_id as experiment_id,
     asked.number as number,
     asked.proposal as proposal,
-    chosen_run.kind as kind,
-    chosen_run.model as model,
-    chosen_run.source as source,
+    chosen.kind as kind,
+    chosen.model as model,
+    chosen.source as source,
     asked.evaluated_at as "at",
     asked.proposer as proposer,
-    coalesce(asked.author, chosen_run.author) as author,
-    coalesce(asked.note, chosen_run.note) as note,
+    coalesce(asked.author, chosen.author) as author,
+    coalesce(asked.note, chosen.note) as note,
     asked.parent as parent,
     worded_changes(asked.changes) as changes,
     asked.objective as objective,
-    chosen_run.higher_is_better as higher_is_better,
+    chosen.higher_is_better as higher_is_better,
     asked.value_before as value_before,
     asked.value_after as value_after,
     asked.value_after - asked.value_before as gain,
@@ -83,17 +99,17 @@ select
     measured.metrics as metrics,
     asked.basis as basis,
     asked.null_reasons as null_reasons,
-    chosen_run.spec_id as spec_id,
-    chosen_run.outcomes_fingerprint as outcomes_fingerprint,
-    chosen_run.tiers_id as tiers_id,
-    chosen_run.evaluator_version as evaluator_version,
+    chosen.spec_id as spec_id,
+    chosen.outcomes_fingerprint as outcomes_fingerprint,
+    chosen.tiers_id as tiers_id,
+    chosen.evaluator_version as evaluator_version,
     asked.duration_us as duration_us,
     latest_decisions.verdict as verdict,
     latest_decisions."at" as decided_at,
     latest_decisions.compared as compared,
     latest_decisions.reason as reason
 from asked
-cross join chosen_run
+cross join chosen
 cross join measured
 left join latest_decisions
     on latest_decisions.run_id = asked.run_id

@@ -12,7 +12,8 @@ from factories import make_accounts, make_spec
 from gtmar import runs
 from gtmar import spec as specs
 from gtmar.data.contract import MOST_SEGMENTS
-from gtmar.data.matrix import Accounts, load_accounts
+from gtmar.data.matrix import Accounts, add_segments, load_accounts
+from gtmar.data.outcomes import OutcomeColumns
 from gtmar.data.scan import scan
 from gtmar.errors import SpecError, ViolationsError
 from gtmar.validation.resampling import halved, shuffled
@@ -131,6 +132,29 @@ def test_as_many_values_as_may_be_are_segments_and_one_more_is_too_many() -> Non
     unknown = pl.when(pl.int_range(pl.len()) > 0).then("city")
     with pytest.raises(ViolationsError, match=f"{MOST_SEGMENTS + 1} values"):
         load(many.with_columns(city=unknown), spec)
+
+
+def test_segments_added_later_are_those_that_loading_gives() -> None:
+    # Dropped accounts lie among the others, and all lie in another order in the matrix.
+    spec = make_spec(split={"holdout": 0.4})
+    names = OutcomeColumns.matching(spec.outcomes, TABLE.columns).columns.values()
+    bare = TABLE.head(4).with_columns(
+        pl.col("account_id") + "-bare", *(pl.when(False).then(name).alias(name) for name in names)
+    )
+    table = scan(pl.concat([TABLE.head(9), bare, TABLE.slice(9)]))
+    added = add_segments(
+        load_accounts(table, spec, drop_unlabelled=True, numbered=True), ["size", "region"]
+    )
+    stated = make_spec(split={"holdout": 0.4}, segments=["size", "region"])
+    loaded = load_accounts(table, stated, drop_unlabelled=True)
+    assert loaded.checked.dropped == 4
+    for one, two in ((added.search, loaded.search), (added.holdout, loaded.holdout)):
+        assert one is not None
+        assert two is not None
+        for a, b in zip(one.segments, two.segments, strict=True):
+            assert (a.column, a.values) == (b.column, b.values)
+            np.testing.assert_array_equal(a.codes, b.codes)
+            assert not a.codes.flags.writeable
 
 
 def test_scoring_needs_no_segments() -> None:
