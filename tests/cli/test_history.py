@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from gtmar import runs
 from gtmar import spec as specs
@@ -31,9 +31,15 @@ class Story:
     #: The first change: `RUN/exp_00001`, the weight before, its row.
     tried: str
     before: int
+    #: What commands said, by their words.
+    said: dict[tuple[str, ...], Result] = field(default_factory=dict)
 
     def ask(self, *words: str, code: int = 0) -> str:
-        result = CliRunner().invoke(app, [*words, "--journal", str(self.folder / "journal")])
+        """Run a command, once for all tests: none changes the journal."""
+        if words not in self.said:
+            journal = ["--journal", str(self.folder / "journal")]
+            self.said[words] = CliRunner().invoke(app, [*words, *journal])
+        result = self.said[words]
         assert result.exit_code == code, result.output
         return result.output
 

@@ -183,7 +183,8 @@ def test_another_journal_is_the_next_steps_too(
         words += ["--journal", "my journal"]
     else:
         monkeypatch.setenv("GTMAR_JOURNAL", "my journal")
-    done = chain(words, tmp_path, 4)
+    # Where the environment names it, a decision's words are any journal's.
+    done = chain(words, tmp_path, 4 if by == "option" else 3)
     assert names(done)[:4] == ["check", "run", "review", "decide"]
     assert all(("--journal" in words) is (by == "option") for words in done)
     assert (tmp_path / "my journal").is_dir()
@@ -256,6 +257,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 J = ["--journal", "the journal"]
 D = ["--data", "accounts.parquet"]
+#: Next steps that were run where the command before had written nothing: many lead to the same.
+RUN_BEFORE: set[tuple[str, ...]] = set()
 
 
 @pytest.mark.slow
@@ -300,11 +303,17 @@ def test_what_each_command_proposes(
     monkeypatch.chdir(tmp_path / "copy")
     weight = next(iter(specs.load("best2.yaml").weights))
     words = [word.replace("FEATURE", weight) for word in words]
+    before = hashes(Path())
     proposed = step(words, tmp_path / "copy")
     assert proposed is not None
     if "--journal" in words and proposed[0] not in ("score", "init", "spec"):
         assert proposed[proposed.index("--journal") + 1] == "the journal"
+    nothing_written = hashes(Path()) == before
+    if nothing_written and tuple(proposed) in RUN_BEFORE:
+        return
     step(proposed, tmp_path / "copy")
+    if nothing_written:
+        RUN_BEFORE.add(tuple(proposed))
 
 
 @pytest.mark.slow

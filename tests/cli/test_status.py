@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 import typer
@@ -15,8 +18,12 @@ from gtmar.cli.app import app, first_sentence
 from gtmar.data import synthetic
 from gtmar.journal.catalog import Journal
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SPEC = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 FINE = (0, 10)
+Searches: TypeAlias = "Callable[..., tuple[str, ...]]"
 
 
 @pytest.fixture(autouse=True)
@@ -37,11 +44,31 @@ def next_words(output: str) -> list[str]:
     return shlex.split(line)[2:]
 
 
-def search(seed: int = 0) -> str:
-    if not Path("accounts.parquet").exists():
-        synthetic.generate("health_score", accounts=300, seed=4).write_parquet("accounts.parquet")
-    result = runs.run("accounts.parquet", SPEC, limits=runs.Limits(60), seed=seed)
-    return result.run_id
+@cache
+def searched_before(folder: Path, accounts: int, seeds: tuple[int, ...]) -> tuple[str, ...]:
+    """Search a table in a folder by some seeds, one after the other; return the runs' ids."""
+    table = folder / "accounts.parquet"
+    synthetic.generate("health_score", accounts=accounts, seed=4).write_parquet(table)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return tuple(
+            runs.run(table.name, SPEC, limits=runs.Limits(60), seed=seed).run_id for seed in seeds
+        )
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory: pytest.TempPathFactory) -> Searches:
+    """Return what has the folder of a test hold a table, and searches of it: a copy."""
+    kept = tmp_path_factory.mktemp("searches")
+
+    def copied(*seeds: int, accounts: int = 300) -> tuple[str, ...]:
+        folder = kept / f"{accounts}-{seeds}"
+        folder.mkdir(exist_ok=True)
+        ids = searched_before(folder, accounts, seeds)
+        shutil.copytree(folder, ".", dirs_exist_ok=True)
+        return ids
+
+    return copied
 
 
 def test_an_empty_folder_leads_to_the_demo() -> None:
@@ -60,8 +87,8 @@ def test_a_table_leads_to_a_first_spec_and_then_to_a_check(*, spec: bool) -> Non
 
 
 @pytest.mark.slow
-def test_a_journal_leads_from_the_last_run_to_what_is_live() -> None:
-    run = search()
+def test_a_journal_leads_from_the_last_run_to_what_is_live(search: Searches) -> None:
+    [run] = search(0)
     output = done()
     assert 'Journal "journal": 1 run.' in output
     assert f"Last run: {run} (finished)" in output
@@ -76,9 +103,8 @@ def test_a_journal_leads_from_the_last_run_to_what_is_live() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("most", ["1", "0"])
-def test_a_decision_is_said_wherever_its_run_is(most: str) -> None:
-    synthetic.generate("health_score", accounts=1_500, seed=4).write_parquet("accounts.parquet")
-    run = search()
+def test_a_decision_is_said_wherever_its_run_is(most: str, search: Searches) -> None:
+    [run] = search(0, accounts=1_500)
     done("decide", "--max-moved", most, codes=(0, 10, 11))
     [decision] = json.loads(done("sql", "decisions", "--json"))
     verdict, day = decision["verdict"], decision["at"][:10]
@@ -91,10 +117,11 @@ def test_a_decision_is_said_wherever_its_run_is(most: str) -> None:
     assert next_words(output)[0] == ("promote" if ready else "sql")
     if not ready:
         done(*next_words(output))
-    for words in (["log"], ["show", run], ["lineage", run]):
-        assert f"Decided {day}" in done(*words), words
-        assert f": {verdict}." in done(*words), words
-    assert decision["reason"] in " ".join(done("show", run).split())
+    said = {words[0]: done(*words) for words in (["log"], ["show", run], ["lineage", run])}
+    for command, text in said.items():
+        assert f"Decided {day}" in text, command
+        assert f": {verdict}." in text, command
+    assert decision["reason"] in " ".join(said["show"].split())
     [entry] = json.loads(done("log", "--json"))["log"]
     shown = json.loads(done("show", run, "--json"))
     [first, *_] = json.loads(done("lineage", run, "--json"))
@@ -109,15 +136,15 @@ def test_a_decision_is_said_wherever_its_run_is(most: str) -> None:
     assert f": {verdict}." in " ".join(live.split())
     assert json.loads(done("log", "--json"))["live"][0]["verdict"] == verdict
     # Another's run is no decided one.
-    other = search(seed=1)
-    assert "Decided" not in done("show", other)
+    other = runs.run("accounts.parquet", SPEC, limits=runs.Limits(5), seed=1)
+    assert "Decided" not in done("show", other.run_id)
 
 
 @pytest.mark.slow
 def test_a_run_whose_table_is_elsewhere_leads_to_its_review(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, search: Searches
 ) -> None:
-    run = search()
+    [run] = search(0)
     Path("below").mkdir()
     monkeypatch.chdir("below")
     monkeypatch.setenv("GTMAR_JOURNAL", str(tmp_path / "journal"))
@@ -127,8 +154,8 @@ def test_a_run_whose_table_is_elsewhere_leads_to_its_review(
 
 
 @pytest.mark.parametrize("torn", ["start.parquet", "end.parquet", "part-*.parquet"])
-def test_a_damaged_journal_is_no_traceback(torn: str) -> None:
-    search()
+def test_a_damaged_journal_is_no_traceback(torn: str, search: Searches) -> None:
+    search(0)
     for file in Path("journal").rglob(torn):
         file.write_bytes(b"torn")
     result = CliRunner().invoke(app, [])
@@ -158,9 +185,8 @@ def test_help_lists_every_command_once_and_cuts_no_sentence() -> None:
 
 
 @pytest.mark.slow
-def test_latest_and_live_name_runs_and_experiments() -> None:
-    first = search()
-    second = search(seed=1)
+def test_latest_and_live_name_runs_and_experiments(search: Searches) -> None:
+    first, second = search(0, 1)
     done("promote", f"{first}/start", "--note", "as it was")
     with Journal("journal") as journal:
         assert journal.run_id("latest") == second
@@ -176,8 +202,8 @@ def test_latest_and_live_name_runs_and_experiments() -> None:
 
 
 @pytest.mark.slow
-def test_live_is_refused_where_it_names_nothing_or_several() -> None:
-    run = search()
+def test_live_is_refused_where_it_names_nothing_or_several(search: Searches) -> None:
+    [run] = search(0)
     assert "nothing is on record as live" in done("review", "live", codes=(5,))
     done("promote", run, "--note", "one")
     other = SPEC.read_text("utf-8").replace("model: health_score", "model: another")
@@ -191,7 +217,7 @@ def test_live_is_refused_where_it_names_nothing_or_several() -> None:
 
 
 @pytest.mark.slow
-def test_a_start_that_several_runs_share_is_refused_with_their_names() -> None:
-    ids = [search(), search(seed=1)]
+def test_a_start_that_several_runs_share_is_refused_with_their_names(search: Searches) -> None:
+    ids = search(0, 1)
     output = done("review", "r20", codes=(5,))
     assert all(run in output for run in ids)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from altair.utils.schemapi import debug_mode
 from markupsafe import Markup
 
 if TYPE_CHECKING:
@@ -25,11 +26,12 @@ def blank_charts() -> Iterator[None]:
     """Have no chart drawn meanwhile; all else of a page is as people get it.
 
     For tests of sentences, tables and numbers. What a drawing holds, such as hostile names, is seen
-    in a page that is drawn.
+    in a page that is drawn. What is put together of a chart before it is drawn isn't held against
+    Vega-Lite's schema, which takes a third of such a page; a test of its own does that.
     """
     from gtmar.report import charts, time_charts
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, debug_mode(arg=False):
         for module in (charts, time_charts):
             patch.setattr(module, "both", _blank)
         yield

@@ -89,12 +89,16 @@ def runs_mask(table: pl.DataFrame, spec: ScoringSpec) -> list[bool]:
     return [number < share * 2**32 for number in numbers]
 
 
+@pytest.fixture(scope="module")
+def made(
+    tmp_path_factory: pytest.TempPathFactory, table: pl.DataFrame, spec: ScoringSpec
+) -> Searched:
+    return search(tmp_path_factory.mktemp("pictures"), table, spec, n=5)
+
+
 @pytest.mark.slow
-def test_a_page_has_each_picture_and_its_numbers(
-    tmp_path: Path, table: pl.DataFrame, spec: ScoringSpec
-) -> None:
-    made = search(tmp_path, table, spec, n=20)
-    html = made.drawn.html
+def test_a_page_has_each_picture_and_its_numbers(made: Searched) -> None:
+    html = made.report.html
     found = pages.values_in(html)
     assert {"values.plan.pro.points", "values.tenure.0 to 4.083.share"} <= {*found}
     assert html.count('id="values"') == 1
@@ -104,11 +108,13 @@ def test_a_page_has_each_picture_and_its_numbers(
 
 @pytest.mark.slow
 def test_without_its_table_a_page_says_that_pictures_are_left_out(
-    tmp_path: Path, table: pl.DataFrame, spec: ScoringSpec
+    made: Searched, tmp_path: Path
 ) -> None:
-    made = search(tmp_path, table, spec, n=5)
-    made.table.unlink()
-    page = made.page()
+    moved = made.table.rename(tmp_path / "elsewhere.parquet")
+    try:
+        page = made.page()
+    finally:
+        moved.rename(made.table)
     assert 'id="values"' not in page.html
     assert "values against points" in page.left_out[0]
 

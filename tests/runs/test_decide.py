@@ -127,10 +127,7 @@ def test_a_feature_that_reverses_later_is_refused(tmp_path: Path) -> None:
 def test_a_candidate_that_is_worse_in_one_segment_is_refused_and_the_segment_named(
     tmp_path: Path,
 ) -> None:
-    def tables() -> list[pl.DataFrame]:
-        return [window(5_000, s, pulls={"x0": 4, "x1": 1}, segment=-8.0) for s in (1, 2)]
-
-    train, later = tables()
+    train, later = (window(5_000, s, pulls={"x0": 4, "x1": 1}, segment=-8.0) for s in (1, 2))
     spec, journal = plain_spec(), tmp_path / "journal"
     limits = runs.Limits(150)
     # Without the column nobody can know.
@@ -138,7 +135,8 @@ def test_a_candidate_that_is_worse_in_one_segment_is_refused_and_the_segment_nam
     overall = runs.refresh(blind[0], blind[1], spec, limits=limits, journal=journal)
     assert overall.verdict is Verdict.READY
     assert overall.segment_safety == "not asked"
-    unasked = runs.refresh(train, later, spec, limits=limits, journal=tmp_path / "unasked")
+    again = tmp_path / "again"
+    unasked = runs.refresh(train, later, spec, limits=limits, journal=again)
     assert unasked.verdict is Verdict.KEEP
     [failed] = [gate for gate in unasked.gates if gate.passed is False]
     assert failed.name == "segment region=apac"
@@ -146,7 +144,7 @@ def test_a_candidate_that_is_worse_in_one_segment_is_refused_and_the_segment_nam
     assert unasked.segment_safety == "failed in region=apac"
     assert unasked.sentence.startswith("KEEP_INCUMBENT: in region=apac, 3")
     gates = Gates(segments=("region",))
-    done = runs.refresh(train, later, spec, limits=limits, journal=journal, gates=gates)
+    done = runs.decide(unasked.run_id, data=train, holdout_file=later, journal=again, gates=gates)
     assert done.verdict is Verdict.KEEP
     outcomes = {gate.name: gate.outcome for gate in done.gates}
     assert outcomes == {

@@ -391,7 +391,12 @@ def test_a_segment_that_fell_or_is_too_small_is_never_ready(
     report = json.loads((tmp_path / "d" / "report.json").read_text("utf-8"))
     assert report["segment_safety"] == asked.segment_safety
     assert asked.segment_safety in (tmp_path / "d" / "report.md").read_text("utf-8")
-    unasked = runs.refresh(train, later, two_features(), limits=LIMITS, journal=tmp_path / "k")
+    with Journal(tmp_path / "j") as opened:
+        [details] = opened.query("select details from events where kind = 'decision'")["details"]
+        review = reading.review(opened)
+    assert json.loads(details)["segment_safety"] == asked.segment_safety
+    assert asked.segment_safety in review.warnings[-1]
+    unasked = runs.decide(asked.run_id, data=train, holdout_file=later, journal=tmp_path / "j")
     # Large by its MRR: what is proven is found though nobody asked, what can't be told is said.
     mrr = f"{gate.mrr_share:.0%} of the MRR"
     if small < 50:
@@ -401,11 +406,6 @@ def test_a_segment_that_fell_or_is_too_small_is_never_ready(
     else:
         assert unasked.verdict is Verdict.KEEP
         assert unasked.segment_safety == f"failed in plan=enterprise ({mrr})"
-    with Journal(tmp_path / "j") as opened:
-        [details] = opened.query("select details from events where kind = 'decision'")["details"]
-        review = reading.review(opened)
-    assert json.loads(details)["segment_safety"] == asked.segment_safety
-    assert asked.segment_safety in review.warnings[-1]
 
 
 @pytest.mark.slow

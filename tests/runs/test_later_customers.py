@@ -366,14 +366,14 @@ def test_tables_of_one_recipe_need_no_window_in_the_spec(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [pl.String, pl.Categorical])
 def test_days_as_text_are_read_where_they_are_iso(
-    windows: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path, kind: Any
+    windows: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path
 ) -> None:
+    """As plain text in the table searched, and as categories in the later one."""
     tables = []
-    for number, frame in enumerate(windows):
+    for frame, kind in zip(windows, (pl.String, pl.Categorical), strict=True):
         texts = frame.with_columns(pl.col(COLUMNS.values()).cast(pl.String).cast(kind))
-        tables.append(tmp_path / f"{number}.parquet")
+        tables.append(tmp_path / f"{kind}.parquet")
         texts.write_parquet(tables[-1])
     done = runs.refresh(
         tables[0],
@@ -385,6 +385,7 @@ def test_days_as_text_are_read_where_they_are_iso(
     assert done.time_order is None
     assert done.customers[0].accounts > STANDING
     # init writes the window of such a table, too.
-    found = first_spec(scan(tables[0])).spec.window
-    assert found is not None
-    assert found.model_dump() == COLUMNS
+    for table in tables:
+        found = first_spec(scan(table)).spec.window
+        assert found is not None
+        assert found.model_dump() == COLUMNS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,36 @@ def watched(**options: Any) -> Watched:
     return watch("accounts", **options)
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a team's folder after its first date, and one after its second, made once."""
+    places = tuple(tmp_path_factory.mktemp(name) for name in ("first", "second"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(places[0])
+        promote(SPEC, note="agreed", expect="auc_roc_retain >= 0.75")
+        write(places[0] / "accounts", FIRST)
+        watched()
+        shutil.copytree(places[0], places[1], dirs_exist_ok=True)
+        patch.chdir(places[1])
+        write(places[1] / "accounts", SECOND)
+        watched()
+    return places[0], places[1]
+
+
+@pytest.fixture
+def after_first(kept: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of a team's folder, whose first date was watched."""
+    monkeypatch.chdir(tmp_path)
+    return shutil.copytree(kept[0], tmp_path, dirs_exist_ok=True)
+
+
+@pytest.fixture
+def after_both(kept: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of a team's folder, of which two dates were watched."""
+    monkeypatch.chdir(tmp_path)
+    return shutil.copytree(kept[1], tmp_path, dirs_exist_ok=True)
+
+
 def test_the_newest_date_is_kept_and_can_not_be_judged_yet(team: Path) -> None:
     write(team / "accounts", FIRST, outcomes=False)
     found = watched()
@@ -159,9 +190,7 @@ def test_a_table_that_gives_other_scores_is_said_once(team: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_date_is_measured_once_and_kept_bytes_stay(team: Path) -> None:
-    write(team / "accounts", FIRST)
-    watched()
+def test_a_date_is_measured_once_and_kept_bytes_stay(after_first: Path) -> None:
     files = {path: path.read_bytes() for path in Path("scores").rglob("*.parquet")}
     with Journal("journal") as opened:
         before = opened.query("select event_id from events")["event_id"].to_list()
@@ -360,14 +389,14 @@ def test_accounts_that_were_searched_do_not_judge(tmp_path: Path, monkeypatch: A
 
 
 @pytest.mark.slow
-def test_late_scores_are_called_a_backtest(team: Path) -> None:
-    write(team / "accounts", FIRST)
-    [measured] = watched().measurements
+def test_late_scores_are_called_a_backtest(after_first: Path) -> None:
+    today = datetime.now(UTC).date()
+    write(after_first / "accounts", today, outcomes=False)
+    found = watched()
+    [measured] = found.measurements
     assert measured.in_time is False
     assert "a backtest, no forecast" in measured.sentence
-    today = datetime.now(UTC).date()
-    write(team / "accounts", today, outcomes=False)
-    assert watched().waiting == ((today, "its table has no outcomes yet"),)
+    assert found.waiting == ((today, "its table has no outcomes yet"),)
 
 
 @pytest.mark.slow
@@ -380,22 +409,16 @@ def test_grace_puts_a_date_off(team: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_forgotten_stays_measured(team: Path) -> None:
-    for day in (FIRST, SECOND):
-        write(team / "accounts", day)
-        watched()
+def test_what_is_forgotten_stays_measured(after_both: Path) -> None:
     found = watched(forget_before=SECOND)
     assert found.forgotten == 1
     assert [each.day for each in ScoreStore("scores").kept()] == [SECOND]
-    assert not (team / "scores" / f"features_asof={FIRST}").exists()
+    assert not (after_both / "scores" / f"features_asof={FIRST}").exists()
     assert [each.day for each in watched().measurements] == [FIRST, SECOND]
 
 
 @pytest.mark.slow
-def test_what_the_score_said_before_accounts_left(team: Path) -> None:
-    for day in (FIRST, SECOND):
-        write(team / "accounts", day)
-        watched()
+def test_what_the_score_said_before_accounts_left(after_both: Path) -> None:
     rows = {row["days"]: row for row in watched().before_leaving.to_dicts()}
     # Everybody stands in both tables, so that those who left did in the second window.
     left = table_of(SECOND).filter(pl.col("retained_6mo") == 0)
@@ -419,9 +442,7 @@ def test_two_at_once_do_not_write_both(team: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_story_is_in_log_history_and_sql(team: Path) -> None:
-    write(team / "accounts", FIRST)
-    watched()
+def test_the_story_is_in_log_history_and_sql(after_first: Path) -> None:
     assert verify(Path("journal")).findings == ()
     with Journal("journal") as opened:
         assert opened.query("select * from measurements").height == 1
