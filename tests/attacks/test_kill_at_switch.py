@@ -62,8 +62,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
     return runs.run(table, SPEC, journal=folder, limits=Limits(50)).digest
 
 
-@pytest.mark.parametrize("moment", ["before", "loaded", "first"])
-@pytest.mark.parametrize("part", ["kernel", "proposer"])
+@pytest.mark.parametrize(
+    ("part", "moment"),
+    [("kernel", "before"), ("kernel", "first"), ("proposer", "loaded"), ("proposer", "first")],
+)
 def test_a_search_killed_as_it_goes_over_to_machine_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: str, part: str, moment: str
 ) -> None:

@@ -18,7 +18,7 @@ import duckdb
 import polars as pl
 import pytest
 from attacks.ground import CUT_OFF, FIRST, OTHER, counts, counts_before, jsonl, renew, untouched
-from attacks.nursery import Change, Nursery, spread, strace_works
+from attacks.nursery import spread, strace_works
 
 from gtmar import runs
 from gtmar import spec as specs
@@ -26,8 +26,10 @@ from gtmar.journal.catalog import Journal
 from gtmar.journal.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
+
+    from attacks.nursery import Change, Nursery
 
 pytestmark = [
     pytest.mark.slow,
@@ -35,12 +37,6 @@ pytestmark = [
 ]
 
 KILLS = int(os.environ.get("GTMAR_KILLS", "2"))
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as opened:
-        yield opened
 
 
 @pytest.fixture

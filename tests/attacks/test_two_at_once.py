@@ -10,23 +10,18 @@ import duckdb
 import polars as pl
 import pytest
 from attacks.ground import CUT_OFF, FIRST, OTHER, counts, counts_before, jsonl, renew, untouched
-from attacks.nursery import Nursery
 
 from gtmar import spec as specs
 from gtmar.journal.catalog import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+    from attacks.nursery import Nursery
 
 pytestmark = pytest.mark.slow
 SEARCH = "run --data accounts.parquet --spec spec.yaml --n 30 --cold -q"
 ENDED = {run: count for run, count in counts_before().items() if run != CUT_OFF}
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -272,7 +272,7 @@ def test_init_leaves_errors_out_with_the_reason_and_keeps_what_it_is_told_to() -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("accounts", [600, 900, 4_000])
+@pytest.mark.parametrize("accounts", [600, 4_000])
 @pytest.mark.parametrize("kind", synthetic.KINDS)
 def test_examples_have_none(kind: str, accounts: int) -> None:
     assert first_spec(scan(synthetic.generate(kind, accounts=accounts))).leaks == ()
@@ -315,7 +315,7 @@ def test_columns_of_every_type_are_looked_at(places: tuple[int | None, ...]) -> 
         content = [None if place is None else values[place] for place in places]
         column = [content[i % len(content)] for i in range(N)]
         frame = frame.with_columns(pl.Series(f"of {kind}", column, dtype=kind))
-    first_spec(scan(frame))
+    # For the check a spec is detected, too.
     found = {leak.column: leak.found for leak in check(frame).leaks}
     spans = [found.get(f"of {kind}") for kind, _ in TYPES if kind == pl.Duration]
     if places == (0,):

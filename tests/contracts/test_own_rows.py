@@ -36,7 +36,7 @@ from gtmar.runs import Engine, Limits, Progress, RunResult, resume, run
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"
 SPEC = specs.load(EXAMPLE)
 TABLE = generate("health_score", accounts=1_200, seed=4)
-LIMITS = Limits(80)
+LIMITS = Limits(60)
 SEED = 5
 OWN = Engine("ray", shards=2, own_rows=True)
 CANDIDATES = [(40, 25, -10), (0, 0, 0), (-7, 90, 3)]
@@ -203,7 +203,6 @@ def test_a_shard_may_have_nobody_to_search(warm_ray: ModuleType, tmp_path: Path)
 SIZES = {"tiers": {"A": {"share": 0.1}, "B": {"share": 0.4}, "C": {"share": 0.5}}}
 #: What has to be known of all accounts: edges by rule, tiers at equal sizes, who is left out.
 SPECS: dict[str, dict[str, Any]] = {
-    "as it is": {},
     "tiers by rule": SIZES,
     "of a tier": {"objective": "nrr_by_tier.A"},
     "no holdout": {"split": {"holdout": 0}},

@@ -102,7 +102,7 @@ def loaded(table: pl.DataFrame, spec: ScoringSpec) -> Accounts:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=36, deadline=None)
 @given(specs(), rows)
 def test_a_score_is_what_the_definition_gives(
     data: dict[str, Any], drawn: list[tuple[int | None, ...]]
@@ -119,7 +119,7 @@ def test_a_score_is_what_the_definition_gives(
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=16, deadline=None)
 @given(specs(), rows, st.lists(st.lists(st.integers(-90, 90), min_size=5, max_size=5), max_size=4))
 def test_candidates_are_counted_by_their_own_scores(
     data: dict[str, Any], drawn: list[tuple[int | None, ...]], others: list[list[int]]

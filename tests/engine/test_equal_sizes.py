@@ -162,7 +162,7 @@ def matrix_of(
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=24, deadline=None)
 @given(
     st.sampled_from(sorted(tables.KINDS)),
     st.sampled_from(["health", "risk"]),
@@ -206,7 +206,7 @@ def test_metrics_at_given_sizes_are_those_of_the_definition(
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(2, 40), st.integers(0, 10**6), WEIGHTS)
 def test_sums_of_tiers_add_up_to_those_of_the_table(
     size: int, seed: int, weights: tuple[int, ...]

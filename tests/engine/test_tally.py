@@ -138,7 +138,7 @@ def expected_sums(
     seed=st.integers(0, 2**32),
     weights=st.lists(st.integers(-60, 120), min_size=3, max_size=3),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=32, deadline=None)
 def test_sums_are_what_loops_give(
     kind: str, orientation: str, size: int, seed: int, weights: list[int]
 ) -> None:
@@ -217,7 +217,7 @@ def test_a_score_on_the_edge_is_in_the_upper_tier() -> None:
 
 @pytest.mark.slow
 @given(seed=st.integers(0, 2**32), size=st.integers(1, 30))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_risk_turns_the_order_once_and_nothing_else(seed: int, size: int) -> None:
     drawn = tables.draw_table(random.Random(seed), size, "everything")
     frame = tables.frame_of(drawn, "everything")
@@ -303,7 +303,7 @@ def counts_of(matrix: AccountMatrix, bands: TierEdges, weights: Sequence[int]) -
     size=st.integers(1, 30),
     mask=st.integers(0, 2**30 - 1),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=16, deadline=None)
 def test_counts_of_two_halves_give_the_sums_of_the_whole(
     kind: str, seed: int, size: int, mask: int
 ) -> None:

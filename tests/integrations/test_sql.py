@@ -30,17 +30,15 @@ every_dialect = pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.slow
 @every_dialect
 def test_every_dialect_reads_what_is_written_for_it(dialect: str) -> None:
-    encoders = set[str]()
-    for seed in (10, 11):
-        spec = draw_spec(seed)
-        encoders |= {feature.encode.kind for feature in spec.features.values()}
-        text = select(spec, "crm.accounts", dialect=dialect)
-        [statement] = sqlglot.parse(text, dialect=dialect)
-        assert isinstance(statement, sqlglot.exp.Select)
-        again = statement.sql(dialect=dialect, pretty=True)
-        assert again.lower() == text.lower()
-        assert sqlglot.parse_one(again, dialect=dialect) == statement
-    assert encoders == ENCODERS
+    spec = draw_spec(10)
+    assert {feature.encode.kind for feature in spec.features.values()} == ENCODERS
+    assert spec.calibration is not None
+    text = select(spec, "crm.accounts", dialect=dialect)
+    [statement] = sqlglot.parse(text, dialect=dialect)
+    assert isinstance(statement, sqlglot.exp.Select)
+    again = statement.sql(dialect=dialect, pretty=True)
+    assert again.lower() == text.lower()
+    assert sqlglot.parse_one(again, dialect=dialect) == statement
 
 
 @every_dialect
@@ -178,7 +176,7 @@ def test_hostile_names_and_texts_are_only_names_and_texts(
 @pytest.mark.slow
 @every_dialect
 @given(column=hostile, category=hostile, tier=hostile)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @example(*EXAMPLES[:3])
 @example(*EXAMPLES[3:6])
 @example(*EXAMPLES[6:9])

@@ -1,3 +1,4 @@
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,26 @@ ACCOUNTS = make_accounts(120)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A journal with two short searches, and their ids; tests take them over into their own."""
+    folder = tmp_path_factory.mktemp("made") / "journal"
+    searches = [
+        run(ACCOUNTS, make_spec(), limits=Limits(count), journal=folder, seed=seed, cold=True)
+        for seed, count in ((1, 10), (2, 5))
+    ]
+    return folder, [found.run_id for found in searches]
+
+
+def take_over(made: tuple[Path, list[str]], number: int) -> str:
+    """Have a search in the test's own journal, as if it had been made there; return its id."""
+    folder, ids = made
+    for room in ("runs", "experiments"):
+        place = f"{room}/run_id={ids[number]}"
+        shutil.copytree(folder / place, Path("journal") / place)
+    return ids[number]
 
 
 def changed() -> ScoringSpec:
@@ -187,7 +208,7 @@ def test_the_command_from_delta_to_delta(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["delta:lake/gtmar", "duckdb:///lake.db"])
-def test_a_journal_is_published_once_per_run(target: str) -> None:
+def test_a_journal_is_published_once_per_run(made: tuple[Path, list[str]], target: str) -> None:
     def held(name: str) -> pl.DataFrame:
         if target.startswith("delta:"):
             return pl.read_delta(f"lake/gtmar/{name}")
@@ -206,19 +227,18 @@ def test_a_journal_is_published_once_per_run(target: str) -> None:
                 assert got.to_dicts() == expected.to_dicts()
         return found.runs, found.experiments, found.events
 
-    run(ACCOUNTS, make_spec(), limits=Limits(10), journal="journal")
+    take_over(made, 0)
     assert published() == (1, 11, 0)
     promote(make_spec(), note="as set up", journal="journal")
     assert published() == (0, 0, 1)
     assert published() == (0, 0, 0)
-    last = run(ACCOUNTS, make_spec(), limits=Limits(5), journal="journal", seed=2, cold=True)
+    last = take_over(made, 1)
     promote(make_spec(base=11), note="another", journal="journal")
     details = {"verdict": "KEEP_INCUMBENT", "gates": []}
-    write_event(Path("journal"), EventKind.DECISION, run_id=last.run_id, details=details)
+    write_event(Path("journal"), EventKind.DECISION, run_id=last, details=details)
     assert published() == (1, 6, 2)
     # Cut off between the two tables: the next publication adds what lacks, and only that.
     if target.startswith("delta:"):
-        last = held("runs").sort("started_at")["run_id"][-1]
         DeltaTable("lake/gtmar/runs").delete(f"run_id = '{last}'")
         assert published() == (1, 0, 0)
         DeltaTable("lake/gtmar/events").delete("kind = 'decision'")
@@ -227,8 +247,10 @@ def test_a_journal_is_published_once_per_run(target: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["delta:lake/gtmar", "duckdb:///lake.db"])
-def test_what_an_older_version_published_gets_its_events(target: str) -> None:
-    run(ACCOUNTS, make_spec(), limits=Limits(5), journal="journal")
+def test_what_an_older_version_published_gets_its_events(
+    made: tuple[Path, list[str]], target: str
+) -> None:
+    take_over(made, 1)
     promote(make_spec(), note="as set up", journal="journal")
     tables = [
         f"{target}/{name}" if target[:5] == "delta" else f"{target}?table=gtmar_{name}"
@@ -259,18 +281,18 @@ def test_what_an_older_version_published_gets_its_events(target: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_has_not_ended_waits() -> None:
-    done = run(ACCOUNTS, make_spec(), limits=Limits(5), journal="journal")
+def test_a_run_that_has_not_ended_waits(made: tuple[Path, list[str]]) -> None:
+    done = take_over(made, 1)
     for name in ("end.parquet", "seal"):
-        Path(f"journal/runs/run_id={done.run_id}/{name}").unlink()
+        Path(f"journal/runs/run_id={done}/{name}").unlink()
     with Journal("journal") as journal:
         found = publish(journal, "duckdb:///lake.db")
     assert (found.runs, found.experiments, found.waiting) == (0, 0, 1)
 
 
 @pytest.mark.slow
-def test_a_target_that_is_neither_is_refused() -> None:
-    run(ACCOUNTS, make_spec(), limits=Limits(1), journal="journal")
+def test_a_target_that_is_neither_is_refused(made: tuple[Path, list[str]]) -> None:
+    take_over(made, 1)
     done = CliRunner().invoke(app, ["journal", "publish", "--to", "lake.db"])
     assert done.exit_code == 2
     assert '"lake.db": expected delta:FOLDER, delta:URL or duckdb:///file.db' in done.stderr

@@ -57,10 +57,8 @@ DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
     "clocks",
     [
         [0 * DAY, -15 * MINUTE],
-        [-5 * DAY, -15 * DAY],
         [-1 * DAY, -11 * DAY, -11 * DAY + MINUTE],
         [-1 * DAY, -11 * DAY, -12 * DAY, -2 * DAY],
-        [10 * DAY, 0 * DAY],
         [10 * DAY, 0 * DAY, -15 * MINUTE, 0 * DAY],
     ],
 )

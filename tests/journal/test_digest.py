@@ -74,7 +74,7 @@ def test_a_digest_is_a_sha256() -> None:
 
 @pytest.mark.slow
 @given(cuts=st.lists(st.integers(0, 6), max_size=4).map(sorted))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=16, deadline=None)
 def test_parts_do_not_matter(cuts: list[int]) -> None:
     rows = made(6)
     ends = zip([0, *cuts], [*cuts, 6], strict=True)
@@ -261,7 +261,7 @@ def plain_digest(rows: list[Row]) -> str:
 
 @pytest.mark.slow
 @given(rows=tables(), before=tables(), cut=st.integers(0, 7))
-@settings(max_examples=75, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_the_bytes_are_those_of_the_format(rows: list[Row], before: list[Row], cut: int) -> None:
     """Whole, as slices that begin within their arrays, and in several chunks."""
     expected = plain_digest(rows)

@@ -184,9 +184,10 @@ def test_what_got_worse_is_as_decided_where_the_best_was_decided_on(tmp_path: Pa
             tmp_path / "j", EventKind.DECISION, details={"verdict": "KEEP", **details}, **about
         )
 
-    assert said() == list(done.sentences)
-    assert any(text.startswith("Worse as measured") for text in said())
-    plain = [text for text in said() if not text.startswith("Worse")]
+    undecided = said()
+    assert undecided == list(done.sentences)
+    assert any(text.startswith("Worse as measured") for text in undecided)
+    plain = [text for text in undecided if not text.startswith("Worse")]
     # One that names no costs, and one on another experiment, say nothing of them.
     decide(done.best_experiment)
     assert said() == list(done.sentences)

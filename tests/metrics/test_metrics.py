@@ -197,7 +197,7 @@ def test_auc_is_that_of_scikit_learn_with_ties(seed: int, orientation: str) -> N
 
 @pytest.mark.slow
 @given(table=tables_of_all_kinds(), source=st.randoms(use_true_random=False))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_the_order_of_rows_changes_nothing_at_all(
     table: tuple[str, list[Row]], source: random.Random
 ) -> None:
@@ -212,7 +212,7 @@ def test_the_order_of_rows_changes_nothing_at_all(
 
 @pytest.mark.slow
 @given(table=tables_of_all_kinds(), copies=st.sampled_from((2, 5)))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_copies_of_every_account_change_no_rate(table: tuple[str, list[Row]], copies: int) -> None:
     kind, drawn = table
     # Fewer than four accounts with LTV have no separation, of which copies make enough.

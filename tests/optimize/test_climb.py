@@ -168,7 +168,7 @@ def test_any_batch_gives_the_steps_of_the_plain_loop(
     sizes=st.lists(st.integers(1, 70), min_size=1, max_size=8),
     experiments=st.integers(0, 60),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=24, deadline=None)
 def test_batches_of_any_sizes_give_the_plain_steps_up_to_exhaustion(
     start: list[int], span: int, seed: int, sizes: list[int], experiments: int
 ) -> None:

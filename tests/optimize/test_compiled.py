@@ -232,10 +232,11 @@ def assert_same_block(known: Knowledge, here: np.ndarray, bounds: Bounds, seed: 
 @pytest.mark.parametrize("results", [0, 1, 9, 64, 256])
 @pytest.mark.parametrize("fenced", [0, 1, 20, 64])
 def test_blocks_are_the_same(width: int, results: int, fenced: int) -> None:
-    for seed, sign in ((0, 1), (1, -1)):
-        known, here, bounds = told(width, results, fenced, sign=sign, seed=seed)
-        found = assert_same_block(known, here, bounds, seed)
-        assert ((found.steps >= bounds.lows) & (found.steps <= bounds.highs)).all()
+    # Either sign meets each size of each of the three.
+    seed = (width + results + fenced // 20) % 2
+    known, here, bounds = told(width, results, fenced, sign=1 - 2 * seed, seed=seed)
+    found = assert_same_block(known, here, bounds, seed)
+    assert ((found.steps >= bounds.lows) & (found.steps <= bounds.highs)).all()
 
 
 def test_blocks_are_the_same_where_all_that_won_was_kept() -> None:

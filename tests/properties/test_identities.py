@@ -38,68 +38,83 @@ def measured(
         yield weights, found.row(number)
 
 
-def paying_rows(drawn: Sequence[Row], weights: Sequence[int]) -> list[Row]:
-    rows = tables.scored(drawn, "everything", weights, base=BASE)
-    return [row for row in rows if reference.is_paying(row)]
-
-
 # ---- retention ------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 @given(drawn=observed_tables(), vectors=weight_vectors)
 @settings(max_examples=8, deadline=None)
-def test_net_retention_is_what_grew_shrank_and_left(
+def test_what_tiers_have_and_a_fifth_captures_adds_up(
     drawn: list[Row], vectors: list[list[int]]
 ) -> None:
     for weights, found in measured(drawn, vectors):
-        for tier, nrr in found["nrr_by_tier"].items():
-            if nrr is None:
-                continue
-            cohort = [row for row in paying_rows(drawn, weights) if row["tier"] == tier]
-            left = sum(row["start"] for row in cohort if row["end"] == 0)
-            churned = left / sum(row["start"] for row in cohort)
-            grown = found["expansion_rate_by_tier"][tier]
-            shrunk = found["contraction_rate_by_tier"][tier]
-            grr = found["grr_by_tier"][tier]
-            # Differences of numbers as large as these keep no more than their last bits allow.
-            loose = 1e-12 * max(1.0, nrr)
-            assert nrr == pytest.approx(1 + grown - shrunk - churned, rel=0, abs=loose)
-            assert nrr - grr == pytest.approx(grown, rel=0, abs=loose)
-            assert 0 <= grr <= min(1.0, nrr)
-
-
-@pytest.mark.slow
-@given(drawn=observed_tables(), vectors=weight_vectors)
-@settings(max_examples=8, deadline=None)
-def test_start_times_net_retention_adds_up_to_the_end(
-    drawn: list[Row], vectors: list[list[int]]
-) -> None:
-    for weights, found in measured(drawn, vectors):
-        start = {
-            tier: (found["arpa_by_tier"][tier] or 0) * found["paying_by_tier"][tier]
-            for tier in tables.TIERS
-        }
-        end = sum(start[tier] * (found["nrr_by_tier"][tier] or 0) for tier in tables.TIERS)
-        expected = sum(row["end"] for row in paying_rows(drawn, weights)) / 100
-        assert end == pytest.approx(expected, rel=1e-12)
-
-
-@pytest.mark.slow
-@given(drawn=observed_tables(), vectors=weight_vectors)
-@settings(max_examples=8, deadline=None)
-def test_tiers_share_all_accounts(drawn: list[Row], vectors: list[list[int]]) -> None:
-    for weights, found in measured(drawn, vectors):
-        assert sum(found["accounts_by_tier"].values()) == found["scored"] == len(drawn)
-        assert sum(found["share_by_tier"].values()) == pytest.approx(1.0, abs=1e-12)
-        kept = sum(
-            (found["logo_retention_by_tier"][tier] or 0) * found["labelled_by_tier"][tier]
-            for tier in tables.TIERS
-        )
         rows = tables.scored(drawn, "everything", weights, base=BASE)
-        assert kept == pytest.approx(
-            sum(row["retained"] for row in rows if reference.is_current(row)), rel=1e-12
-        )
+        paying = [row for row in rows if reference.is_paying(row)]
+        net_retention_is_what_grew_shrank_and_left(found, paying)
+        start_times_net_retention_adds_up_to_the_end(found, paying)
+        tiers_share_all_accounts(found, rows)
+        capture_lies_between_its_worst_and_best_order_of_ties(found, paying)
+
+
+def net_retention_is_what_grew_shrank_and_left(found: Row, paying: list[Row]) -> None:
+    for tier, nrr in found["nrr_by_tier"].items():
+        if nrr is None:
+            continue
+        cohort = [row for row in paying if row["tier"] == tier]
+        left = sum(row["start"] for row in cohort if row["end"] == 0)
+        churned = left / sum(row["start"] for row in cohort)
+        grown = found["expansion_rate_by_tier"][tier]
+        shrunk = found["contraction_rate_by_tier"][tier]
+        grr = found["grr_by_tier"][tier]
+        # Differences of numbers as large as these keep no more than their last bits allow.
+        loose = 1e-12 * max(1.0, nrr)
+        assert nrr == pytest.approx(1 + grown - shrunk - churned, rel=0, abs=loose)
+        assert nrr - grr == pytest.approx(grown, rel=0, abs=loose)
+        assert 0 <= grr <= min(1.0, nrr)
+
+
+def start_times_net_retention_adds_up_to_the_end(found: Row, paying: list[Row]) -> None:
+    start = {
+        tier: (found["arpa_by_tier"][tier] or 0) * found["paying_by_tier"][tier]
+        for tier in tables.TIERS
+    }
+    end = sum(start[tier] * (found["nrr_by_tier"][tier] or 0) for tier in tables.TIERS)
+    assert end == pytest.approx(sum(row["end"] for row in paying) / 100, rel=1e-12)
+
+
+def tiers_share_all_accounts(found: Row, rows: list[Row]) -> None:
+    assert sum(found["accounts_by_tier"].values()) == found["scored"] == len(rows)
+    assert sum(found["share_by_tier"].values()) == pytest.approx(1.0, abs=1e-12)
+    kept = sum(
+        (found["logo_retention_by_tier"][tier] or 0) * found["labelled_by_tier"][tier]
+        for tier in tables.TIERS
+    )
+    assert kept == pytest.approx(
+        sum(row["retained"] for row in rows if reference.is_current(row)), rel=1e-12
+    )
+
+
+def captured(rows: list[tuple[int, int]], sign: int) -> Fraction:
+    """Share of MRR in exactly n/5 accounts, ties put in their best or worst order."""
+    ordered = sorted(rows, key=lambda row: (-row[0], -sign * row[1]))
+    left, total = Fraction(len(rows), 5), Fraction(0)
+    for _, start in ordered:
+        taken = min(left, Fraction(1))
+        total += taken * start
+        left -= taken
+    return total / sum(start for _, start in rows)
+
+
+def capture_lies_between_its_worst_and_best_order_of_ties(found: Row, paying: list[Row]) -> None:
+    capture = found["revenue_capture_at_20"]
+    rows = [(row["score"], row["start"]) for row in paying]
+    if not rows:
+        assert capture is None
+        return
+    assert captured(rows, -1) - Fraction(1, 10**12) <= capture
+    assert capture <= captured(rows, 1) + Fraction(1, 10**12)
+    assert capture <= found["revenue_capture_ceiling"] * (1 + 1e-12)
+    assert found["revenue_capture_lift"] == pytest.approx(5 * capture, rel=1e-12)
 
 
 # ---- order ----------------------------------------------------------------------------------
@@ -163,35 +178,6 @@ def test_larger_weights_in_proportion_keep_the_order(
         assert before["share_clipped_low"] == after["share_clipped_high"] == 0
         for key in ("auc_roc_retain", "auc_roc_churn", "revenue_capture_at_20", "tier_separation"):
             assert before[key] == after[key]
-
-
-def captured(rows: list[tuple[int, int]], sign: int) -> Fraction:
-    """Share of MRR in exactly n/5 accounts, ties put in their best or worst order."""
-    ordered = sorted(rows, key=lambda row: (-row[0], -sign * row[1]))
-    left, total = Fraction(len(rows), 5), Fraction(0)
-    for _, start in ordered:
-        taken = min(left, Fraction(1))
-        total += taken * start
-        left -= taken
-    return total / sum(start for _, start in rows)
-
-
-@pytest.mark.slow
-@given(drawn=observed_tables(), vectors=weight_vectors)
-@settings(max_examples=8, deadline=None)
-def test_capture_lies_between_its_worst_and_best_order_of_ties(
-    drawn: list[Row], vectors: list[list[int]]
-) -> None:
-    for weights, found in measured(drawn, vectors):
-        capture = found["revenue_capture_at_20"]
-        rows = [(row["score"], row["start"]) for row in paying_rows(drawn, weights)]
-        if not rows:
-            assert capture is None
-            return
-        assert captured(rows, -1) - Fraction(1, 10**12) <= capture
-        assert capture <= captured(rows, 1) + Fraction(1, 10**12)
-        assert capture <= found["revenue_capture_ceiling"] * (1 + 1e-12)
-        assert found["revenue_capture_lift"] == pytest.approx(5 * capture, rel=1e-12)
 
 
 @pytest.mark.slow

@@ -257,7 +257,7 @@ CASES = st.sampled_from(SHAPES), st.sampled_from(MONEY)
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(SEEDS, *CASES)
 def test_snapshot_and_bridge_have_plain_pythons_mrr(
     seed: int, case: tuple[str, dict[str, str]], money: dict[str, str]
@@ -271,8 +271,7 @@ def test_snapshot_and_bridge_have_plain_pythons_mrr(
 def test_they_do_for_each_shape_and_convention(
     case: tuple[str, dict[str, str]], money: dict[str, str]
 ) -> None:
-    for seed in range(2):
-        agree(seed, case, money)
+    agree((SHAPES.index(case) + MONEY.index(money)) % 2, case, money)
 
 
 # ---- what is refused, and on record -------------------------------------------------------------

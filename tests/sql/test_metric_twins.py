@@ -217,7 +217,7 @@ def tables(draw: st.DrawFn) -> tuple[list[Row], list[str]]:
 
 @pytest.mark.slow
 @given(table=tables(), orientation=st.sampled_from(ORIENTATIONS))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=36, deadline=None)
 def test_twins_equal_reference_on_random_tables(
     bench: Bench, table: tuple[list[Row], list[str]], orientation: str
 ) -> None:
@@ -247,7 +247,7 @@ def test_twins_equal_reference_on_larger_tables(bench: Bench, seed: int, orienta
 
 @pytest.mark.slow
 @given(table=tables())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_counts_beside_the_metrics_are_the_cohorts(
     bench: Bench, table: tuple[list[Row], list[str]]
 ) -> None:
@@ -284,7 +284,7 @@ def test_counts_beside_the_metrics_are_the_cohorts(
 
 @pytest.mark.slow
 @given(table=tables(), source=st.randoms(use_true_random=False))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_row_order_changes_nothing(
     bench: Bench,
     table: tuple[list[Row], list[str]],
