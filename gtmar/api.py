@@ -24,12 +24,12 @@ from gtmar.data.other_frames import in_kind_of
 from gtmar.data.scan import Source, Tabular, scan
 from gtmar.documents import is_spec_file
 from gtmar.errors import UsageError
-from gtmar.html import sentence, table
 from gtmar.journal.catalog import Journal
 from gtmar.journal.front import Front
 from gtmar.journal.front import front as compromises
 from gtmar.journal.sentences import numbers
 from gtmar.metrics.metric import basis_note
+from gtmar.plain_data import html_sentence, html_table
 from gtmar.runs import Difference as Diff
 from gtmar.runs import RunResult
 from gtmar.runs.workbench import Workbench
@@ -136,13 +136,13 @@ class Run:
         """Return the run's best compromises of the objective and another metric; see `front`."""
         return front(self, by=by, whole_table=whole_table, blocked=blocked)
 
-    def _said(self) -> list[str]:
+    def _sentences(self) -> list[str]:
         """Return the sentences for a lead, then how much the objective gained."""
         moved = [numbers(self.result.row)] if self.result.improved else []
         return [*self.result.sentences, *moved]
 
     def __repr__(self) -> str:
-        return f"<Run {self.id}: {' '.join(self._said())}>"
+        return f"<Run {self.id}: {' '.join(self._sentences())}>"
 
     def _repr_html_(self) -> str:
         with Journal(self.journal) as opened:
@@ -159,10 +159,10 @@ class Run:
             for name, weight in self.result.weights.items()
         ]
         heads = ("weight", "start", "best", "change", "earned by")
-        weights = table(heads, rows, caption=f"Run {self.id}")
-        sentences = [*self._said(), *self.warnings]
+        weights = html_table(heads, rows, caption=f"Run {self.id}")
+        sentences = [*self._sentences(), *self.warnings]
         sentences += [note for note in (basis_note(self.result.basis),) if note]
-        return "".join(map(sentence, sentences)) + weights
+        return "".join(map(html_sentence, sentences)) + weights
 
 
 #: All that a spec may be given as.

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -59,6 +60,7 @@ __all__ = [
     "did_you_mean",
     "nearest",
     "needing",
+    "require_packages",
 ]
 
 
@@ -346,6 +348,16 @@ def did_you_mean(name: str, known: Iterable[str], before: str = "") -> str:
     """
     likely = nearest(name, known)
     return f'{before}did you mean "{likely}"?' if likely else ""
+
+
+def require_packages(subject: str, extra: str, *names: str) -> None:
+    """Raise `UsageError` if packages of an extra of gtmar, which `subject` needs, are missing."""
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"{subject} needs {', '.join(missing)}, which is not installed",
+            hint=f"pip install 'gtmar[{extra}]'",
+        )
 
 
 @contextmanager

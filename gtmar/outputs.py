@@ -372,13 +372,13 @@ def _is_or_in(path: Path, given: str) -> bool:
         )
         return alike or (path.exists() and any(_same(path, file) for file in _matching(used)))
     # Both the link itself and its target count.
-    places = {path.parent.resolve() / path.name, path.resolve()}
-    if any(_same(p, used) for path in places for p in (path, *path.parents)):
+    targets = {path.parent.resolve() / path.name, path.resolve()}
+    if any(_same(p, used) for path in targets for p in (path, *path.parents)):
         return True
     # Paths that don't exist yet, such as a journal before its first run, are compared by name.
     real = used.resolve()
     return any(
-        p == real or real in p.parents or (p in real.parents and not p.exists()) for p in places
+        p == real or real in p.parents or (p in real.parents and not p.exists()) for p in targets
     )
 
 

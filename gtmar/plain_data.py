@@ -1,16 +1,24 @@
-"""Results as plain data, for ``--json`` and events; numbers and percentages as text for people."""
+"""Results as plain data, for ``--json`` and events; numbers and small HTML tables for people."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
-from typing import Any, ClassVar
+from html import escape
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "PlainData",
     "apart",
+    "arrows",
     "digits",
+    "html_sentence",
+    "html_table",
+    "number",
     "of_one",
     "percent",
     "plain",
@@ -123,9 +131,9 @@ def singular(text: str) -> str:
     ('1 row is of days to come', '21 rows are, of 1 account: a')
     """
 
-    def worded(found: re.Match[str]) -> str:
-        verb = "" if found[3] is None else f" {_OF_ONE[found[3]]}"
-        return f"1 {found[1]}{'y' if found[2] else ''}{verb}"
+    def worded(match: re.Match[str]) -> str:
+        verb = "" if match[3] is None else f" {_OF_ONE[match[3]]}"
+        return f"1 {match[1]}{'y' if match[2] else ''}{verb}"
 
     return _ONE.sub(worded, text)
 
@@ -143,10 +151,10 @@ def of_one(problem: str) -> str:
     >>> of_one('values of feature "we are" are null'), of_one("accounts have outcomes that are new")
     ('values of feature "we are" is null', 'accounts has outcomes that are new')
     """
-    for found in _VERB.finditer(problem):
-        if found[1]:
-            rest = problem[found.end() :].replace("and are ", "and is ")
-            return f"{problem[: found.start()]}{_ONE_DOES[found[1]]}{rest}"
+    for match in _VERB.finditer(problem):
+        if match[1]:
+            rest = problem[match.end() :].replace("and are ", "and is ")
+            return f"{problem[: match.start()]}{_ONE_DOES[match[1]]}{rest}"
     return problem
 
 
@@ -160,8 +168,8 @@ def percent(share: float, decimals: int = 0, unit: str = "%") -> str:
     >>> percent(0.631), percent(1.0), percent(0.996), percent(0.99996), percent(0.0004, 1)
     ('63%', '100%', '99.6%', '>99.99%', '0.04%')
     """
-    for places in range(decimals, max(decimals, _MOST_DECIMALS) + 1):
-        text = f"{100 * share:.{places}f}"
+    for digits_after in range(decimals, max(decimals, _MOST_DECIMALS) + 1):
+        text = f"{100 * share:.{digits_after}f}"
         if not 0 < share < 1 or float(text) not in (0, 100):
             return f"{text}{unit}"
     return f"{'<0.01' if share < 0.5 else '>99.99'}{unit}"
@@ -180,3 +188,52 @@ def apart(one: float, two: float, unit: str) -> tuple[str, str]:
         if texts[0] != texts[1]:
             return texts
     return percent(one, 0, unit), percent(two, 0, unit)
+
+
+def number(value: object, *, none: str = "-") -> str:
+    """Write a value for people: a dash for null, thousands separated, cents from 100 up.
+
+    Examples
+    --------
+    >>> number(None), number(12345), number(0.51234), number("A")
+    ('-', '12,345', '0.5123', 'A')
+    >>> number(655.5495)
+    '655.55'
+    """
+    if value is None:
+        return none
+    if isinstance(value, float):
+        return f"{value:,.2f}" if abs(value) >= 100 else f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def arrows(text: str) -> str:
+    """Write the journal's ``5 -> 12`` as people read it.
+
+    Examples
+    --------
+    >>> arrows("nps: 5 -> 12")
+    'nps: 5 → 12'
+    """
+    return text.replace(" -> ", " → ")
+
+
+def html_sentence(text: str) -> str:
+    """Return a text as an HTML paragraph."""
+    return f"<p>{escape(text)}</p>"
+
+
+def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str) -> str:
+    """Return an HTML table for notebooks, escaped; numbers are written by `number`.
+
+    Examples
+    --------
+    >>> html_table(["name"], [["<b>"]], caption="names")
+    '<table><caption>names</caption><tr><th>name</th></tr><tr><td>&lt;b&gt;</td></tr></table>'
+    """
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(number(value))}</td>" for value in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table><caption>{escape(caption)}</caption><tr>{head}</tr>{body}</table>"

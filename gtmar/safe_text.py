@@ -51,7 +51,7 @@ def visible(text: str) -> str:
     a\x1b[2Jb\nc\u202e Zürich 東京 👩‍💻
     """
     # Quick check: no unsafe character is printable.
-    return text if text.isprintable() else _UNSAFE.sub(lambda found: _named(found[0]), text)
+    return text if text.isprintable() else _UNSAFE.sub(lambda match: _named(match[0]), text)
 
 
 def _named(character: str) -> str:
@@ -79,11 +79,11 @@ def exact_json(text: str, *, ascii_only: bool = False) -> str:
     "a\u202eb"
     """
     if ascii_only:
-        return re.sub(r"[^\x00-\x7f]", lambda found: _in_json(found[0]), text)
+        return re.sub(r"[^\x00-\x7f]", lambda match: _in_json(match[0]), text)
     if text.isprintable():
         return text
     return "\n".join(
-        _UNSAFE.sub(lambda found: _in_json(found[0]), line) for line in text.split("\n")
+        _UNSAFE.sub(lambda match: _in_json(match[0]), line) for line in text.split("\n")
     )
 
 

@@ -29,7 +29,6 @@ ROOMS = (
     "documents",
     "plain_data",
     "sql_sandbox",
-    "html",
     "outputs",
     "earning",
     "stats",

@@ -47,8 +47,7 @@ _HOMES = {
     "history": "try tiers promote record checkout log show diff best front lineage",
     "journal": "review compare sql verify journal",
     "search": "run simplify resume demo bench replay",
-    "snapshots": "snapshot bridge",
-    "through_time": "walk watch",
+    "through_time": "snapshot bridge walk watch",
     "validation": "decide refresh backtest null stability segments explain",
 }
 _SUBGROUPS = {"spec": spec_app, "journal": journal_app, "export": export_app}

@@ -11,7 +11,7 @@ from gtmar.cli import option_values, output
 from gtmar.cli import options as a
 from gtmar.cli.next_step import free_path, next_command, print_next
 from gtmar.cli.options import app, spec_app
-from gtmar.cli.output import Answer, announce, say, say_newest, some, table
+from gtmar.cli.output import Answer, announce, say, say_all, say_newest, some, table
 from gtmar.cli.through_time import print_leaving
 from gtmar.errors import UsageError, ViolationsError
 from gtmar.plain_data import percent, whole
@@ -156,8 +156,7 @@ def init(
             f"{some(len(draft.left_out), 'column')} left out; the file says why. Read it and "
             "edit it: it is yours."
         )
-        for sentence in (*draft.taken, *aside[1:]):
-            output.say(sentence)
+        output.say_all(*draft.taken, *aside[1:])
         for note in draft.notes:
             output.complain("note", note)
         # The spec itself says now how cells are read.
@@ -348,11 +347,9 @@ def score(
         counted = some(scored.height, "account")
         if loaded.id in scored.columns and scored[loaded.id].n_unique() < scored.height:
             counted = f"{some(scored[loaded.id].n_unique(), 'account')}, {scored.height:,} rows"
-        for sentence in aside:
-            output.say(sentence)
+        output.say_all(*aside)
         output.say(f"{counted} {did} into {path}. Tiers: {listed}.")
-        for note in notes:
-            output.say(f"Note: {note}")
+        output.say_all(*(f"Note: {note}" for note in notes))
         if leaving is not None:
             print_leaving(leaving)
         if scored.height:
@@ -419,13 +416,11 @@ def _print_list(
     *,
     written: str | Path | None,
 ) -> None:
-    """Print how much is at stake and the first accounts, two lines each."""
     say(account_list.sentence)
     say_newest(account_list.newest)
     if account_list.mrr_unknown:
         say(f"MRR isn't known of {some(account_list.mrr_unknown, 'account')}; these come last.")
-    for note in notes:
-        say(f"Note: {note}")
+    say_all(*(f"Note: {note}" for note in notes))
     key = account_list.rows.columns[0]
     for number, row in enumerate(account_list.rows.head(_LISTED).iter_rows(named=True), start=1):
         money = ""
@@ -491,7 +486,6 @@ def grid(
 
 
 def _print_grid(grid: Grid, written: str | Path | None, files: tuple[Path, Path]) -> None:
-    """Print the cells, one a line."""
     shown = [n for n in ("logo_retention", "nrr", "mrr") if n in grid.cells.columns]
 
     def worded(name: str, value: float | None) -> str:
@@ -514,8 +508,7 @@ def _print_grid(grid: Grid, written: str | Path | None, files: tuple[Path, Path]
     say_newest(grid.newest)
     if grid.unmeasured is not None:
         say(f"What became of them isn't known: {grid.unmeasured}")
-    if grid.searched is not None:
-        say(grid.searched)
+    say_all(grid.searched)
     if written is None:
         print_next("grid", *files, output_path=free_path("grid.parquet"))
     else:
@@ -599,7 +592,6 @@ def spec_show(path: Annotated[Path, typer.Argument(help="The spec's file.")]) ->
 
 
 def _print_check(checkup: Checkup) -> None:
-    """Print what a table offers."""
     from gtmar.journal.sentences import on_dates
 
     by = "features detected" if checkup.detected else f"spec {checkup.model}"
@@ -626,8 +618,7 @@ def _print_check(checkup: Checkup) -> None:
     table(["metric, search part, all tiers", "value", ""], values)
     _print_leaks(checkup)
     _print_holdout_drift(checkup)
-    for note in checkup.notes:
-        say(f"Note: {note}")
+    say_all(*(f"Note: {note}" for note in checkup.notes))
     if checkup.objective_value is None:
         say(f"Objective {checkup.objective} has no value here: choose another with --metric.")
         return
@@ -670,9 +661,7 @@ def _print_holdout_drift(checkup: Checkup) -> None:
 
 
 def _print_drift(drift: Drift) -> None:
-    """Print the stability index of each feature, the largest first, and what it means."""
-    if drift.upside_down is not None:
-        say(drift.upside_down, "bad")
+    say_all(drift.upside_down, tone="bad")
     say(
         f"{drift.model}: {some(drift.accounts, 'account')}{_on_dates(drift.dates)} of "
         f"{drift.source} against {drift.accounts_before:,}{_on_dates(drift.dates_before)} of "
@@ -696,11 +685,7 @@ def _print_drift(drift: Drift) -> None:
         say(f"Moved: {names}. The spec was made on accounts that were spread otherwise.", "warning")
     else:
         say("Nothing moved by as much as 0.25.", None if drift.upside_down else "good")
-    say(drift.ranking_sentence)
-    if drift.searched is not None:
-        say(drift.searched)
-    if drift.leaving_sentence is not None:
-        say(drift.leaving_sentence)
+    say_all(drift.ranking_sentence, drift.searched, drift.leaving_sentence)
 
 
 def _on_dates(dates: int) -> str:

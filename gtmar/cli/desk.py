@@ -14,7 +14,7 @@ import typer
 
 from gtmar.cli import options as a
 from gtmar.cli.options import app
-from gtmar.cli.output import Answer, announce, complain, flush_stdout, say, text
+from gtmar.cli.output import Answer, announce, complain, flush_stdout, say, say_all, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,7 +61,7 @@ def desk(
 ) -> Answer | None:
     """Move weights by hand on a page, and see at once what that does."""
     from gtmar.desk import require_extra, serve
-    from gtmar.desk.views import sizes_of
+    from gtmar.desk.server import sizes_of
     from gtmar.runs import spec_of
     from gtmar.runs.workbench import Workbench
 
@@ -72,8 +72,7 @@ def desk(
             say(f"{bench.spec.model}: {sizes_of(bench)}. Open in a browser:")
             # With its token, and not wrapped, so that it can be clicked or copied.
             text(f"{address}\n")
-            for sentence in _what_to_know(host, token=token, read_only=read_only):
-                say(sentence)
+            say_all(*_what_to_know(host, token=token, read_only=read_only))
             flush_stdout()
             if browser and _has_screen():
                 opens(address)

@@ -268,14 +268,10 @@ def _person_agrees(location: str) -> bool:
 
 @contextmanager
 def _errors_as_exits(*, as_json: bool) -> Iterator[None]:
-    """Turn what ends the block into a message and `typer.Exit`."""
     try:
         yield
     except (typer.Exit, SystemExit, GeneratorExit):
         raise
-    except KeyboardInterrupt:
-        output.complain("interrupted", "what was finished before stays")
-        raise typer.Exit(_INTERRUPTED) from None
     except typer.Abort:
         raise typer.Exit(_INTERRUPTED) from None
     except BaseException as err:

@@ -12,7 +12,7 @@ from gtmar.cli import option_values, output
 from gtmar.cli import options as a
 from gtmar.cli.next_step import free_path, print_next
 from gtmar.cli.options import app, export_app, journal_app
-from gtmar.cli.output import Answer, say, some
+from gtmar.cli.output import Answer, say, say_all, some
 from gtmar.errors import SpecError, UsageError, needing
 from gtmar.outputs import Output, write_together
 
@@ -160,8 +160,7 @@ def export_mlflow(
             f"Run {run} in {store}, experiment {experiment}, as {logged.mlflow_run_id}, "
             f"with {', '.join(sorted(texts)) or 'no file'}."
         )
-        for reason in without:
-            say(f"Left out: {reason}")
+        say_all(*(f"Left out: {reason}" for reason in without))
         say("To look at it, with all of MLflow installed:")
         output.print_command(shlex.join(["mlflow", "ui", "--backend-store-uri", store]))
 
@@ -237,10 +236,8 @@ def report(
 
 
 def _print_reported(page: Page, *, written: Path, journal: str) -> None:
-    """Print where a page was written, and which parts were left out of it."""
     say(f"{page.title}: {written}. Open it in any browser; it needs nothing else.")
-    for reason in page.left_out:
-        say(f"Left out, {reason}")
+    say_all(*(f"Left out, {reason}" for reason in page.left_out))
     whole = page.run_id is None
     print_next(
         "report",

@@ -12,7 +12,7 @@ from gtmar.cli import option_values
 from gtmar.cli import options as a
 from gtmar.cli.next_step import WHY, free_path, print_next, table_options_of
 from gtmar.cli.options import app
-from gtmar.cli.output import Answer, announce, number, say, say_newest, some, table
+from gtmar.cli.output import Answer, announce, number, say, say_all, say_newest, some, table
 from gtmar.errors import UsageError
 from gtmar.plain_data import percent
 
@@ -408,12 +408,10 @@ _METRICS_SHOWN = 20
 
 
 def _print_tried(experiment: Experiment, result: RunResult, *, written: Path | None) -> None:
-    """Print what a person's change did."""
     row = experiment.row
     say(_who_and_why(row["author"], row["note"]))
     say(f"Change: {row['changes']}")
-    for sentence in result.dates_held:
-        say(sentence)
+    say_all(*result.dates_held)
     say(_effect(row), _EFFECTS.get(row["outcome"]))
     if result.holdout is not None:
         before, after = (result.holdout[f"{x}_value"] for x in ("baseline", "best"))
@@ -421,10 +419,8 @@ def _print_tried(experiment: Experiment, result: RunResult, *, written: Path | N
             word = "holds" if result.holdout["improved"] else "does not hold"
             accounts = f"{some(result.holdout['accounts'], 'account')} held out"
             say(f"On the {accounts} it {word}: {_change(before, after)}.")
-    for each in result.customers:
-        say(each["sentence"])
-    if result.time_order is not None:
-        say(result.time_order, "warning")
+    say_all(*(each["sentence"] for each in result.customers))
+    say_all(result.time_order, tone="warning")
     _print_metrics(experiment.effect, "before", "after")
     say()
     say(f"In the journal as {experiment.reference}, with its reason, kept or not.")
@@ -503,8 +499,7 @@ def _print_metrics(
         for r in shown
     ]
     table(["metric", one, two, "change", ""], rows, title=title)
-    if note := basis_note(next((r["basis"] for r in shown if r["basis"]), None)):
-        say(note)
+    say_all(basis_note(next((r["basis"] for r in shown if r["basis"]), None)))
     sizes = [row for row in moved if row["metric"].startswith("accounts_by_tier.")]
     if sizes:
         ends = (
@@ -621,7 +616,6 @@ def _print_experiment(experiment: Experiment, *, journal: Path) -> None:
 
 
 def _print_difference(difference: Difference) -> None:
-    """Print how two specs differ."""
     one, two = difference.one.name, difference.two.name
     say(f"one: {one}")
     say(f"two: {two}")
@@ -647,8 +641,7 @@ def _print_difference(difference: Difference) -> None:
 
         title = "Tiers at the sizes of the first, one -> two"
         sized_table(sized_rows(difference.equal_sizes), title=title)
-        if difference.searched is not None:
-            say(difference.searched)
+        say_all(difference.searched)
     if difference.metrics is not None:
         title = "Metrics that differ, on the accounts searched"
         _print_metrics(difference.metrics.to_dicts(), "one", "two", title=title)
@@ -711,7 +704,7 @@ def _print_log(
         if row["expect"]:
             say(f"  Expected: {row['expect']}")
         if row["measured_on"]:
-            say(f"  {_measurement_sentence(row)}")
+            say(f"  Measured: {row['measurement']}")
     say()
     newest = entries[0]["reference"] if entries else None
     if newest and "/" in newest:
@@ -725,14 +718,9 @@ def live_lines(live: list[Row]) -> None:
         decided = f". {_decided(row)}" if row["verdict"] else ""
         say(f"Live: {row['model']} since {_moment(row['since'])}: {why}{decided}")
         if row["measured_on"]:
-            say(_measurement_sentence(row), "bad" if row["held"] == "worse" else None)
+            say(f"Measured: {row['measurement']}", "bad" if row["held"] == "worse" else None)
     if not live:
         say("Live: nothing on record; gtmar promote or gtmar record says what is.")
-
-
-def _measurement_sentence(row: dict[str, Any]) -> str:
-    """Word how a live spec's scores did on the newest date whose outcomes are known."""
-    return f"Measured: {row['measurement']}"
 
 
 _KINDS = {
@@ -787,7 +775,6 @@ def _print_lineage_run(steps: list[dict[str, Any]], *, whole_table: bool) -> Non
 
 
 def _print_best(rows: list[Row], metric: str, *, journal: Path) -> None:
-    """Print the best experiments by a metric."""
     if not rows:
         say(f"No kept experiment has a value of {metric}.")
         return
@@ -798,8 +785,7 @@ def _print_best(rows: list[Row], metric: str, *, journal: Path) -> None:
     name = _name(top)
     value = f"{number(top['value'])}{_SEARCHED}"
     say(f"Best {metric} ever kept on this table: {value}, {name}.")
-    if note := basis_note(top["basis"]):
-        say(note)
+    say_all(basis_note(top["basis"]))
     if top["note"]:
         say(_who_and_why(top["author"], top["note"]))
     shown = [(_name(row), row["value"], _moment(row["at"])) for row in rows]
@@ -808,9 +794,7 @@ def _print_best(rows: list[Row], metric: str, *, journal: Path) -> None:
 
 
 def _print_front(front: Front, *, full: bool, journal: Path) -> None:
-    """Print the compromises, and the command that checks one of them out."""
-    for sentence in front.sentences:
-        say(sentence)
+    say_all(*front.sentences)
     total = len(front.found)
     shown = front.shown(total) if full else front.shown()
     if shown:

@@ -11,7 +11,7 @@ from gtmar.cli import option_values, output
 from gtmar.cli import options as a
 from gtmar.cli.next_step import WHY, free_path, next_command, print_next
 from gtmar.cli.options import app, journal_app
-from gtmar.cli.output import HEADS, Answer, say, some, table, text
+from gtmar.cli.output import HEADS, Answer, say, say_all, some, table, text
 from gtmar.errors import UsageError
 from gtmar.plain_data import percent
 from gtmar.sql_sandbox import DEFAULT_SECONDS, memory_of
@@ -255,8 +255,7 @@ def _print_imported(imported: Imported, *, journal: Path) -> None:
         f"{some(imported.experiments, 'experiment')}, {imported.wins:,} of them wins, imported "
         f"from {imported.source} as {some(len(imported.runs), 'run')}:"
     )
-    for run_id in imported.runs:
-        say(f"  {run_id}")
+    say_all(*(f"  {run_id}" for run_id in imported.runs))
     if imported.ignored:
         names = sorted(imported.ignored, key=lambda name: (-imported.ignored[name], name))
         rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
@@ -302,8 +301,7 @@ def verdict_lines(
     for number, sentence in enumerate(verdict):
         if sentence not in lines:
             say(sentence, _TONES[held] if number else "good" if improved else None)
-    for sentence in warnings:
-        say(sentence, "warning")
+    say_all(*warnings, tone="warning")
 
 
 def print_review(
@@ -312,8 +310,7 @@ def print_review(
     """Print a review: on one screen, or all of it."""
     s = review.summary
     say(f"{s['model']} on {s['source']}, run {s['run_id']} ({s['state']})")
-    for sentence in review.dates:
-        say(sentence)
+    say_all(*review.dates)
     if full:
         _print_all(review)
     else:
@@ -322,7 +319,6 @@ def print_review(
 
 
 def _print_screen(review: Review, *, journal: str) -> None:
-    """Print what fits one screen: sentences, numbers, tiers at equal sizes, largest wins."""
     from gtmar.journal.sentences import numbers
 
     s = review.summary
@@ -332,13 +328,10 @@ def _print_screen(review: Review, *, journal: str) -> None:
     else:
         after = [x for x in review.verdict[1:] if x.startswith("Tier ")] + review.warnings
         say(numbers(s))
-    for sentence in after:
-        say(sentence, "warning")
-    for each in review.customers:
-        say(each["sentence"])
+    say_all(*after, tone="warning")
+    say_all(*(each["sentence"] for each in review.customers))
     _print_tiers_at_equal_sizes(review)
-    for row in _largest(review)[:_WINS_ON_SCREEN]:
-        say(_win_line(row))
+    say_all(*(_win_line(row) for row in _largest(review)[:_WINS_ON_SCREEN]))
     say(f"More: {next_command('review', s['run_id'], full=True, journal=journal)}")
 
 
@@ -364,7 +357,6 @@ def _win_line(win: dict[str, Any]) -> str:
 
 
 def _print_all(review: Review) -> None:
-    """Print verdict, wins, weights, tiers, what else moved."""
     from gtmar.metrics.metric import basis_note
 
     s = review.summary
@@ -384,8 +376,7 @@ def _print_all(review: Review) -> None:
     blocked = f"{s['blocked']:,} broke a guardrail; " if s["blocked"] else ""
     say(f"{rate}{blocked}{last}longest stretch without a win {s['longest_gap']:,}.")
     apart = (each["sentence"] for each in review.customers)
-    for note in filter(None, (*apart, basis_note(s["basis"]), review.retention_reading)):
-        say(note)
+    say_all(*apart, basis_note(s["basis"]), review.retention_reading)
     if review.wins:
         gains = _largest(review)[:_WINS_SHOWN]
         rows = [(win["number"], win["largest"], win["gain"]) for win in gains]
@@ -422,14 +413,9 @@ def _print_all(review: Review) -> None:
     title = "Tiers by each score's own edges, on the accounts searched"
     headings = {**HEADS, "accounts": review.counted}
     table([headings.get(c, c) for c in columns], tiers, title=title)
-    if review.resized:
-        say(review.resized)
-    for sentence in review.emptied:
-        say(sentence, "warning")
-    if review.hhi_reading:
-        say(review.hhi_reading)
-    for sentence in filter(None, (review.probabilities, *review.usual)):
-        say(sentence)
+    say_all(review.resized)
+    say_all(*review.emptied, tone="warning")
+    say_all(review.hhi_reading, review.probabilities, *review.usual)
     if s["state"] != "imported":
         _print_proxy_drift(review)
     say()
@@ -565,13 +551,11 @@ def _print_proxy_drift(review: Review) -> None:
 
 
 def _print_comparison(comparison: Comparison, *, journal: str) -> None:
-    """Print two runs side by side."""
     from gtmar.metrics.metric import basis_note
 
     one, two = comparison.one, comparison.two
     say(comparison.verdict)
-    if note := basis_note(one["basis"]):
-        say(note)
+    say_all(basis_note(one["basis"]))
     hidden = {"weights", "outcomes_fingerprint", "features_fingerprint", "tiers_id", "run_id"}
     rows = [
         (k, one[k], two[k]) for k in one if k not in hidden and (one[k], two[k]) != (None, None)
@@ -588,12 +572,10 @@ def _print_comparison(comparison: Comparison, *, journal: str) -> None:
 
 
 def _print_verification(verification: Verification) -> None:
-    """Print what a check of the journal found, and its digest."""
     for finding in verification.findings:
         where = finding.file or f"run {finding.run_id}"
         say(f"{finding.kind}: {where}: {finding.problem}", "bad")
-    for note in verification.notes:
-        say(f"Note: {note}")
+    say_all(*(f"Note: {note}" for note in verification.notes))
     looked = f"{some(verification.runs, 'run')}, {some(verification.experiments, 'experiment')}"
     if verification.events:
         looked += f", {some(verification.events, 'event')}"
@@ -613,12 +595,9 @@ def _print_verification(verification: Verification) -> None:
 
 
 def _print_broken_digest(verification: Verification) -> None:
-    """Print why the digest or list given with ``--against`` doesn't match."""
     if verification.against_added is not None:
-        for name in verification.against_missing:
-            say(f"gone: {name}", "bad")
-        for name in verification.against_changed:
-            say(f"changed: {name}", "bad")
+        say_all(*(f"gone: {name}" for name in verification.against_missing), tone="bad")
+        say_all(*(f"changed: {name}" for name in verification.against_changed), tone="bad")
         say("The list given does not hold: what is named above was changed or deleted.", "bad")
         return
     say(

@@ -45,9 +45,9 @@ __all__ = ["json_schemas"]
 
 @dataclass(frozen=True, eq=False)
 class _Keys:
+    #: Type of each key, and its description where there is one.
     """The keys of an object."""
 
-    #: Type of each key, and its description where there is one.
     types: dict[str, Any]
     meanings: dict[str, str] = field(default_factory=dict)
     #: Keys that may be left out.
@@ -135,22 +135,8 @@ def _column(kind: str) -> Any:
     return plain.get(kind, str)
 
 
-class _List:
-    """A list of objects with these keys."""
-
-    def __init__(self, each: _Keys) -> None:
-        self.each = each
-
-
-@dataclass(frozen=True, eq=False)
-class _OneOf:
-    """Any of these."""
-
-    kinds: tuple[Any, ...]
-
-
-def _maybe(kind: Any) -> _OneOf:
-    return _OneOf((kind, None))
+def _maybe(kind: Any) -> tuple[Any, ...]:
+    return kind, None
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,14 +182,14 @@ def _answers() -> dict[str, Any]:
         tied=int | None,
         null=int | None,
         old_customers=int,
-        wins_list=_List(_row("convergence")),
+        wins_list=[_row("convergence")],
         weights=list[_ANY],
         tiers_at_equal_sizes=_ANY,
-        tiers=_List(_row("tier_table")),
+        tiers=[_row("tier_table")],
         proxy_drift=list[_ANY],
     )
     experiment = _row("experiment", experiment=str, points=dict[str, str])
-    experiment = _keys(experiment, effect=_maybe(_List(_row("difference"))))
+    experiment = _keys(experiment, effect=_maybe([_row("difference")]))
     decided = _keys(
         runs.Decided,
         tiers=_TEXTS,
@@ -271,69 +257,67 @@ def _answers() -> dict[str, Any]:
         "checkout": _keys(experiment=str, weights=_COUNTS, **_FILE),
         "promote": runs.WentLive,
         "record": runs.WentLive,
-        "log": _keys(live=_List(_row("live")), log=_List(_row("log"))),
+        "log": _keys(live=[_row("live")], log=[_row("log")]),
         "show": experiment,
         "diff": _keys(
             runs.Difference,
             one=str,
             two=str,
-            weights=_List(_keys(weight=str, one=int | None, two=int | None, earned_by=str | None)),
-            metrics=_maybe(_List(_row("difference"))),
+            weights=[_keys(weight=str, one=int | None, two=int | None, earned_by=str | None)],
+            metrics=_maybe([_row("difference")]),
             equal_sizes=_ANY | None,
         ),
-        "lineage": _List(_row("lineage")),
-        "best": _List(_row("leaderboard")),
+        "lineage": [_row("lineage")],
+        "best": [_row("leaderboard")],
         "front": _keys(Front),
         "review": review,
-        "compare": _keys(verdict=str, runs=_List(_row("compare"))),
+        "compare": _keys(verdict=str, runs=[_row("compare")]),
         "sql": list[_ANY],
         "verify": _keys(Verification, "sound"),
         "journal compact": Compaction,
         "journal export": _keys(experiments=int, **_FILE),
-        "journal import": _OneOf((Imported, Undone)),
+        "journal import": (Imported, Undone),
         "journal publish": Published,
         "report": _keys(run_id=str | None, title=str, bytes=int, left_out=_TEXTS, **_FILE),
-        "walk": _keys(runs.Walked, wins=_COUNTS, left_out=_List(live), **_MAYBE_FILE),
+        "walk": _keys(runs.Walked, wins=_COUNTS, left_out=[live], **_MAYBE_FILE),
         "watch": _keys(
             runs.Watched,
-            kept=_List(_keys(day=str, role=str, accounts=int)),
-            waiting=_List(live),
-            drifts=_List(_keys(day=str, psi=float | None)),
+            kept=[_keys(day=str, role=str, accounts=int)],
+            waiting=[live],
+            drifts=[_keys(day=str, psi=float | None)],
             time_to_leaving=_maybe(runs.TimeToLeaving),
             **_MAYBE_FILE,
         ),
         "export sql": _keys(dialect=str, spec_id=str, sql=str),
         "export dbt": _keys(model=str, output=_TEXTS),
         "export mlflow": _keys(Logged, files=_TEXTS, without=_TEXTS),
-        "snapshot": _OneOf(
-            (
-                _keys(
-                    recipe=str,
-                    sources=Any,
-                    tables=_List(made),
-                    conflicts=_List(conflict),
-                    notes=_TEXTS,
-                ),
-                _keys(models=_TEXTS, output=_TEXTS),
-                _keys(
-                    revenue=str,
-                    recognised=dict[str, str],
-                    features=_TEXTS,
-                    dates=_TEXTS,
-                    dates_with_outcomes=int,
-                    unsure=_TEXTS,
-                    conflicts=_List(conflict),
-                    **_FILE,
-                ),
-            )
+        "snapshot": (
+            _keys(
+                recipe=str,
+                sources=Any,
+                tables=[made],
+                conflicts=[conflict],
+                notes=_TEXTS,
+            ),
+            _keys(models=_TEXTS, output=_TEXTS),
+            _keys(
+                revenue=str,
+                recognised=dict[str, str],
+                features=_TEXTS,
+                dates=_TEXTS,
+                dates_with_outcomes=int,
+                unsure=_TEXTS,
+                conflicts=[conflict],
+                **_FILE,
+            ),
         ),
         "bridge": _keys(
             headline=str,
             months=list[_ANY],
             unit=Literal["cents"],
             conventions=_ANY,
-            differences=_List(_keys(month=str, against=str, bridge=int, other=int)),
-            conflicts=_List(conflict),
+            differences=[_keys(month=str, against=str, bridge=int, other=int)],
+            conflicts=[conflict],
             notes=_TEXTS,
             **_MAYBE_FILE,
         ),
@@ -359,13 +343,18 @@ _SIMPLE: dict[Any, dict[str, Any]] = {
 
 
 def _schema(kind: Any, *, plain: bool = False) -> dict[str, Any]:
-    """Return the schema of a type; `plain` where classes in it print their fields alone."""
+    """Return the schema of a type, of [a list's items] or of (any of these).
+
+    `plain` is for classes in it that print their fields alone.
+    """
+    if isinstance(kind, list):
+        return {"type": "array", "items": _schema(kind[0], plain=plain)}
+    if isinstance(kind, tuple):
+        return {"anyOf": [_schema(each, plain=plain) for each in kind]}
     if kind in _SIMPLE:
         return _SIMPLE[kind]
     if isinstance(kind, _Plain):
         return _schema(_keys(kind.of), plain=True)
-    if isinstance(kind, _List):
-        return {"type": "array", "items": _schema(kind.each, plain=plain)}
     if isinstance(kind, _Keys):
         meanings = kind.meanings
         properties = {
@@ -381,9 +370,8 @@ def _schema(kind: Any, *, plain: bool = False) -> dict[str, Any]:
             "additionalProperties": False,
         }
     origin, inner = get_origin(kind), get_args(kind)
-    if isinstance(kind, _OneOf) or origin in (Union, UnionType):
-        each = [_schema(k, plain=plain) for k in (inner or kind.kinds)]
-        return {"anyOf": each}
+    if origin in (Union, UnionType):
+        return {"anyOf": [_schema(each, plain=plain) for each in inner]}
     if origin is Literal:
         return {"enum": list(inner)}
     if origin in (list, tuple) and (origin is list or inner[-1] is Ellipsis):

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
 from rich.cells import cell_len
 
 from gtmar.errors import OutputError
-from gtmar.html import number
-from gtmar.plain_data import some
+from gtmar.plain_data import number, some
 from gtmar.safe_text import exact_json, redacted, visible, without_credentials
 
 if TYPE_CHECKING:
@@ -47,6 +46,7 @@ __all__ = [
     "number",
     "print_command",
     "say",
+    "say_all",
     "say_newest",
     "set_form",
     "some",
@@ -211,6 +211,12 @@ def say(text: str = "", tone: Tone | None = None) -> None:
         for line in lines or [""]:
             console.print(_toned(line, tone), soft_wrap=True)
     _write(captured.get())
+
+
+def say_all(*sentences: str | None, tone: Tone | None = None) -> None:
+    """Print each of some sentences that there is."""
+    for sentence in filter(None, sentences):
+        say(sentence, tone)
 
 
 def complain(label: str, text: str, tone: Tone | None = None) -> None:

@@ -12,7 +12,7 @@ from gtmar.cli import option_values, progress
 from gtmar.cli import options as a
 from gtmar.cli.next_step import print_next, table_options_of
 from gtmar.cli.options import app
-from gtmar.cli.output import Answer, complain, for_programs, say, some, table
+from gtmar.cli.output import Answer, complain, for_programs, say, say_all, some, table
 from gtmar.documents import is_spec_file
 from gtmar.errors import UsageError
 from gtmar.outputs import Output
@@ -300,14 +300,12 @@ def _answer(result: RunResult, output: Output | None) -> Answer:
 
 
 def _print_run(result: RunResult, *, written: str | None) -> None:
-    """Print what a run found, and the next command."""
     from gtmar.cli.journal import verdict_lines
     from gtmar.journal.sentences import verdict
     from gtmar.runs.results import warnings_of
 
     improved, held = result.improved, result.held
-    for sentence in result.dates_held:
-        say(sentence)
+    say_all(*result.dates_held)
     sentences = verdict(result.row, improved=improved, held=held)
     sentences[1:1] = [result.resized] if result.resized else []
     verdict_lines(
@@ -317,8 +315,7 @@ def _print_run(result: RunResult, *, written: str | None) -> None:
         held=held,
         warnings=warnings_of(result.findings),
     )
-    for each in result.customers:
-        say(each["sentence"])
+    say_all(*(each["sentence"] for each in result.customers))
     if result.state != "finished":
         say(f"The run ended early: {_ENDED[result.state]}")
     say(
@@ -340,8 +337,7 @@ def _print_simplified(
 ) -> None:
     """Print how many features suffice, the curve, and what the search over them found.
 
-    `against` is the score with all features. `tables` are the options that name its tables; None
-    if no options can.
+    `against` is the score with all features; `tables` are the options that name its tables, if any.
     """
     say(simplified.sentence, "good" if simplified.dropped else None)
     lines = [
@@ -365,8 +361,7 @@ def _print_simplified(
     verb = "comes" if len(simplified.kept) == 1 else "come"
     text = f"Searched anew, {count} {verb} to {result.metric} {result.best_value:.4f}"
     say(f"{text} on the accounts searched.")
-    for sentence in result.dates_held:
-        say(sentence)
+    say_all(*result.dates_held)
     say(f"Run {result.run_id}")
     if written is not None:
         say(f"Best spec: {written}")

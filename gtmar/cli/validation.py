@@ -11,7 +11,7 @@ from gtmar.cli import option_values, progress
 from gtmar.cli import options as a
 from gtmar.cli.next_step import WHY, free_path, print_next
 from gtmar.cli.options import app
-from gtmar.cli.output import HEADS, Answer, announce, number, say, say_newest, some, table
+from gtmar.cli.output import HEADS, Answer, announce, number, say, say_all, say_newest, some, table
 from gtmar.plain_data import digits, percent
 
 if TYPE_CHECKING:
@@ -261,17 +261,13 @@ _SURPRISES_SHOWN = 5
 def _print_explanation(
     explanation: Explanation, *, spec: Path, versus: str | None, start: str | None
 ) -> None:
-    """Print a score line by line.
-
-    `start` names the experiment that the spec's run began with, None if it isn't known.
-    """
+    """Print a score line by line; `start` is the experiment that the spec's run began with."""
     say(
         f"{explanation.account}: {explanation.model} {explanation.score:.2f}, "
         f"tier {explanation.tier}."
     )
     say_newest(explanation.newest)
-    if explanation.probability_reading is not None:
-        say(explanation.probability_reading)
+    say_all(explanation.probability_reading)
     if explanation.other_score is None:
         heads = ["", "value", "weight", "points", "earned by"]
         rows: list[tuple[str, ...]] = [
@@ -319,24 +315,18 @@ def _print_explanation(
 
 
 def _print_backtest(backtest: Backtest, *, spec: Path | None) -> None:
-    """Print how well a score did, alone or beside a candidate."""
     from gtmar.journal.sentences import on_dates
     from gtmar.metrics.metric import marked
 
     counted = "rows" if backtest.by_date else "accounts"
-    if backtest.upside_down is not None:
-        say(backtest.upside_down, "bad")
+    say_all(backtest.upside_down, tone="bad")
     size = some(backtest.accounts, "account")
     if backtest.by_date:
         size = on_dates(backtest.accounts, len(backtest.by_date), backtest.rows)
-    if (pairs := _pairs_sentence(backtest)) is not None:
-        say(pairs)
-    say(f"{backtest.name} on {size} of {backtest.source}.")
-    if backtest.dates_sentence is not None:
-        say(backtest.dates_sentence)
+    on = f"{backtest.name} on {size} of {backtest.source}."
+    say_all(_pairs_sentence(backtest), on, backtest.dates_sentence)
     first = [n for n in backtest.notes if n.startswith(("In-sample", "Leak", "The candidate may"))]
-    for note in first:
-        say(note, "warning")
+    say_all(*first, tone="warning")
     if backtest.reliability is not None:
         say(backtest.reliability.sentence, "warning" if backtest.reliability.off else None)
     mark = " (binary)" if backtest.basis == "binary" else ""
@@ -453,10 +443,8 @@ def _percent(value: float | None) -> str:
 
 
 def _print_null(null: NullSearch, *, journal: Path) -> None:
-    """Print the answers of a null search, and the next command."""
     say(f"Run {null.run_id}, {null.objective}, on the accounts searched:")
-    for sentence in null.sentences:
-        say(sentence)
+    say_all(*null.sentences)
     say(
         f"Each try is the run's search of {null.experiments:,} experiments, on outcomes shuffled "
         "among all accounts; for the second answer among accounts of like score at the start."
@@ -499,7 +487,6 @@ def _print_stability(stability: FoundStability, *, journal: Path) -> None:
 
 
 def _print_decision(decided: Decided, *, journal: Path) -> None:
-    """Print a verdict with every reason."""
     from gtmar.cli.journal import sized_table
     from gtmar.journal.review import sized_rows
 
@@ -518,8 +505,7 @@ def _print_decision(decided: Decided, *, journal: Path) -> None:
     sized_table(sized_rows(decided.equal_sizes), title=title, counted=decided.counted)
     if decided.moved:
         say(decided.movement)
-    for note in decided.notes:
-        say(f"Note: {note}")
+    say_all(*(f"Note: {note}" for note in decided.notes))
     if decided.folder:
         say(f"All of it: {decided.folder}. The folder holds customer data.")
     say()
@@ -532,12 +518,10 @@ def _print_decision(decided: Decided, *, journal: Path) -> None:
 
 
 def _print_segments(by_segment: BySegment) -> None:
-    """Print how each segment does under a run's start and best."""
     from gtmar.metrics.metric import basis_note
 
     say(f"{by_segment.experiment} against its start, by {', '.join(by_segment.columns)}.")
-    if note := basis_note(by_segment.basis):
-        say(note)
+    say_all(basis_note(by_segment.basis))
     for part in by_segment.parts:
         _print_segment_part(part, by_segment)
     if len(by_segment.parts) == 1:

@@ -6,10 +6,9 @@ Starlette and uvicorn, of the extra ``gtmar[desk]``, are imported only when the 
 from __future__ import annotations
 
 from contextlib import closing
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from gtmar.errors import UsageError
+from gtmar.errors import UsageError, require_packages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,17 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["require_extra", "serve"]
 
-_EXTRA = ("starlette", "uvicorn", "jinja2")
-
 
 def require_extra() -> None:
     """Raise `UsageError` if packages of ``gtmar[desk]`` are missing, before any work is done."""
-    missing = [name for name in _EXTRA if find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"the desk needs {', '.join(missing)}, which is not installed",
-            hint="pip install 'gtmar[desk]'",
-        )
+    require_packages("the desk", "desk", "starlette", "uvicorn", "jinja2")
 
 
 def serve(
@@ -56,19 +48,13 @@ def serve(
         Called with the workbench and the page's address just before the server starts.
     renewed
         Called with a new address when the used one is opened in a second browser.
-    fault
-        Called with an unexpected error.
     host, port
         Where to listen; port 0 for a free one.
     token
         A token of 16 characters or more that opens the page any number of times; None to make one
         that opens it in one browser.
-    author
-        The author that the page's forms suggest.
-    read_only
-        Whether to refuse everything that writes to the journal or opens the holdout.
-    no_accounts
-        Whether to refuse to show single accounts.
+    author, read_only, no_accounts, fault
+        As for `server.Desk`.
 
     Raises
     ------
@@ -78,8 +64,7 @@ def serve(
         If opening the workbench fails.
     """
     from gtmar.desk.access import LEAST_TOKEN, Access
-    from gtmar.desk.listen import bind, listen, until_closed
-    from gtmar.desk.server import Desk
+    from gtmar.desk.server import Desk, bind, listen, until_closed
 
     if token is not None and len(token) < LEAST_TOKEN:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""The desk's HTTP application: the page, the effect of changed weights, searches, and records.
+"""The desk's server: the page, the effect of changed weights, searches, records; its port.
 
 It contains no scoring logic. Each response is a result of the workbench, which is also available in
 a notebook, rendered as HTML. A search runs in its own thread.
@@ -7,12 +7,20 @@ a notebook, rendered as HTML. A search runs in its own thread.
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
+import signal
+import socket
 import threading
 from collections import OrderedDict
+from contextlib import contextmanager, suppress
+from functools import cache, partial
+from itertools import groupby
+from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import (
@@ -25,24 +33,30 @@ from starlette.responses import (
 from starlette.routing import Route
 
 from gtmar import __version__
-from gtmar.desk.views import ASSETS, filled, groups_of, sizes_of
 from gtmar.documents import is_text, parse_json
 from gtmar.errors import AccountDataError, GtmarError, UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.lookup import experiment
+from gtmar.journal.sentences import on_dates
+from gtmar.metrics import all_metrics
 from gtmar.optimize.search_loop import Limits
+from gtmar.report.pages import TEMPLATES, environment
 from gtmar.safe_text import without_credentials
 from gtmar.spec.ids import spec_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
+    from jinja2 import Environment
     from starlette.requests import Request
+    from starlette.types import ASGIApp
 
     from gtmar.runs import Progress, RunResult
-    from gtmar.runs.workbench import Workbench
+    from gtmar.runs.weight_change import MetricChange
+    from gtmar.runs.workbench import WeightLine, Workbench
+    from gtmar.spec.calibration import Calibration
 
-__all__ = ["Desk", "LiveSearch"]
+__all__ = ["Desk", "bind", "listen", "sizes_of", "until_closed"]
 
 #: Number of wins that the page shows.
 _MOST_WINS = 8
@@ -137,18 +151,15 @@ class _SupersededError(Exception):
 
 
 class Desk:
-    """The HTTP application of a workbench.
+    """The HTTP application of a workbench, which measures, searches and records.
 
     Parameters
     ----------
-    bench
-        The workbench, which measures, searches and records.
     author
         The author that the page's forms suggest.
-    read_only
-        Whether to refuse everything that writes to the journal or opens the holdout.
-    no_accounts
-        Whether to refuse to show single accounts.
+    read_only, no_accounts
+        Whether to refuse everything that writes to the journal or opens the holdout; and to show
+        single accounts.
     fault
         Called with an unexpected error; the page shows its type only.
     """
@@ -220,7 +231,7 @@ class Desk:
         return await self._guarded(lambda: HTMLResponse(self._whole(request)))
 
     async def _asset(self, request: Request) -> Response:
-        asset = ASSETS.get(request.path_params["name"])
+        asset = _ASSETS.get(request.path_params["name"])
         if asset is None:
             return PlainTextResponse("there is no such file\n", 404)
         return FileResponse(asset[0], media_type=asset[1])
@@ -236,7 +247,7 @@ class Desk:
         body = await request.body()
 
         def answer() -> Response:
-            fields = _asked(body)
+            fields = _fields_of(body)
             if name in ("measure", "details"):
                 self._take_in(fields)
             return HTMLResponse(act(fields))
@@ -309,7 +320,6 @@ class Desk:
     # ---- responses ----
 
     def _whole(self, request: Request) -> str:
-        """Return the whole page, with the weights that its URL names."""
         bench = self.bench
         weights, message = self._linked(request)
         lineage = bench.spec.lineage
@@ -327,13 +337,13 @@ class Desk:
             "spec_id": spec_id(spec),
             "journal": str(bench.journal),
             "weights": weights,
-            "groups": groups_of(bench.lines, weights, limits),
-            "said": message,
+            "groups": _groups_of(bench.lines, weights, limits),
+            "message": message,
             "report_commands": [*reports, f"gtmar report --history -o history.html{where}"],
         }
         with self._turn:
             m = bench.measure(weights)
-        return filled("desk", d=d, m=m, s=self.search)
+        return _filled("desk", d=d, m=m, s=self.search)
 
     def _linked(self, request: Request) -> tuple[dict[str, int], str]:
         """Return the weights that a URL names, and a message if it names others or is invalid."""
@@ -363,8 +373,8 @@ class Desk:
                 change = {moved: weights[moved]}
                 followed = self.bench.follow(self._weights(fields, "before"), change)
             m = self.bench.measure(weights if followed is None else followed)
-        return filled("sentence measured", m=m) + (
-            "" if followed in (None, weights) else filled("followed", weights=followed)
+        return _filled("sentence measured", m=m) + (
+            "" if followed in (None, weights) else _filled("followed", weights=followed)
         )
 
     def _details(self, fields: dict[str, Any]) -> str:
@@ -376,7 +386,7 @@ class Desk:
             x = self.bench.details(weights, stale=lambda: self._stale(fields))
             if x is None:
                 raise _SupersededError
-        shown = filled("details", m=m, x=x, d=self._shown)
+        shown = _filled("details", m=m, x=x, d=self._shown)
         name = self._text(fields, "account")
         if name and "account" not in self._shut:
             shown += self._account(fields)
@@ -386,7 +396,7 @@ class Desk:
         one, two = self._weights(fields, "other"), self._weights(fields)
         with self._turn:
             ends = [self.bench.measure(each) for each in (one, two)]
-        return filled("compared", one=ends[0], two=ends[1])
+        return _filled("compared", one=ends[0], two=ends[1])
 
     def _account(self, fields: dict[str, Any]) -> str:
         name = self._text(fields, "account")
@@ -395,24 +405,24 @@ class Desk:
             explanation = None if name is None else self.bench.account(name, self._weights(fields))
         except AccountDataError as err:
             message = err.message
-        return filled("account", a=explanation, said=message)
+        return _filled("account", a=explanation, message=message)
 
     def _tried(self, fields: dict[str, Any]) -> str:
         weight = self._text(fields, "weight")
-        return filled("tried", t=self.bench.tried(weight or ""))
+        return _filled("tried", t=self.bench.tried(weight or ""))
 
     def _front(self, fields: dict[str, Any]) -> str:
-        return filled("front", f=self.bench.front(self._text(fields, "by")), asked=True)
+        return _filled("front", f=self.bench.front(self._text(fields, "by")), requested=True)
 
     def _look(self, fields: dict[str, Any]) -> str:
         weights = self._weights(fields)
         if fields.get("sure") is not True:
-            return filled("look", looks=self.bench.looks(weights), d=self._shown)
+            return _filled("look", looks=self.bench.looks(weights), d=self._shown)
         with self._turn:
             look = self.bench.look(
                 weights, author=self._text(fields, "author"), note=self._text(fields, "note")
             )
-        return filled("look", look=look, d=self._shown)
+        return _filled("look", look=look, d=self._shown)
 
     def _record(self, fields: dict[str, Any]) -> str:
         with self._turn:
@@ -424,7 +434,7 @@ class Desk:
             )
         with Journal(self.bench.journal) as journal:
             row = experiment(journal, f"{result.run_id}/1").row
-        return filled("recorded", r=result, row=row, live=None)
+        return _filled("recorded", r=result, row=row, live=None)
 
     def _promote(self, fields: dict[str, Any]) -> str:
         live = self.bench.promote(
@@ -433,7 +443,7 @@ class Desk:
             author=self._text(fields, "author"),
             expect=self._text(fields, "expect"),
         )
-        return filled("recorded", live=live, r=None)
+        return _filled("recorded", live=live, r=None)
 
     # ---- search ----
 
@@ -461,16 +471,16 @@ class Desk:
             )
         return self._search_html()
 
-    def _stop(self, _asked: dict[str, Any]) -> str:
+    def _stop(self, _fields: dict[str, Any]) -> str:
         if self.search is not None:
             self.search.stop()
         return self._search_html()
 
     def _search_html(self) -> str:
-        return filled("found", s=self.search)
+        return _filled("found", s=self.search)
 
 
-def _asked(body: bytes) -> dict[str, Any]:
+def _fields_of(body: bytes) -> dict[str, Any]:
     """Parse a request's body: an object with the page's name and the number of the request."""
     try:
         fields = parse_json(body.decode("utf-8"))
@@ -487,3 +497,175 @@ def _asked(body: bytes) -> dict[str, Any]:
 def _event(name: str, html: str) -> str:
     lines = "".join(f"data: {line}\n" for line in html.splitlines())
     return f"event: {name}\n{lines}\n"
+
+
+# ---- rendering: results of the workbench as HTML, from templates that escape all text ---------
+
+_HERE = Path(__file__).parent
+#: Static files that a browser may load, by name: path and media type.
+_ASSETS = {
+    "desk.js": (_HERE / "assets" / "desk.js", "text/javascript"),
+    "desk.css": (_HERE / "assets" / "desk.css", "text/css"),
+    "desk.svg": (_HERE / "assets" / "desk.svg", "image/svg+xml"),
+    "style.css": (TEMPLATES / "style.css", "text/css"),
+}
+#: Template variables that default to None.
+_ABSENT = dict.fromkeys(("a", "f", "live", "look", "looks", "message", "r", "requested", "t", "x"))
+#: Width and height of the chart of probabilities, in SVG units.
+_WIDE, _HIGH = 360, 150
+
+
+@cache
+def _templates() -> Environment:
+    made = environment(_HERE / "templates", TEMPLATES)
+    made.filters.update(
+        by_tier=_by_tier,
+        pairs=lambda moves: {(each.before, each.after): each.accounts for each in moves},
+        points=lambda value: f"{value:g}",
+        figures=lambda names: [f"#{name}" for name in names],
+        plain_json=partial(json.dumps, sort_keys=True),
+        staircase=_staircase,
+    )
+    made.globals.update(width=_WIDE, height=_HIGH)
+    return made
+
+
+def sizes_of(bench: Workbench) -> str:
+    """Return the number of accounts searched, of their dates, and of accounts held out, as text."""
+    search, held = bench.accounts.search, bench.accounts.holdout
+    searched = f"{search.distinct:,} account{'' if search.distinct == 1 else 's'}"
+    if search.dates:
+        searched = on_dates(search.distinct, len(search.dates), search.accounts)
+    unseen = "none held out" if held is None else f"{held.distinct:,} never seen"
+    return f"{searched} searched, {unseen}"
+
+
+def _filled(template: str, **values: Any) -> str:
+    """Render one template, or several separated by blanks and concatenated, by name."""
+    given = {**_ABSENT, **values}
+    return "".join(
+        _templates().get_template(f"{name}.html").render(given) for name in template.split()
+    )
+
+
+def _groups_of(
+    lines: Iterable[WeightLine], weights: dict[str, int], limits: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Return weights by their group or binned feature, in the spec's order, for the template.
+
+    `limits` has, by group, the bounds of its points as text.
+    """
+    several = {name for name, of in groupby(sorted(x.feature for x in lines)) if len([*of]) > 1}
+    by_group: dict[str | None, list[dict[str, Any]]] = {}
+    for number, line in enumerate(lines):
+        name = line.group or (line.feature if line.feature in several else None)
+        shown = {**line.as_json(), "number": number, "start": line.weight}
+        by_group.setdefault(name, []).append({**shown, "weight": weights[line.name]})
+    return [
+        {"name": name, "limits": limits.get(name or ""), "weights": each}
+        for name, each in by_group.items()
+    ]
+
+
+def _by_tier(
+    changes: Iterable[MetricChange],
+) -> list[tuple[str, str, dict[str, MetricChange]]]:
+    """Return key, question and values by tier of each metric by tier, without counts."""
+    by_key: dict[str, dict[str, MetricChange]] = {}
+    for each in changes:
+        if each.tier is not None and not all_metrics()[each.key].count:
+            by_key.setdefault(each.key, {})[each.tier] = each
+    return [(key, next(iter(of.values())).answers, of) for key, of in by_key.items()]
+
+
+def _staircase(table: Calibration, most: float) -> str:
+    """Return the SVG path of the probability over scores from 0 to `most`, in SVG units."""
+    ends = [*(step.from_ for step in table.steps[1:]), most]
+    heights = [round(_HIGH * (1 - step.left / step.accounts), 1) for step in table.steps]
+    parts: Sequence[str] = [
+        f"V{height:g}H{round(_WIDE * end / most, 1):g}"
+        for height, end in zip(heights, ends, strict=True)
+    ]
+    return f"M0 {heights[0]:g}" + "".join(parts)
+
+
+# ---- the port ----------------------------------------------------------------------------------
+
+#: Most concurrent requests, and seconds that open requests have to finish when the server stops.
+_AT_ONCE, _LAST_SECONDS = 64, 5
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Bind a port, or a free one for 0, so that a taken port is reported before any work is done.
+
+    Raises
+    ------
+    UsageError
+        If the host is no name or address of this machine, or the port is taken or not allowed.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        # With the protocol given, asyncio sets TCP_NODELAY. Otherwise each small response would
+        # wait about 40 ms for an acknowledgement.
+        opened = socket.socket(family, kind, protocol)
+    except OSError as err:
+        raise UsageError(
+            f'--host expects a name or address of this machine, got "{host}": {err.strerror}',
+            hint="--host 127.0.0.1",
+        ) from err
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(address)
+        opened.listen(_AT_ONCE)
+    except OSError as err:
+        opened.close()
+        raise UsageError(
+            f'can\'t listen on "{host}", port {port}: {err.strerror}', hint="--port 0"
+        ) from err
+    return opened
+
+
+class _Server(uvicorn.Server):
+    """A server that announces a stop at once, since an open event stream would delay it."""
+
+    def __init__(self, config: uvicorn.Config, stopped: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._stopped = stopped
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Call `stopped`, then stop as uvicorn does."""
+        self._stopped()
+        super().handle_exit(sig, frame)
+
+
+def listen(app: ASGIApp, opened: socket.socket, stopped: Callable[[], None]) -> None:
+    """Answer requests until Ctrl-C or SIGTERM, at which `stopped` is called at once."""
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=_AT_ONCE,
+        timeout_graceful_shutdown=_LAST_SECONDS,
+    )
+    _Server(config, stopped).run(sockets=[opened])
+
+
+@contextmanager
+def until_closed() -> Iterator[None]:
+    """End the block without an error on Ctrl-C or SIGTERM, by which a user closes the desk.
+
+    uvicorn raises the signal again after the server has stopped, so it has to be caught here.
+    """
+    others = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, others)

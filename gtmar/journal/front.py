@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gtmar.errors import RunNotFoundError, UsageError
-from gtmar.html import number, sentence
-from gtmar.html import table as html_table
 from gtmar.journal.sql_library import find_file
 from gtmar.metrics.metric import basis_note, marked
 from gtmar.metrics.registry import all_metrics, metric_named, objective_keys
-from gtmar.plain_data import PlainData, some
+from gtmar.plain_data import PlainData, html_sentence, html_table, number, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -180,7 +178,7 @@ class Front(PlainData):
 
     def _repr_html_(self) -> str:
         heads, rows = self.cells(self.shown())
-        paragraphs = "".join(map(sentence, self.sentences))
+        paragraphs = "".join(map(html_sentence, self.sentences))
         return paragraphs + html_table(
             heads, rows, caption=f"{self.objective} against {self.metric}"
         )

@@ -49,17 +49,7 @@ if TYPE_CHECKING:
     from gtmar.spec.model import ScoringSpec
     from gtmar.stats.interval import Interval
 
-__all__ = [
-    "GRID",
-    "Band",
-    "Capture",
-    "EncoderPicture",
-    "Revenue",
-    "TableEvidence",
-    "capture_of",
-    "encoder_pictures",
-    "read_table",
-]
+__all__ = ["GRID", "Band", "Capture", "EncoderPicture", "TableEvidence", "read_table"]
 
 #: Shares of accounts at which curves are drawn, including 0.2, at which the metric is defined.
 GRID = np.arange(201) / 200
@@ -246,7 +236,7 @@ def read_table(
             hint="give that table with --data",
             differing=differing,
         )
-    before, after = ([term.weight for term in spec.terms] for spec in (start, best))
+    before, after = (spec.vector for spec in (start, best))
     evaluator, tiers = LocalEvaluator(accounts.search, start), len(start.tier_names)
     scores = [evaluator.scores(weights) for weights in (before, after)]
     own = [TierEdges.of(s).tiers_of(x) for s, x in zip((start, best), scores, strict=True)]
@@ -296,7 +286,7 @@ def _kept(
     matrix: AccountMatrix, start: ScoringSpec, best: ScoringSpec
 ) -> dict[tuple[str, str], Interval]:
     """Return `TableEvidence.kept`; the intervals resample whole accounts, with all their rows."""
-    before, after = ([term.weight for term in spec.terms] for spec in (start, best))
+    before, after = (spec.vector for spec in (start, best))
     key = "logo_retention_by_tier"
     panel = panel_of(matrix, start, before, after, own_edges=best)
     intervals = uncertainty(panel, metrics={key}, gains=False)

@@ -17,7 +17,7 @@ import vl_convert
 from altair.utils.schemapi import debug_mode
 from markupsafe import Markup
 
-from gtmar.html import arrows
+from gtmar.plain_data import arrows
 from gtmar.report.account_table import GRID
 
 if TYPE_CHECKING:

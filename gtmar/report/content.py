@@ -29,17 +29,7 @@ if TYPE_CHECKING:
     from gtmar.runs.watch import Watched
     from gtmar.stats.interval import Interval
 
-__all__ = [
-    "Cost",
-    "Evidence",
-    "History",
-    "HistoryEntry",
-    "StabilityRecord",
-    "WeightGroup",
-    "gather",
-    "gather_history",
-    "promotions",
-]
+__all__ = ["Evidence", "StabilityRecord", "gather", "gather_history", "promotions"]
 
 #: Number of windows of experiments in the chart of the objective, equally wide on its square-root
 #: scale.

@@ -12,15 +12,13 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gtmar import __version__
-from gtmar.errors import UsageError
-from gtmar.html import arrows, number
+from gtmar.errors import require_packages
 from gtmar.metrics.metric import basis_note
-from gtmar.plain_data import percent
+from gtmar.plain_data import arrows, number, percent
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,7 +45,6 @@ __all__ = [
 
 #: Folder of the templates of pages, their macros, and the common style sheet.
 TEMPLATES = Path(__file__).parent / "templates"
-_EXTRA = ("altair", "vl_convert", "jinja2")
 #: Characters for null (en dash) and for the minus sign.
 _NONE, _MINUS = "\u2013", "\u2212"
 
@@ -65,17 +62,10 @@ class Page:
 
 
 def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None = None) -> Page:
-    """Render the report of one run.
+    """Render the report of one run; `run` is its name, None for the latest.
 
-    Parameters
-    ----------
-    journal
-        The journal.
-    run
-        The run's name; None for the latest.
-    data
-        Its account table, if that has moved. None uses the recorded location; without the table,
-        sections that need it are left out.
+    `data` is its account table, if that has moved. None uses the recorded location; without the
+    table, sections that need it are left out.
 
     Raises
     ------
@@ -111,18 +101,18 @@ def run_page(journal: Journal, run: str | None = None, *, data: Tabular | None =
         },
     }
     title = f"{summary['model']}: what run {summary['run_id']} found"
-    html = _fill(
+    needy = "moves between tiers, capture, revenue with intervals, segments, values against points"
+    return _page(
         "run.html",
-        title=title,
+        title,
+        run_id=summary["run_id"],
+        left_out=(f"{needy}: {evidence.absent}",) if evidence.absent else (),
         e=evidence,
         s=summary,
         charts=drawings,
         tiers=row["tiers"],
         most_drawn=charts.MOST_DRAWN,
     )
-    needy = "moves between tiers, capture, revenue with intervals, segments, values against points"
-    left_out = (f"{needy}: {evidence.absent}",) if evidence.absent else ()
-    return Page(html, title, summary["run_id"], left_out)
 
 
 def history_page(journal: Journal, *, most: int = 200) -> Page:
@@ -137,7 +127,7 @@ def history_page(journal: Journal, *, most: int = 200) -> Page:
     title = f"History of the journal {journal.path}"
     script = (TEMPLATES / "history.js").read_text(encoding="utf-8")
     history = gather_history(journal, most=most)
-    return Page(_fill("history.html", title=title, h=history, script=script), title)
+    return _page("history.html", title, h=history, script=script)
 
 
 def bridge_page(
@@ -176,9 +166,9 @@ def bridge_page(
     # Movements that never occur get no column.
     kinds = [kind for kind in MOVEMENTS if any(row[kind] for row in months)]
     title = f"{name}: MRR month by month"
-    html = _fill(
+    return _page(
         "bridge.html",
-        title=title,
+        title,
         b=bridge,
         months=months,
         kinds=kinds,
@@ -189,7 +179,6 @@ def bridge_page(
         moves=time_charts.moves_chart(months, kinds) if kinds else None,
         marks=time_charts.MARKS,
     )
-    return Page(html, title)
 
 
 def live_page(watched: Watched, command: str) -> Page:
@@ -205,9 +194,9 @@ def live_page(watched: Watched, command: str) -> Page:
     marks = promotions(watched)
     shown = [each for each in watched.measurements if each.objective in each.metrics]
     title = f"{watched.model}: the live score"
-    html = _fill(
+    return _page(
         "live.html",
-        title=title,
+        title,
         w=watched,
         command=command,
         promotions=marks,
@@ -218,7 +207,6 @@ def live_page(watched: Watched, command: str) -> Page:
         leaving=time_charts.leaving_chart(watched.leaving) if watched.leaving else None,
         unknown=watched.leaving.unknown if watched.leaving else {},
     )
-    return Page(html, title)
 
 
 def walk_page(walked: Walked, command: str) -> Page:
@@ -231,9 +219,9 @@ def walk_page(walked: Walked, command: str) -> Page:
     from gtmar.report import time_charts
 
     title = f"{walked.model}: does re-tuning pay?"
-    html = _fill(
+    return _page(
         "walk.html",
-        title=title,
+        title,
         w=walked,
         command=command,
         sides=[name for name in time_charts.SIDES if name in walked.steps[0].values],
@@ -241,17 +229,11 @@ def walk_page(walked: Walked, command: str) -> Page:
         values=time_charts.walk_chart(walked),
         gains=time_charts.gains_chart(walked),
     )
-    return Page(html, title)
 
 
 def require_extra() -> None:
     """Raise `UsageError` if ``gtmar[report]`` isn't installed, before any work for a page."""
-    missing = [name for name in _EXTRA if find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"a report needs {', '.join(missing)}, which is not installed",
-            hint="pip install 'gtmar[report]'",
-        )
+    require_packages("a report", "report", "altair", "vl_convert", "jinja2")
 
 
 @cache
@@ -291,25 +273,38 @@ def _breakable(name: str) -> Markup:
     return Markup("_<wbr>").join(name.split("_"))
 
 
-def _fill(template: str, *, script: str = "", **values: Any) -> str:
+def _page(
+    template: str,
+    title: str,
+    *,
+    run_id: str | None = None,
+    left_out: tuple[str, ...] = (),
+    script: str = "",
+    **values: Any,
+) -> Page:
     """Render a template. All text is escaped except the package's own style and script."""
     from markupsafe import Markup
 
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     allowed = f"; script-src 'sha256-{digest}'" if script else ""
-    return (
+    policy = (
+        f"default-src 'none'; style-src 'unsafe-inline'{allowed}; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    html = (
         environment(TEMPLATES)
         .get_template(template)
         .render(
             version=__version__,
             made=datetime.now(UTC),
-            policy=f"default-src 'none'; style-src 'unsafe-inline'{allowed}; base-uri 'none'; "
-            "form-action 'none'",
+            policy=policy,
             style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
             script=Markup(script),
+            title=title,
             **values,
         )
     )
+    return Page(html, title, run_id, left_out)
 
 
 # ---- formatted values: templates also give the exact value of each ------------------------------

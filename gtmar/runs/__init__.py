@@ -8,19 +8,11 @@ from gtmar.runs.check import Checkup, Drift, check, drift
 from gtmar.runs.decide import decide, decide_between, decide_on, refresh
 from gtmar.runs.decision_report import Decided
 from gtmar.runs.explain import Explanation, explain
+from gtmar.runs.holdout import searched_note
 from gtmar.runs.inputs import run_or_experiment, spec_of
 from gtmar.runs.leaving import Calibrated, TimeToLeaving, calibrate, time_to_leaving
-from gtmar.runs.plan import DEFAULT_PROPOSER, DEFAULT_START, PROPOSERS, STARTS, Engine
+from gtmar.runs.plan import DEFAULT_PROPOSER, DEFAULT_START, PROPOSERS, Engine
 from gtmar.runs.promote import WentLive, promote, record
-from gtmar.runs.rerun import (
-    FoundStability,
-    NullSearch,
-    Replay,
-    null_search,
-    replay,
-    resume,
-    stability,
-)
 from gtmar.runs.results import Finding, Progress, RunResult, warnings_of
 from gtmar.runs.run import run, try_weights
 from gtmar.runs.score import (
@@ -32,8 +24,16 @@ from gtmar.runs.score import (
     write_rows_aside,
     write_table,
 )
-from gtmar.runs.searched_before import searched_note
 from gtmar.runs.segments import BySegment, by_segment
+from gtmar.runs.session import (
+    FoundStability,
+    NullSearch,
+    Replay,
+    null_search,
+    replay,
+    resume,
+    stability,
+)
 from gtmar.runs.simplify import Simplified, simplify
 from gtmar.runs.tiers import Grid, TierLine, Tiers, grid, tiers_of
 from gtmar.runs.two_specs import Difference, difference
@@ -44,7 +44,6 @@ __all__ = [
     "DEFAULT_PROPOSER",
     "DEFAULT_START",
     "PROPOSERS",
-    "STARTS",
     "AccountList",
     "Backtest",
     "BySegment",

@@ -12,8 +12,7 @@ from gtmar.data.contract import id_column
 from gtmar.data.outcomes import OutcomeColumns, canonical_outcomes, with_labels
 from gtmar.data.scan import scan
 from gtmar.errors import AccountDataError, SpecError, UsageError, culprits, nearest
-from gtmar.html import table as html_table
-from gtmar.plain_data import PlainData, digits, percent, some, whole
+from gtmar.plain_data import PlainData, digits, html_table, percent, some, whole
 from gtmar.runs.inputs import newest_date
 from gtmar.runs.score import CARRIED, score_table, with_spec_stamp
 

@@ -22,11 +22,10 @@ from gtmar.errors import AccountDataError, UsageError
 from gtmar.metrics.registry import measure
 from gtmar.objective.objective import Judge
 from gtmar.plain_data import PlainData, digits, some
-from gtmar.runs.holdout import count_looks, record_look, without_holdout
+from gtmar.runs.holdout import count_looks, record_look, searched_before, without_holdout
 from gtmar.runs.inputs import load, of_day
 from gtmar.runs.results import copies_finding, leak_findings, warnings_of
 from gtmar.runs.score import score
-from gtmar.runs.searched_before import searched_before
 from gtmar.runs.side_by_side import best_and_worst, date_parts
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import level_of
@@ -234,7 +233,7 @@ def backtest(
     level, intervals = _intervals(panel, candidate, accounts, Path(journal), notes)
     own = None if spec is None else (only_columns(matrix, spec), spec)
     judged = None if own is None else reliability(*own, level=level)
-    weights = [term.weight for term in today.terms]
+    weights = today.vector
     days = _by_date(matrix, today, candidate, level)
     listed = days[-1].day if days else None
     green, red = _surprises(today, accounts, as_of, listed)
@@ -432,7 +431,7 @@ def scored_by(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[Scored, LocalEv
     """Score the accounts by a spec that reads some of the matrix's columns."""
     spec = _edged(matrix, spec)
     evaluator = LocalEvaluator(only_columns(matrix, spec), spec)
-    scores = evaluator.scores([term.weight for term in spec.terms]).astype(np.intp)
+    scores = evaluator.scores(spec.vector).astype(np.intp)
     edges = TierEdges.of(spec)
     return Scored(scores, edges.tiers_of(scores), edges.tiers, edges.risk), evaluator
 

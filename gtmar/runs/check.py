@@ -27,11 +27,10 @@ from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective.objective import Judge
 from gtmar.plain_data import PlainData, percent
-from gtmar.runs.holdout import read_both, without_holdout
+from gtmar.runs.holdout import read_both, searched_note, without_holdout
 from gtmar.runs.inputs import ReadOptions, load, refuse_unknown_options
 from gtmar.runs.results import copies_finding, leaks_of, limit_findings, order_findings
 from gtmar.runs.score import scored, write_rows_aside
-from gtmar.runs.searched_before import searched_note
 from gtmar.runs.session import open_run
 from gtmar.spec.encoders import DaysBeforeEncoder, TableEncoder
 from gtmar.validation.gates import smallest_gain
@@ -128,7 +127,7 @@ def check(
     accounts, aside = load(table, spec, **table_options)
     checked, search, holdout = accounts.checked, accounts.search, accounts.holdout
     spec = with_edges(spec, search)
-    sums = LocalEvaluator(search, spec).frame([[term.weight for term in spec.terms]])
+    sums = LocalEvaluator(search, spec).frame([spec.vector])
     values, reasons = _overall(sums, spec, checked.outcomes)
     value = gain = None
     if judge.name not in judge.lacking(checked.outcomes):
@@ -446,7 +445,7 @@ def _auc(
         # The outcomes break the contract; if features did, computing the shifts raised an error.
         return None
     spec = with_edges(spec, matrix)
-    panel = panel_of(matrix, spec, [term.weight for term in spec.terms])
+    panel = panel_of(matrix, spec, spec.vector)
     return uncertainty(panel, metrics={"auc_roc_retain"}).before.get("auc_roc_retain")
 
 

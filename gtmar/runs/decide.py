@@ -32,6 +32,7 @@ from gtmar.runs.holdout import (
     count_looks,
     order_unverified,
     record_look,
+    refuse_searched,
     shared_account_notes,
 )
 from gtmar.runs.inputs import (
@@ -43,7 +44,6 @@ from gtmar.runs.inputs import (
     spec_of,
 )
 from gtmar.runs.run import run
-from gtmar.runs.searched_before import refuse_searched
 from gtmar.runs.segments import (
     columns_of_few_values,
     large_segment_panels,
@@ -448,7 +448,7 @@ def _by_own_edges(
 def _as_it_would_go_live(matrix: AccountMatrix, candidate: ScoringSpec) -> pl.DataFrame:
     """Return a candidate's sums at its own tier edges, with these edges, for guardrails."""
     edges = zip(candidate.tier_names, candidate.tier_lows, strict=True)
-    sums = LocalEvaluator(matrix, candidate).frame([[term.weight for term in candidate.terms]])
+    sums = LocalEvaluator(matrix, candidate).frame([candidate.vector])
     return sums.with_columns(
         pl.lit(low, dtype=pl.Int64).alias(tier_sum(TIER_LOW, tier)) for tier, low in edges
     )

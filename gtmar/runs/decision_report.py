@@ -18,11 +18,17 @@ import polars as pl
 from gtmar import spec as specs
 from gtmar.engine.evaluator import EVALUATOR_VERSION
 from gtmar.errors import UsageError
-from gtmar.html import sentence
-from gtmar.html import table as html_table
 from gtmar.journal.sentences import held_out, old_customers, on_dates
 from gtmar.metrics.metric import marked
-from gtmar.plain_data import PlainData, apart, digits, percent, some
+from gtmar.plain_data import (
+    PlainData,
+    apart,
+    digits,
+    html_sentence,
+    html_table,
+    percent,
+    some,
+)
 from gtmar.runs.inputs import file_hashes
 from gtmar.runs.results import warnings_of
 from gtmar.runs.score import score
@@ -259,7 +265,7 @@ class Decided(PlainData):
 
     def _repr_html_(self) -> str:
         rows = [(gate.name, gate.limit, gate.found, gate.outcome) for gate in self.gates]
-        headline = "".join(map(sentence, (self.sentence, *self.headline)))
+        headline = "".join(map(html_sentence, (self.sentence, *self.headline)))
         heads = ("gate", "stated beforehand", "measured", "")
         return headline + html_table(heads, rows, caption=str(self.verdict))
 

@@ -29,14 +29,7 @@ if TYPE_CHECKING:
     from gtmar.data.scan import Tabular
     from gtmar.spec.model import ScoringSpec
 
-__all__ = [
-    "Explanation",
-    "Line",
-    "PossibleChange",
-    "explain",
-    "explained",
-    "row_of",
-]
+__all__ = ["Explanation", "explain", "explained", "row_of"]
 
 #: Prefix of columns that say whether a rule holds; no table has such a column.
 _HOLDS = "\x00holds."

@@ -1,27 +1,31 @@
-"""Holdouts in a table of their own: order of time, accounts in both tables, counted looks.
+"""Holdouts: the order of time, accounts in both tables, counted looks, accounts searched before.
 
 If a declared window shows that one table is later than the other, customers may be in both: that is
 the normal case. Without a window nothing but values can tell a later table from the one searched.
 So rows that are in both tables are refused, and a warning says that the order is unverified.
+Accounts that a search of the journal saw can't prove the weights that it chose.
 """
 
 from __future__ import annotations
 
 import json
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
+from gtmar import spec as specs
 from gtmar.autospec.first_spec import window_of
-from gtmar.data.matrix import load_accounts
-from gtmar.data.prepare import with_days
-from gtmar.data.rules import overlap
-from gtmar.data.scan import Source, collect
+from gtmar.data.matrix import load_accounts, part
+from gtmar.data.prepare import prepared, with_days
+from gtmar.data.rules import OWN, overlap
+from gtmar.data.scan import Source, collect, scan
 from gtmar.data.split import key_expression
 from gtmar.errors import (
     AccountDataError,
+    JournalError,
     RunNotFoundError,
     UsageError,
     Violation,
@@ -30,17 +34,17 @@ from gtmar.errors import (
 )
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
+from gtmar.journal.files import RunFiles
 from gtmar.plain_data import some
 from gtmar.safe_text import without_credentials
 from gtmar.spec.model import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from gtmar.data.matrix import Accounts
-    from gtmar.data.scan import AccountTable
-    from gtmar.spec.model import ScoringSpec
+    from gtmar.data.scan import AccountTable, Tabular
+    from gtmar.spec.model import ScoringSpec, Split
 
 __all__ = [
     "comparisons_on",
@@ -55,6 +59,9 @@ __all__ = [
     "order_unverified",
     "read_both",
     "record_look",
+    "refuse_searched",
+    "searched_before",
+    "searched_note",
     "shared_account_notes",
     "without_holdout",
 ]
@@ -86,6 +93,8 @@ def read_both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
 
 #: Prefix of a start record's parameters that are about the holdout's own table.
 _PREFIX = "holdout_"
+#: Column of canonical ids; no table has one of this name.
+_KEY = f"{OWN}id"
 
 
 def without_holdout(spec: ScoringSpec, *, share: float | None = None) -> ScoringSpec:
@@ -218,14 +227,13 @@ def order_unverified(accounts: Accounts, spec: ScoringSpec) -> str | None:
 def _refuse_the_same(
     searched: Accounts, later: Accounts, spec: ScoringSpec, spec_file: str | Path | None
 ) -> None:
-    """Refuse rows that are in both tables, and tables that are the same."""
     name, there = later.checked.id_column, searched.table.columns
     columns = [column for column in identifying_columns(later, spec) if column in there]
     same = 0
     if searched.outcomes_fingerprint == later.outcomes_fingerprint:
         same = later.checked.accounts
     elif name is not None and searched.checked.id_column == name:
-        one, two = (_ids_and_columns(each, name, columns) for each in (searched, later))
+        one, two = (_keys(each.table, name, columns) for each in (searched, later))
         if one.schema == two.schema:
             same = one.join(two, on=one.columns, how="semi", nulls_equal=True).height
     if not same:
@@ -260,10 +268,9 @@ def identifying_columns(accounts: Accounts, spec: ScoringSpec) -> list[str]:
     return [name for name in read if name != accounts.checked.id_column]
 
 
-def _ids_and_columns(accounts: Accounts, name: str, columns: Sequence[str] = ()) -> pl.DataFrame:
-    """Read canonical ids and other columns of a table."""
-    table = accounts.table
-    key = key_expression(name, table.schema).alias(name)
+def _keys(table: AccountTable, name: str, columns: Sequence[str] = ()) -> pl.DataFrame:
+    """Return the canonical ids of a table, as `_KEY`, and other columns."""
+    key = key_expression(name, table.schema).alias(_KEY)
     return collect(table, table.frame.select(key, *columns))
 
 
@@ -302,13 +309,20 @@ def _window_between(
 # ---- accounts in both tables ---------------------------------------------------------------------
 
 
-def ids_in_both(searched: Accounts, later: Accounts) -> pl.Series | None:
-    """Return the distinct ids of a later table that the searched one has; None without ids."""
+def _ids_of(searched: Accounts, later: Accounts) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+    """Return the canonical ids of both tables; None if they have no common column of ids."""
     name = later.checked.id_column
     if name is None or searched.checked.id_column != name:
         return None
-    one, two = (_ids_and_columns(each, name) for each in (searched, later))
-    return two.join(one, on=name, how="semi")[name].unique(maintain_order=True)
+    return _keys(searched.table, name), _keys(later.table, name)
+
+
+def ids_in_both(searched: Accounts, later: Accounts) -> pl.Series | None:
+    """Return the distinct ids of a later table that the searched one has; None without ids."""
+    ids = _ids_of(searched, later)
+    if ids is None:
+        return None
+    return ids[1].join(ids[0], on=_KEY, how="semi")[_KEY].unique(maintain_order=True)
 
 
 def shared_account_notes(accounts: Accounts) -> tuple[str, ...]:
@@ -317,23 +331,19 @@ def shared_account_notes(accounts: Accounts) -> tuple[str, ...]:
 
 
 def _shared_sentences(searched: Accounts, later: Accounts) -> tuple[str, ...]:
-    """Word how many accounts are in both tables, and how many are new."""
-    again = ids_in_both(searched, later)
-    if again is None:
+    ids = _ids_of(searched, later)
+    if ids is None:
         return ("There is no id to tell whether accounts stand in both tables.",)
-    name = str(later.checked.id_column)
-    one, two = (
-        _ids_and_columns(each, name).unique(maintain_order=True) for each in (searched, later)
-    )
-    if len(again):
-        new = two.height - len(again)
+    one, two = (each.unique(maintain_order=True) for each in ids)
+    again = two.join(one, on=_KEY, how="semi").height
+    if again:
         return (
-            f"{some(len(again), 'account stands', 'accounts stand')} in both tables, the same "
-            f"customers; {new:,} of the "
-            "holdout's are new.",
+            f"{some(again, 'account stands', 'accounts stand')} in both tables, the same "
+            f"customers; {two.height - again:,} of the holdout's are new.",
         )
-    loosely = pl.col(name).str.to_lowercase().str.strip_chars_start("0")
-    alike = one[name].filter(one.select(loosely)[name].is_in(two.select(loosely)[name].implode()))
+    loosely = pl.col(_KEY).str.to_lowercase().str.strip_chars_start("0")
+    known = two.select(loosely)[_KEY].implode()
+    alike = one[_KEY].filter(one.select(loosely)[_KEY].is_in(known))
     if alike.is_empty():
         return ()
     return (
@@ -421,3 +431,211 @@ def record_look(
         "higher_is_better": higher_is_better,
     }
     return write_event(journal, EventKind.LOOK, details=details, **fields)
+
+
+# ---- accounts that a search saw ------------------------------------------------------------------
+
+
+def refuse_searched(
+    journal: Path, accounts: Accounts, spec: ScoringSpec, *from_specs: ScoringSpec
+) -> tuple[str, ...]:
+    """Raise if a search that chose weights of a spec saw accounts that are held out.
+
+    Those searches are the ones in the lineage of each spec in `from_specs`, back to the first.
+    `spec` is the one that the accounts were loaded by. Accounts may have been searched in an
+    earlier window, if a declared window shows that; see `load_with_holdout`.
+
+    Returns
+    -------
+    tuple of str
+        A sentence for each search whose accounts can't be compared.
+
+    Raises
+    ------
+    UsageError
+        If a search saw some of them; it says how many, and which search.
+    """
+    unknown = []
+    for run_id in dict.fromkeys(run for spec in from_specs for run in _searches(journal, spec)):
+        start = RunFiles(journal, run_id).record("start")
+        seen = _seen_by(start, accounts, spec)
+        if seen is None:
+            unknown.append(
+                f"Whether run {run_id}, which chose weights, searched any of these accounts isn't "
+                "known: its table isn't there to compare ids with."
+            )
+        elif seen:
+            held = 0 if accounts.holdout is None else accounts.holdout.accounts
+            raise UsageError(
+                f"run {run_id}, which chose weights, searched {seen:,} of the {held:,} accounts "
+                "held out: they prove nothing of them",
+                hint="--holdout-file LATER_TABLE: accounts that no search saw, or a later window",
+            )
+    return tuple(unknown)
+
+
+def _searches(journal: Path, spec: ScoringSpec) -> Iterator[str]:
+    """Yield the ids of the searches in a spec's lineage, the latest first."""
+    run_id = None if spec.lineage is None else spec.lineage.run
+    known: set[str] = set()
+    while run_id is not None and run_id not in known:
+        known.add(run_id)
+        try:
+            start = RunFiles(journal, run_id).record("start")
+        except JournalError:
+            return
+        if start["kind"] == "search":
+            yield run_id
+        run_id = start["parent_run"]
+
+
+def _seen_by(start: dict[str, Any], accounts: Accounts, spec: ScoringSpec) -> int | None:
+    """Count the held-out accounts that a run searched; None if that isn't known."""
+    later, identifier = accounts.later, accounts.checked.id_column
+    prints = start["outcomes_fingerprint"]
+    if later is None and prints == accounts.outcomes_fingerprint:
+        return 0
+    if later is not None and prints == later.outcomes_fingerprint:
+        return int(start["search_accounts"])
+    table = _table_of(start, identifier, spec)
+    if identifier is None or table is None:
+        return None
+    columns: list[str] = []
+    if later is None:
+        held = part(accounts.table, identifier, spec.split, held=True, copies=accounts.copies)
+    else:
+        held, window = later.table, declared_window(spec, table, later.table)
+        if window is not None and not overlap(window, table, held):
+            return 0
+        if window is None:
+            # Without a window only rows with the same values are surely the same accounts.
+            columns = [
+                n for n in identifying_columns(later, spec) if table.schema.get(n) == held.schema[n]
+            ]
+    old = _keys(part(table, identifier, _split_of(start)), identifier, columns)
+    now = _keys(held, identifier, columns)
+    return now.join(old, on=now.columns, how="semi", nulls_equal=True).height
+
+
+def _table_of(
+    start: dict[str, Any], identifier: str | None, spec: ScoringSpec
+) -> AccountTable | None:
+    """Open the table of a run's start record; None if it is gone, or has no ids to compare."""
+    if identifier is None or not Path(start["source"]).exists():
+        return None
+    try:
+        table = scan(Source.of_record(start["source"], dict(start["parameters"])))
+        table = prepared(table, spec)
+    except AccountDataError:
+        return None
+    return table if identifier in table.columns else None
+
+
+def _split_of(start: dict[str, Any]) -> Split:
+    return specs.parse(start["spec"], source="the run's spec").split
+
+
+@dataclass(frozen=True)
+class SearchedBefore:
+    """How many of a table's accounts a run searched for a spec's weights."""
+
+    run_id: str
+    searched: int
+    accounts: int
+
+    @property
+    def note(self) -> str | None:
+        """A sentence that the score looks better here than it is; None if none was searched."""
+        if not self.searched:
+            return None
+        return (
+            f"In-sample: run {self.run_id} searched {self.searched:,} of these {self.accounts:,} "
+            "accounts for its weights, so the score looks better on them than it is."
+        )
+
+
+def searched_before(
+    accounts: Accounts, spec: ScoringSpec, journal: Path, as_of: str | None
+) -> SearchedBefore | None:
+    """Return how many of these accounts a run of the journal searched for the spec's weights.
+
+    The run is found by the spec's lineage; for a spec without one, it is a search that came upon
+    these very weights with the same encoders, whatever the model was called. None if no such run is
+    known, or its table is gone. A run that began with this very spec did not choose its weights.
+    """
+
+    def fingerprint(split: Split) -> str:
+        """Return the fingerprint of ids, outcomes and split that a run with this split has."""
+        dropped = accounts.checked.dropped > 0
+        other = spec.model_copy(update={"split": split})
+        loaded = load_accounts(accounts.table, other, as_of=as_of, drop_unlabelled=dropped)
+        return loaded.outcomes_fingerprint
+
+    def searched(start: dict[str, Any]) -> int | None:
+        """Return how many of the accounts a run searched; None where that isn't known."""
+        split = _split_of(start)
+        if start["outcomes_fingerprint"] == fingerprint(split):
+            return int(start["search_accounts"])
+        identifier = accounts.checked.id_column
+        table = _table_of(start, identifier, spec)
+        if identifier is None or table is None:
+            return None
+        sides = (part(table, identifier, split), accounts.table)
+        old, now = (_keys(side, identifier).unique() for side in sides)
+        return now.join(old, on=now.columns, how="semi").height
+
+    try:
+        if spec.lineage is not None:
+            starts = [RunFiles(journal, spec.lineage.run).record("start")]
+        else:
+            starts = _came_upon(journal, spec)
+    except JournalError:
+        return None
+    counts = {start["run_id"]: searched(start) for start in starts}
+    known = {run_id: count for run_id, count in counts.items() if count is not None}
+    if not known:
+        return None
+    most = max(known, key=lambda run_id: known[run_id])
+    return SearchedBefore(most, known[most], accounts.checked.accounts)
+
+
+def _came_upon(journal: Path, spec: ScoringSpec) -> list[dict[str, Any]]:
+    """Return the start records of searches that evaluated a spec's weights, the latest first."""
+    with Journal(journal) as opened:
+        ids = opened.query(
+            "select run_id from experiments join runs using (run_id) "
+            "where kind = 'search' and number > 0 "
+            "and cardinality(weights) = len(getvariable('names')) "
+            "and cardinality(changed_weights(weights, "
+            "map(getvariable('names'), getvariable('weights')))) = 0 "
+            "group by run_id order by max(started_at) desc",
+            columns=("run_id", "number", "weights"),
+            names=[*spec.weights],
+            weights=[*spec.weights.values()],
+        )["run_id"].to_list()
+    own, starts = specs.points_id(spec), []
+    for run_id in ids:
+        start = RunFiles(journal, run_id).record("start")
+        begun = specs.parse(start["spec"], source="the run's spec")
+        if specs.points_id(specs.reweighed(begun, spec.weights)) == own:
+            starts.append(start)
+    return starts
+
+
+def searched_note(
+    data: Tabular, given: Sequence[ScoringSpec], journal: str | Path, as_of: str | None = None
+) -> str | None:
+    """Return a sentence if a run searched accounts of a table for the weights of one of the specs.
+
+    None if no such run is known, or the table has no outcomes that keep the data contract.
+    """
+    for spec in given:
+        try:
+            whole = without_holdout(spec)
+            accounts = load_accounts(scan(data), whole, as_of=as_of, drop_unlabelled=True)
+        except AccountDataError:
+            continue
+        before = searched_before(accounts, spec, Path(journal), as_of)
+        if before is not None and before.note is not None:
+            return before.note
+    return None

@@ -13,8 +13,7 @@ from gtmar.engine.equal_sizes import tier_sizes
 from gtmar.errors import UsageError
 from gtmar.journal.sentences import Seen, old_customers, worse
 from gtmar.plain_data import PlainData, some
-from gtmar.runs.holdout import comparisons_on, record_look
-from gtmar.runs.searched_before import refuse_searched
+from gtmar.runs.holdout import comparisons_on, record_look, refuse_searched
 from gtmar.runs.side_by_side import (
     at_equal_sizes,
     both_objectives,
@@ -128,16 +127,9 @@ def look_at_holdout(
 ) -> HoldoutLook:
     """Measure a spec with other weights on the accounts held out, and count the look.
 
-    Parameters
-    ----------
-    accounts, spec, judge
-        The accounts, loaded by the incumbent `spec`, and the objective.
-    changed
-        The incumbent with other weights.
-    journal, author, note
-        Where the look is recorded, by whom, and why.
-    as_of
-        ISO date that `days_before` counts from in the holdout's table.
+    `accounts` are loaded by the incumbent `spec`; `changed` is the same with other weights. The
+    look is recorded in the journal, with `author` and `note`. `as_of` is the ISO date that
+    `days_before` counts from in the holdout's table.
 
     Raises
     ------
@@ -147,7 +139,7 @@ def look_at_holdout(
     """
     holdout, held = _held_out(accounts)
     unknown = refuse_searched(journal, accounts, spec, spec)
-    old, new = ([term.weight for term in each.terms] for each in (spec, changed))
+    old, new = (each.vector for each in (spec, changed))
     seen = comparisons_on(journal, held.outcomes_fingerprint)
     comparison = _comparison(accounts, spec, changed, judge, journal)
     looks = len({*seen, comparison})

@@ -142,7 +142,7 @@ class Search:
         self.plan, self.watch, self._announce = plan, watch, announce
         self._stop = stop
         self.names = tuple(term.name for term in spec.terms)
-        self.start = tuple(term.weight for term in spec.terms)
+        self.start = spec.vector
         if evaluator is None:
             evaluator = LocalEvaluator(
                 accounts.search, spec, expected=plan.limits.experiments, by_rule=True
@@ -267,14 +267,11 @@ class Search:
         writer.flush()
         self.loop.lap("journal", since=ended)
         seconds = time.perf_counter() - began
-        self._tell_of_machine_code()
-        return self._finish(climb, writer, state, seconds)
-
-    def _tell_of_machine_code(self) -> None:
         known = self.evaluator
         note = known.machine_code if isinstance(known, LocalEvaluator) else None
         if self._announce is not None and note is not None:
             self._announce(note)
+        return self._finish(climb, writer, state, seconds)
 
     def _restore(self, climb: Climb, done: list[dict[str, Any]]) -> None:
         """Restore the state of a search from the experiments that it has done."""
@@ -313,10 +310,10 @@ class Search:
         # Each look at the holdout makes later proof harder, so a person's change that was not kept
         # isn't measured there.
         looks = self.plan.kind == "search" or climb.incumbent > 0
-        found_spec = self._spec_of(climb.weights)
-        fitted, checked = self._calibration(found_spec, looks=looks)
+        best_spec = self._spec_of(climb.weights)
+        fitted, checked = self._calibration(best_spec, looks=looks)
         sized = self._at_equal_sizes(climb.weights, looks=looks)
-        holdout = self._on_holdout(found_spec) if looks else None
+        holdout = self._on_holdout(best_spec) if looks else None
         customers = self._customers(climb.weights) if looks else ()
         dated = self._by_date(climb.weights, looks=looks)
         ended: dict[str, Any] = {
@@ -362,7 +359,7 @@ class Search:
             metrics=self.measure(self.loop.best_sums).row(0),
             holdout=holdout,
             higher_is_better=self.judge.sign > 0,
-            spec=found_spec.model_copy(update=changes),
+            spec=best_spec.model_copy(update=changes),
             notes=self.accounts.checked.notes,
             findings=(*self.findings, *self._clipped()),
             blocked=self.blocked,
@@ -446,7 +443,7 @@ class Search:
     ) -> tuple[Calibration | None, dict[str, Any] | None]:
         """Fit the best's probabilities on the accounts searched; check them on those held out."""
         accounts = self.accounts
-        scores = self.evaluator.scores([term.weight for term in best.terms])
+        scores = self.evaluator.scores(best.vector)
         fitted = calibrated(accounts.search, best, datetime.now(UTC).date(), scores)
         if fitted is None or accounts.holdout is None or not looks:
             return fitted, None
@@ -474,22 +471,17 @@ class Search:
         return spec.with_edges([lows[name][0] for name in names])
 
     def _on_holdout(self, best: ScoringSpec) -> dict[str, Any] | None:
-        """Measure start and best on the accounts held out, each by its own tier edges.
-
-        An objective of one tier is compared at the start's tier sizes.
-        """
+        """Measure start and best on the accounts held out, each by its own tier edges."""
         holdout = self.accounts.holdout
         if holdout is None:
             return None
         outcomes = self.accounts.checked.outcomes
         rows = []
         for spec in (self.spec, best):
-            weights = [term.weight for term in spec.terms]
+            weights = spec.vector
             frame = LocalEvaluator(holdout, spec).frame([weights])
             rows.append(measure(frame, spec.tier_names, outcomes).row(0))
-        before, after = both_objectives(
-            self.judge, holdout, self.spec, self.start, [term.weight for term in best.terms]
-        )
+        before, after = both_objectives(self.judge, holdout, self.spec, self.start, best.vector)
         return {
             "accounts": holdout.distinct,
             "baseline_value": before,
@@ -512,10 +504,6 @@ def _json(value: object) -> str | None:
     return None if value is None else json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-def _order_of_time(accounts: Accounts, spec: ScoringSpec) -> str:
-    return order_unverified(accounts, spec) or "declared"
-
-
 def start_record(search: Search) -> dict[str, Any]:
     """Return the start record of a search: what was asked for, over which table."""
     spec, accounts, plan = search.spec, search.accounts, search.plan
@@ -535,7 +523,7 @@ def start_record(search: Search) -> dict[str, Any]:
         "copies_together": accounts.copies.repeated if accounts.copies else None,
         **accounts.table.origin,
         **holdout_parameters(accounts),
-        "order_of_time": None if accounts.later is None else _order_of_time(accounts, spec),
+        "order_of_time": accounts.later and (order_unverified(accounts, spec) or "declared"),
     }
     packages = ("gtmar", "polars", "duckdb", "numpy", "pyarrow")
     return {
@@ -634,7 +622,7 @@ class Ledger:
         steps, self._steps = self._steps, []
         measured = self._measure(np.concatenate(self._sums))
         if len(steps) > measured.values.height:
-            measured = measured.spread(*_places(steps))
+            measured = measured.spread(*_measured_rows(steps))
         fields = step_fields(steps, self._shared["names"])
         self._append(fields, measured, np.array(self._times), np.array(self._durations))
         self._sums, self._times, self._durations = [], [], []
@@ -655,12 +643,12 @@ def _now() -> int:
     return time.time_ns() // 1000
 
 
-def _places(steps: Sequence[Step]) -> tuple[list[int | None], list[str]]:
+def _measured_rows(steps: Sequence[Step]) -> tuple[list[int | None], list[str]]:
     """Return for each step the index of its measured row, or None, and the reason for None."""
-    places: list[int | None] = []
+    indices: list[int | None] = []
     evaluated = 0
     for step in steps:
-        places.append(None if step.candidate.taken_over else evaluated)
+        indices.append(None if step.candidate.taken_over else evaluated)
         evaluated += not step.candidate.taken_over
     sources = [step.candidate.known.source if step.candidate.known else "" for step in steps]
-    return places, [f"not evaluated here: known from {source}" for source in sources]
+    return indices, [f"not evaluated here: known from {source}" for source in sources]

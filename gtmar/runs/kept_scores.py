@@ -35,9 +35,8 @@ from gtmar.objective.objective import Judge, breach
 from gtmar.outputs import place_file, sync_folder
 from gtmar.plain_data import PlainData, apart, digits, percent
 from gtmar.runs.backtest import candidate_at_sizes, scored_by
-from gtmar.runs.holdout import journal_if_there, record_look
+from gtmar.runs.holdout import journal_if_there, record_look, searched_before
 from gtmar.runs.inputs import load, outcome_end
-from gtmar.runs.searched_before import searched_before
 from gtmar.safe_text import without_credentials
 from gtmar.spec.model import SCORE_UNITS, Guardrail
 from gtmar.stats.interval import Interval
@@ -83,16 +82,10 @@ class KeptScores:
     spec: ScoringSpec
     #: The day on which the scores were kept; None if there are none.
     scored_on: date | None
-    #: Reads them; once, since what is kept never changes and a table may be far away.
-    read: Callable[[], pl.DataFrame]
-
-    def frame(self) -> pl.DataFrame:
-        """Return the scores, a row for each account.
-
-        Columns: `account`, `score` in points, `tier`, `probability` (null where the spec has none),
-        `model`, `spec_id`, `scored_on` (the day, UTC).
-        """
-        return self.read()
+    #: Returns them, a row for each account: `account`, `score` in points, `tier`, `probability`
+    #: (null where the spec has none), `model`, `spec_id`, `scored_on` (the day, UTC). They are read
+    #: once, since what is kept never changes and a table may be far away.
+    frame: Callable[[], pl.DataFrame]
 
     @classmethod
     def of_file(cls, day: date, role: str, path: Path) -> KeptScores:

@@ -43,21 +43,11 @@ if TYPE_CHECKING:
     from gtmar.stats.interval import Interval
 
 __all__ = [
-    "BEFORE",
-    "GONE",
-    "HORIZONS",
-    "THERE",
-    "UNKNOWN",
     "Calibrated",
-    "Leaving",
-    "Presence",
     "TimeToLeaving",
     "before_leaving",
     "calibrate",
     "follow_scored",
-    "gone_after",
-    "presence",
-    "share_gone",
     "time_to_leaving",
 ]
 

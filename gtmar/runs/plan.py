@@ -209,7 +209,7 @@ def given_at_start(start: str, matrix: AccountMatrix, spec: ScoringSpec) -> Give
             groups.setdefault(term.feature, []).append(number)
     vectors = logistic_starts(
         Labelled(tuple(column[labelled] for column in matrix.columns), stayed),
-        tuple(term.weight for term in spec.terms),
+        spec.vector,
         search_space_of(spec),
         groups=tuple(groups.values()),
         sign=1 if spec.orientation == "health" else -1,

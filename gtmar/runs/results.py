@@ -303,7 +303,7 @@ def limit_findings(
     judge: Judge, spec: ScoringSpec, matrix: AccountMatrix, sums: pl.DataFrame
 ) -> list[Finding]:
     """Return findings about guardrails that the start breaks or lacks, clipping, fixed weights."""
-    start = [term.weight for term in spec.terms]
+    start = spec.vector
     # The start can't gain anything over itself.
     comparisons = tuple(g for g in judge.comparisons if g.metric != "gain")
     guard = Guard(matrix, spec, replace(judge, comparisons=comparisons), start)

@@ -246,13 +246,9 @@ def try_weights(
 def changed_weights(
     spec: ScoringSpec, weights: Mapping[str, int], *, kind: str = "human"
 ) -> tuple[int, ...]:
-    """Return a spec's F weights after a change.
-
-    `kind` and errors are as for `try_weights`; if it is `human`, a change of nothing is a
-    `UsageError`.
-    """
-    after = tuple(term.weight for term in specs.reweighed(spec, weights).terms)
-    if kind == "human" and after == tuple(term.weight for term in spec.terms):
+    """Return F weights after a change; a change of nothing is an error if `kind` is `human`."""
+    after = specs.reweighed(spec, weights).vector
+    if kind == "human" and after == spec.vector:
         stated = ", ".join(f"{name} is {weight} already" for name, weight in weights.items())
         raise UsageError(
             f"nothing to try: {stated or 'no weight differs'}",
@@ -275,7 +271,7 @@ def measure_change(
     `after` are the F weights, from `changed_weights`. `request` is a plan with author, note and
     dates; the change itself and the limits are added to it.
     """
-    changes = after != tuple(term.weight for term in spec.terms)
+    changes = after != spec.vector
     weights = {term.name: weight for term, weight in zip(spec.terms, after, strict=True)}
     changed = specs.spec_id(specs.reweighed(spec, weights)) if changes else None
     plan = replace(

@@ -41,6 +41,7 @@ __all__ = [
     "NewTable",
     "ScoredTable",
     "changed_since",
+    "refuse_other_id",
     "score",
     "score_table",
     "scored",
@@ -209,7 +210,7 @@ def _combination_lines(spec: ScoringSpec, combination: Combination) -> dict[str,
         for each in combination.sets
     ]
     flags = {name: pl.col(f"{_FLAG}{name}").cast(pl.Int64) for name in combination.flags}
-    return combination.parts(sums, [term.weight for term in terms], flags)
+    return combination.parts(sums, list(spec.vector), flags)
 
 
 def with_spec_stamp(scored: pl.DataFrame, spec: ScoringSpec) -> pl.DataFrame:
@@ -236,6 +237,15 @@ def _probability(spec: ScoringSpec) -> list[pl.Expr]:
     for step in others:
         units = pl.when(pl.col(_VALUE) >= step.low).then(pl.lit(step.units)).otherwise(units)
     return [divided(units.cast(pl.Float64), PROBABILITY_UNITS).alias("probability")]
+
+
+def refuse_other_id(one: ScoringSpec, two: ScoringSpec) -> None:
+    """Raise `UsageError` if two specs to be compared name different columns of ids."""
+    if one.id != two.id:
+        raise UsageError(
+            f'the specs name different id columns: "{one.id}" and "{two.id}"',
+            hint="give both the same id",
+        )
 
 
 def tier_changes(

@@ -18,8 +18,8 @@ from gtmar.objective.guardrails import SMALLEST_SEGMENT, Guard, gap_of
 from gtmar.plain_data import PlainData
 from gtmar.runs.holdout import count_looks
 from gtmar.runs.session import ended_run
-from gtmar.runs.side_by_side import best_and_worst, both_objectives
-from gtmar.stats.interval import level_of, reading_of, too_few, unknown
+from gtmar.runs.side_by_side import best_and_worst, both_objectives, unknown_of_few
+from gtmar.stats.interval import level_of, reading_of
 from gtmar.validation.gates import LARGE_SEGMENT
 from gtmar.validation.intervals import OVERALL, paired, panel_of, uncertainty
 
@@ -125,14 +125,8 @@ def by_segment(
     """Measure a run's start and best on each segment, of the accounts searched and held out.
 
     The run compared the two on the holdout when it ended, so this counts as no further look, and
-    nothing is written to the journal.
-
-    Parameters
-    ----------
-    run_id, journal, data
-        As for `open_run`.
-    columns
-        Columns of which each value is a segment; empty for the spec's `segments`.
+    nothing is written to the journal. `columns` are those of which each value is a segment; empty
+    for the spec's `segments`. All else is as for `open_run`.
 
     Raises
     ------
@@ -149,7 +143,7 @@ def by_segment(
             f"the spec of run {run_id} names no segments",
             hint="--segment COLUMN, or segments: [COLUMN] in the spec",
         )
-    judged_by = (spec, judge, session.baseline, session.best)
+    judged_by = (spec, judge, spec.vector, session.best)
     experiment = f"{run_id}/{session.end['best_experiment']}"
     accounts = with_segments(session.accounts, spec, columns, as_of=session.plan.as_of)
     parts = [segment_part(accounts.search, *judged_by)]
@@ -214,14 +208,12 @@ def segment_objectives(
         guard = Guard(matrix, spec, judge, before)
         return [guard.segment_values(weights) for weights in (before, after)]
     sides: list[dict[str, float | None]] = [{}, {}]
-    for column in matrix.segments:
-        for index in range(len(column.values)):
-            rows = column.rows(index)
-            part = matrix.take(rows)
-            enough = part.distinct >= SMALLEST_SEGMENT
-            values = both_objectives(judge, part, spec, before, after) if enough else (None, None)
-            for side, value in zip(sides, values, strict=True):
-                side[column.name(index)] = value
+    for name, rows in segment_rows(matrix):
+        part = matrix.take(rows)
+        enough = part.distinct >= SMALLEST_SEGMENT
+        values = both_objectives(judge, part, spec, before, after) if enough else (None, None)
+        for side, value in zip(sides, values, strict=True):
+            side[name] = value
     return sides
 
 
@@ -235,8 +227,7 @@ def _line(
     level: float,
 ) -> SegmentLine:
     count = 0 if panel is None else panel.accounts
-    few = f"{too_few(count)}, {SMALLEST_SEGMENT} needed"
-    nothing = unknown(None, level=level, accounts=count, reason=few)
+    nothing = unknown_of_few(count, level)
     if panel is None or count < SMALLEST_SEGMENT:
         none = dict.fromkeys(RETENTION, nothing)
         return SegmentLine(name, count, nothing, nothing, nothing, "unknown", none, none, none)

@@ -53,6 +53,7 @@ __all__ = [
     "one_side",
     "side_by_side",
     "signs_by_date",
+    "unknown_of_few",
 ]
 
 
@@ -92,9 +93,7 @@ def at_equal_sizes(
         `labelled_best`: accounts with a label in each tier. `churned_mrr_start` and
         `churned_mrr_best`: start MRR of each tier's accounts that left, null without MRR.
     """
-    return side_by_side(
-        (matrix, spec, [t.weight for t in spec.terms]), (matrix, spec, best), outcomes, evaluator
-    )
+    return side_by_side((matrix, spec, spec.vector), (matrix, spec, best), outcomes, evaluator)
 
 
 def side_by_side(
@@ -343,14 +342,18 @@ def _measured(
     after: Sequence[int],
     level: float,
 ) -> Customers:
-    count = matrix.distinct
-    few = f"{too_few(count)}, {SMALLEST_SEGMENT} needed"
-    nothing = unknown(None, level=level, accounts=count, reason=few)
+    count, nothing = matrix.distinct, unknown_of_few(matrix.distinct, level)
     three = (nothing, nothing, nothing)
     if count >= SMALLEST_SEGMENT:
         metrics = {judge.name.partition(".")[0]}
         intervals = uncertainty(panel_of(matrix, spec, before, after), level=level, metrics=metrics)
-        lacking = replace(nothing, reason="the metric has no interval")
         one, two = both_objectives(judge, matrix, spec, before, after)
+        lacking = replace(nothing, reason="the metric has no interval")
         three = paired(intervals, judge.name, one, two, lacking)
     return Customers(group, count, judge.name, judge.sign > 0, *three)
+
+
+def unknown_of_few(accounts: int, level: float) -> Interval:
+    """Return the interval without a value of a part that has too few accounts to be measured."""
+    few = f"{too_few(accounts)}, {SMALLEST_SEGMENT} needed"
+    return unknown(None, level=level, accounts=accounts, reason=few)

@@ -35,8 +35,8 @@ from gtmar.plain_data import PlainData, plain
 from gtmar.runs.backtest import only_columns
 from gtmar.runs.holdout import without_holdout
 from gtmar.runs.inputs import HoldoutOptions, load
-from gtmar.runs.rerun import knows_outcomes
 from gtmar.runs.run import run
+from gtmar.runs.session import knows_outcomes
 from gtmar.spec.ids import fitted_features
 from gtmar.stats.logistic import every_so_many, fit_logistic
 from gtmar.stats.paired_auc import folded_difference, placed
@@ -230,7 +230,7 @@ def _reduced(spec: ScoringSpec, kept: tuple[str, ...], matrix: AccountMatrix) ->
     narrow = only_columns(matrix, reduced)
     if spec.has_rule:
         return with_edges(reduced, narrow)
-    sizes = tier_sizes(matrix, spec, [term.weight for term in spec.terms])
+    sizes = tier_sizes(matrix, spec, spec.vector)
     ruled = {
         name: spec.tiers[name].model_copy(update={"accounts": size or None})
         for name, size in zip(spec.tier_names[:-1], sizes, strict=False)

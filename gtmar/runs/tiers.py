@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
@@ -21,26 +20,25 @@ from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.sum_names import tier_sum
 from gtmar.engine.tally import TierEdges
 from gtmar.errors import AccountDataError, SpecError, UsageError, culprits
-from gtmar.html import table as html_table
 from gtmar.journal.columns import experiment_id
-from gtmar.journal.writer import RunWriter
 from gtmar.metrics import accounts as account_metrics
 from gtmar.metrics.registry import measure, metric_column
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
-from gtmar.plain_data import PlainData, plain
-from gtmar.runs.holdout import without_holdout
+from gtmar.plain_data import PlainData, html_table, plain
+from gtmar.runs.holdout import searched_note, without_holdout
 from gtmar.runs.inputs import TableOptions, load, newest_date, of_day
-from gtmar.runs.journaled_search import Search, new_run_id, start_record
+from gtmar.runs.journaled_search import Search
 from gtmar.runs.plan import Plan
-from gtmar.runs.score import score
-from gtmar.runs.searched_before import searched_note
+from gtmar.runs.run import run_and_journal
+from gtmar.runs.score import refuse_other_id, score
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.stats.interval import Interval, from_proportion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
+    from pathlib import Path
 
     from gtmar.data.matrix import AccountMatrix
     from gtmar.data.scan import Tabular
@@ -113,12 +111,8 @@ def tiers_of(
     """Set the edges of a spec's tiers on all accounts of a table, and measure each tier.
 
     Parameters are those of `gtmar.tiers`. From a table of several dates, the newest date with
-    outcomes is taken, since a capacity is that of one day.
-
-    Returns
-    -------
-    Tiers
-        Its spec has the new edges and, if the change was recorded, a lineage.
+    outcomes is taken, since a capacity is that of one day. The result's spec has the new edges and,
+    if the change was recorded, a lineage.
 
     Raises
     ------
@@ -161,8 +155,7 @@ def tiers_of(
     )
     measured = without_holdout(edged)
     search = Search(accounts, measured, Judge.of(measured), plan)
-    with RunWriter(Path(journal), new_run_id()) as writer:
-        run = search.run(writer, start=start_record(search))
+    run = run_and_journal(search, journal)
     lineage = specs.Lineage(
         run=run.run_id,
         experiment=experiment_id(0),
@@ -190,7 +183,7 @@ def _shares_of(like: ScoringSpec, table: Any, options: TableOptions) -> dict[str
     """Return the share of a table's accounts in each tier of another spec; they add up to 1."""
     accounts, _ = load(table, without_holdout(like), **options)
     edged = like if like.has_edges else with_edges(like, accounts.search)
-    sizes = tier_sizes(accounts.search, edged, [term.weight for term in edged.terms])
+    sizes = tier_sizes(accounts.search, edged, edged.vector)
     shares = [round(size / sum(sizes), _DIGITS) for size in sizes]
     shares[-1] = round(1 - sum(shares[:-1]), _DIGITS)
     return dict(zip(edged.tier_names, shares, strict=True))
@@ -227,17 +220,16 @@ def _hint(rule: str, spec: ScoringSpec) -> str:
 
 
 def _moved(matrix: AccountMatrix, one: ScoringSpec, two: ScoringSpec) -> int:
-    """Count the accounts whose tier has another name."""
     names = []
     for spec in (one, two):
         # A veto caps scores at a tier's edge, so scores may differ, too.
-        scores = LocalEvaluator(matrix, spec, threads=1).scores([t.weight for t in spec.terms])
+        scores = LocalEvaluator(matrix, spec, threads=1).scores(spec.vector)
         names.append(np.array(spec.tier_names)[TierEdges.of(spec).tiers_of(scores)])
     return int((names[0] != names[1]).sum())
 
 
 def _lines(matrix: AccountMatrix, spec: ScoringSpec) -> tuple[TierLine, ...]:
-    sums = LocalEvaluator(matrix, spec).frame([[term.weight for term in spec.terms]])
+    sums = LocalEvaluator(matrix, spec).frame([spec.vector])
     measured = measure(sums, spec.tier_names, matrix.outcomes).values.row(0, named=True)
     counted = sums.row(0, named=True)
     money = matrix.start is not None
@@ -314,11 +306,7 @@ def refuse_unlike(one: ScoringSpec, two: ScoringSpec) -> None:
             f'both specs are called "{one.model}", so their columns would be, too',
             hint="give one of them another `model`",
         )
-    if one.id != two.id:
-        raise UsageError(
-            f'the specs name different id columns: "{one.id}" and "{two.id}"',
-            hint="give both the same id",
-        )
+    refuse_other_id(one, two)
 
 
 def grid(

@@ -15,17 +15,21 @@ from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import AccountTable, scan
 from gtmar.documents import is_spec_file
 from gtmar.errors import AccountDataError, UsageError
-from gtmar.html import sentence, table
 from gtmar.journal.catalog import Journal
 from gtmar.journal.lookup import Reference, checkout, measured_as, resolve
 from gtmar.metrics.metric import basis_note
 from gtmar.objective.objective import Judge
-from gtmar.plain_data import PlainData
-from gtmar.runs.holdout import holdout_parameters, journal_if_there, without_holdout
+from gtmar.plain_data import PlainData, html_sentence, html_table
+from gtmar.runs.holdout import (
+    holdout_parameters,
+    journal_if_there,
+    refuse_searched,
+    searched_note,
+    without_holdout,
+)
 from gtmar.runs.inputs import HoldoutOptions, load, newest_date, refuse_unknown_options
 from gtmar.runs.run import try_weights
-from gtmar.runs.score import tier_changes
-from gtmar.runs.searched_before import refuse_searched, searched_note
+from gtmar.runs.score import refuse_other_id, tier_changes
 from gtmar.runs.side_by_side import side_by_side
 from gtmar.spec.joined import joined
 
@@ -101,19 +105,19 @@ class Difference(PlainData):
         names = ("weight", self.one.name, self.two.name, "earned by")
         earned = self.earned_by
         weights = [(*row, earned.get(row[0], "")) for row in self.weights]
-        shown = table(names, weights, caption=f"{self.one.name} and {self.two.name}")
+        shown = html_table(names, weights, caption=f"{self.one.name} and {self.two.name}")
         if self.parts:
-            shown += sentence(f"Also different: {', '.join(self.parts)}.")
+            shown += html_sentence(f"Also different: {', '.join(self.parts)}.")
         if self.metrics is not None:
-            shown += table(self.metrics.columns, self.metrics.rows(), caption="Metrics")
+            shown += html_table(self.metrics.columns, self.metrics.rows(), caption="Metrics")
             bases = self.metrics["basis"].drop_nulls().unique().to_list()
             if note := basis_note(bases[0] if bases else None):
-                shown += sentence(note)
+                shown += html_sentence(note)
         elif self.unmeasured:
-            shown += sentence(f"Metrics don't compare: {self.unmeasured}.")
-        shown += sentence(self.searched) if self.searched else ""
+            shown += html_sentence(f"Metrics don't compare: {self.unmeasured}.")
+        shown += html_sentence(self.searched) if self.searched else ""
         if self.moves is not None:
-            shown += table(self.moves.columns, self.moves.rows(), caption="Accounts by tier")
+            shown += html_table(self.moves.columns, self.moves.rows(), caption="Accounts by tier")
         return shown
 
     def as_json(self) -> dict[str, Any]:
@@ -205,7 +209,7 @@ def _at_equal_sizes(
         )
     except AccountDataError:
         return None
-    old, new = ([term.weight for term in spec.terms] for spec in (one, two))
+    old, new = (spec.vector for spec in (one, two))
     sides = (first.search, one, old), (second.search, two, new)
     return side_by_side(*sides, first.checked.outcomes)
 
@@ -249,12 +253,7 @@ def _unweighted(spec: ScoringSpec) -> dict[str, Any]:
 def _moves(
     table: AccountTable, one: ScoringSpec, two: ScoringSpec, *, as_of: str | None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return how many accounts change from tier to tier, and these accounts."""
-    if one.id != two.id:
-        raise UsageError(
-            f'the specs name different id columns: "{one.id}" and "{two.id}"',
-            hint="give both the same id",
-        )
+    refuse_other_id(one, two)
     changed = tier_changes(table, one, two, as_of=as_of)
     order = {name: index for spec in (two, one) for index, name in enumerate(spec.tier_names)}
     tiers = pl.col("tier_one", "tier_two")

@@ -25,14 +25,12 @@ from gtmar.engine.equal_sizes import sums_at_sizes, tier_sizes, with_edges
 from gtmar.engine.local import LocalEvaluator
 from gtmar.engine.tally import TierEdges
 from gtmar.errors import AccountDataError, UsageError
-from gtmar.html import sentence as html_sentence
-from gtmar.html import table as html_table
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.lookup import checkout
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
-from gtmar.plain_data import PlainData, percent, some
+from gtmar.plain_data import PlainData, html_sentence, html_table, percent, some
 from gtmar.runs.backtest import only_columns, spec_of_column
 from gtmar.runs.holdout import journal_if_there, without_holdout
 from gtmar.runs.inputs import (
@@ -205,13 +203,9 @@ def walk(
 ) -> Walked:
     """Search what was known by each date, judge on the next, and measure whether re-tuning pays.
 
-    Parameters and errors are those of `gtmar.walk`; `limits` are those of each step's search.
-
-    Returns
-    -------
-    Walked
-        Also written to the journal, once, as an event. Steps that an earlier walk has done are read
-        from the journal, so that a walk that was cut off continues.
+    Parameters and errors are those of `gtmar.walk`; `limits` are those of each step's search. The
+    result is also written to the journal, once, as an event. Steps that an earlier walk has done
+    are read from the journal, so that a walk that was cut off continues.
 
     Notes
     -----
@@ -265,11 +259,11 @@ def walk(
             reused += 1
         with Journal(journal) as opened:
             incumbent = without_holdout(checkout(opened, run_id))
-        once = once or _vector(incumbent)
+        once = once or incumbent.vector
         vectors = {
-            "alone": _vector(given),
+            "alone": given.vector,
             "once": once,
-            _RETUNED: _vector(incumbent),
+            _RETUNED: incumbent.vector,
             "logistic": _logistic(accounts.search, given, judge),
         }
         steps.append((day, (known[0], known[-1]), run_id, vectors))
@@ -326,10 +320,6 @@ def _at(table: AccountTable, first: date, last: date) -> AccountTable:
 
 
 # ---- the steps' weights --------------------------------------------------------------------------
-
-
-def _vector(spec: ScoringSpec) -> tuple[int, ...]:
-    return tuple(term.weight for term in spec.terms)
 
 
 def _logistic(matrix: AccountMatrix, spec: ScoringSpec, judge: Judge) -> tuple[int, ...] | None:
@@ -521,10 +511,7 @@ def _mean_gain(values: Sequence[Mapping[str, float | None]], other: str) -> floa
 
 @dataclass(frozen=True)
 class _DateScores:
-    """The scores that are compared on one date: by name a spec and weights.
-
-    `matrix` has the columns of all specs.
-    """
+    """The scores that are compared on one date: by name a spec and weights."""
 
     judge: Judge
     matrix: AccountMatrix
@@ -543,7 +530,7 @@ class _DateScores:
         spec = with_edges(spec, only_columns(matrix, spec))
         scores = {name: (spec, vector) for name, vector in vectors.items() if vector is not None}
         if column is not None:
-            scores["column"] = column, _vector(column)
+            scores["column"] = column, column.vector
         return cls(judge, matrix, scores)
 
     def without(self, group: int) -> _DateScores:
@@ -586,13 +573,13 @@ class _DateScores:
         lost = (movement == Movement.LOST_NONPAYING) | (movement == Movement.LOST_PAYING)
         for name, (spec, weights) in self._ordered():
             evaluator = LocalEvaluator(only_columns(self.matrix, spec), spec)
-            places = evaluator.scores(weights).astype(np.intp)
+            bins = evaluator.scores(weights).astype(np.intp)
             if first is None:
                 edges = TierEdges.of(spec)
-                scored = first = Scored(places, edges.tiers_of(places), edges.tiers, edges.risk)
+                scored = first = Scored(bins, edges.tiers_of(bins), edges.tiers, edges.risk)
             else:
                 alike = spec.orientation == self.scores["alone"][0].orientation
-                scored = at_sizes_of(first, places if alike else -places)
+                scored = at_sizes_of(first, bins if alike else -bins)
             worst = 0 if first.risk else len(first.tier_names) - 1
             by_name[name] = (float(scored.inside(worst)[lost].sum()), float(lost.sum()))
         return by_name

@@ -18,9 +18,7 @@ from gtmar import spec as specs
 from gtmar.data.contract import needed_id
 from gtmar.data.split import key_expression
 from gtmar.errors import UsageError, ViolationsError, culprits
-from gtmar.html import sentence as html_sentence
-from gtmar.html import table as html_table
-from gtmar.plain_data import PlainData, plain
+from gtmar.plain_data import PlainData, html_sentence, html_table, plain
 from gtmar.runs.holdout import journal_if_there
 from gtmar.runs.inputs import (
     TableOptions,

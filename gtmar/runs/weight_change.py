@@ -28,7 +28,7 @@ from gtmar.objective.guardrails import SMALLEST_SEGMENT
 from gtmar.objective.objective import better
 from gtmar.optimize.hill_climb import Outcome
 from gtmar.plain_data import PlainData, digits
-from gtmar.runs.segments import segment_objectives
+from gtmar.runs.segments import segment_objectives, segment_rows
 from gtmar.runs.side_by_side import one_side
 from gtmar.spec.model import SCORE_UNITS
 from gtmar.validation.reliability import calibrated
@@ -49,17 +49,7 @@ if TYPE_CHECKING:
     Vector = tuple[int, ...]
     Scores = NDArray[np.int64]
 
-__all__ = [
-    "Incumbent",
-    "MeasuredDetails",
-    "MeasuredWeights",
-    "MetricChange",
-    "MovedAccount",
-    "SegmentChange",
-    "TierChange",
-    "TierMove",
-    "metric_changes",
-]
+__all__ = ["Incumbent", "MeasuredDetails", "MeasuredWeights", "MetricChange", "metric_changes"]
 
 #: Most accounts that change tier which are named.
 MOST_NAMED = 20
@@ -598,24 +588,20 @@ class Incumbent:
         lines = []
         # For concentration, of which neither more nor less is better, more reads as better.
         direction = "lower" if judge.metric.sign < 0 else "higher"
-        for column in matrix.segments:
-            for index in range(len(column.values)):
-                name, held = column.name(index), column.rows(index)
-                accounts = len(held)
-                if matrix.account_of is not None:
-                    accounts = len(np.unique(matrix.account_of[held]))
-                few = accounts < SMALLEST_SEGMENT
-                lacking = f"fewer than {SMALLEST_SEGMENT} accounts" if few else "no value"
-                none = old[name] is None or new[name] is None
-                lines.append(
-                    SegmentChange(
-                        name=name,
-                        accounts=accounts,
-                        before=old[name],
-                        after=new[name],
-                        change=_difference(old[name], new[name]),
-                        reading=_reading(old[name], new[name], direction),
-                        reason=lacking if none else None,
-                    )
+        for name, held in segment_rows(matrix):
+            whose, before, after = matrix.account_of, old[name], new[name]
+            accounts = len(held) if whose is None else len(np.unique(whose[held]))
+            few = accounts < SMALLEST_SEGMENT
+            lacking = f"fewer than {SMALLEST_SEGMENT} accounts" if few else "no value"
+            lines.append(
+                SegmentChange(
+                    name=name,
+                    accounts=accounts,
+                    before=before,
+                    after=after,
+                    change=_difference(before, after),
+                    reading=_reading(before, after, direction),
+                    reason=lacking if before is None or after is None else None,
                 )
+            )
         return {"segments": tuple(lines)}

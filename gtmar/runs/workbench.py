@@ -161,7 +161,7 @@ _EXPECTED = 10_000
 
 
 #: Seconds between two checks whether the table's files have changed.
-_ASKED_AGAIN = 0.5
+_CHECK_SECONDS = 0.5
 #: Most accounts whose row is cached.
 _MOST_KEPT = 50
 
@@ -211,7 +211,7 @@ class Workbench:
         self._search, self._judge, self._seed = search, search.judge, seed
         self._incumbent = Incumbent(search, accounts.ids)
         self._sources, self._stamps = sources, stamps
-        self._changed, self._asked_at = False, time.monotonic()
+        self._changed, self._checked_at = False, time.monotonic()
         self._kept_rows: dict[str, AccountTable] = {}
 
     @classmethod
@@ -349,7 +349,7 @@ class Workbench:
         spec = self.spec_with(weights)
         row = self._kept_rows.get(account) or self._row_of(account)
         sides = [
-            scored(row, each, None, as_of=self._as_of).row(0, named=True)
+            scored(row, each, None, as_of=self._search.plan.as_of).row(0, named=True)
             for each in (spec, self.spec)
         ]
         return explained(account, row, 0, spec, sides[0], self.spec, sides[1])
@@ -515,33 +515,27 @@ class Workbench:
     ) -> RunResult:
         """Search from these weights on, some of them locked; a run like any other.
 
+        When it ends, it looks at the holdout once, as every search does.
+
         Parameters
         ----------
-        weights
-            Where it starts, as for `measure`.
-        locked
-            Names of weights that stay.
+        weights, locked
+            Where it starts, as for `measure`; and names of weights that stay.
         limits
             When to stop; None for 2,000 experiments.
         author, note
             Who asked for it, and why.
-        on_progress
-            Called after every batch, with the best weights so far.
-        stop
-            Asked between two batches whether to end; what was found by then is kept.
+        on_progress, stop
+            Called after every batch with the best weights so far; and asked between two batches
+            whether to end, where what was found by then is kept.
 
         Raises
         ------
-        SpecError
-            As of `measure`, and if no weight is left to move.
-        AccountDataError
-            If the table's files have changed.
-
-        Notes
-        -----
-        When it ends, it looks at the holdout once, as every search does.
+        SpecError, AccountDataError
+            As of `measure`, and if no weight is left to move; if the table's files have changed.
         """
-        spec = with_locked_weights(specs.reweighed(self.spec, self._named(weights)), locked)
+        start = dict(zip(self._search.names, self._vector(weights), strict=True))
+        spec = with_locked_weights(specs.reweighed(self.spec, start), locked)
         if all(term.fixed for term in spec.terms):
             raise SpecError("no weight is left to move: all are locked or have one value")
         self._refuse_changed()
@@ -563,37 +557,27 @@ class Workbench:
 
     @property
     def changed(self) -> bool:
-        """Whether the table's files changed since they were read; checked twice a second at most.
-
-        Frames and addresses of other machines can't be checked.
-        """
-        if not self._changed and time.monotonic() - self._asked_at > _ASKED_AGAIN:
-            self._ask_again()
+        """Whether the table's files changed since they were read; asked twice a second at most."""
+        if not self._changed and time.monotonic() - self._checked_at > _CHECK_SECONDS:
+            self._check_files()
         return self._changed
 
-    def _ask_again(self) -> None:
+    def _check_files(self) -> None:
         try:
             self._changed = file_stamps(*self._sources) != self._stamps
         except OSError:
             # A file was deleted in between.
             self._changed = True
-        self._asked_at = time.monotonic()
+        self._checked_at = time.monotonic()
 
     def _refuse_changed(self) -> None:
-        self._ask_again()
+        self._check_files()
         if self._changed:
             raise AccountDataError(
                 f"{self.accounts.table.source} isn't what it was when it was read: what is "
                 "measured here is of that, and nothing is put on record",
                 hint="open it again",
             )
-
-    @property
-    def _as_of(self) -> str | None:
-        return self._search.plan.as_of
-
-    def _named(self, weights: Mapping[str, int]) -> dict[str, int]:
-        return dict(zip(self._search.names, self._vector(weights), strict=True))
 
     def _vector(self, weights: Mapping[str, int]) -> tuple[int, ...]:
         return vector_of(self.spec, weights)

@@ -27,8 +27,7 @@ from pydantic import (
 
 from gtmar.earning import Earning, earnings
 from gtmar.errors import SpecError, UsageError, did_you_mean
-from gtmar.html import table
-from gtmar.plain_data import some
+from gtmar.plain_data import html_table, some
 from gtmar.spec.calibration import Calibration  # noqa: TC001 - pydantic reads it at run time
 from gtmar.spec.encoders import (
     VALUE_UNITS,
@@ -795,6 +794,11 @@ class ScoringSpec(SpecModel):
         return {term.name: term.weight for term in self.terms}
 
     @property
+    def vector(self) -> tuple[int, ...]:
+        """The weights in the order of `terms`, F of them."""
+        return tuple(term.weight for term in self.terms)
+
+    @property
     def earned_by(self) -> dict[str, str]:
         """What earns a term's points, in words, by term; only for terms that need explanation."""
         weights = self.weights
@@ -861,9 +865,9 @@ class ScoringSpec(SpecModel):
             for points in [earned[t.name].points(t.weight) if t.name in earned else ""]
         ]
         tiers = [(name, self.tiers[name].min, self.tiers[name].max) for name in self.tier_names]
-        return table(
+        return html_table(
             ("weight", "points", "min", "max", "for what"), weights, caption=f"Spec {self.model}"
-        ) + table(("tier", "from", "below"), tiers, caption="Tiers")
+        ) + html_table(("tier", "from", "below"), tiers, caption="Tiers")
 
     def with_weights(self, weights: Mapping[str, int]) -> ScoringSpec:
         """Return the same spec with other weights.

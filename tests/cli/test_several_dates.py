@@ -211,7 +211,7 @@ def test_a_command_says_which_dates_it_took(
     name: str, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A desk is closed as soon as it is open.
-    monkeypatch.setattr("gtmar.desk.listen.listen", lambda *_: None)
+    monkeypatch.setattr("gtmar.desk.server.listen", lambda *_: None)
     words, kind, said = ASKED[name]
     filled = [
         each

@@ -17,8 +17,7 @@ from desks import RunningDesk
 from factories import make_accounts, make_spec
 
 from gtmar.desk import serve
-from gtmar.desk.listen import bind
-from gtmar.desk.server import Desk
+from gtmar.desk.server import Desk, bind
 from gtmar.errors import SpecError, UsageError
 from gtmar.runs.workbench import Workbench
 

@@ -22,15 +22,14 @@ from report.conftest import HOSTILE, Searched, search
 from scipy.stats import binomtest
 from typer.testing import CliRunner
 
-from gtmar import report, runs
+from gtmar import errors, report, runs
 from gtmar.cli.app import app
 from gtmar.errors import NotComparableError, RunNotFoundError, UsageError
-from gtmar.html import arrows
 from gtmar.journal.catalog import Journal
 from gtmar.journal.events import EventKind, write_event
 from gtmar.journal.lookup import checkout, resolve
 from gtmar.journal.review import review
-from gtmar.report import pages as made
+from gtmar.plain_data import arrows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -435,7 +434,7 @@ def test_an_unknown_run_is_an_error(searched: Searched) -> None:
 def test_without_the_extra_it_says_what_to_install(
     searched: Searched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(made, "find_spec", lambda name: None)
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="altair, vl_convert, jinja2") as caught:
         searched.page()
     assert caught.value.hint == "pip install 'gtmar[report]'"

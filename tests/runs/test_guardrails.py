@@ -21,9 +21,8 @@ from gtmar.journal.catalog import Journal
 from gtmar.journal.verify import verify
 from gtmar.objective.guardrails import Guard
 from gtmar.objective.objective import Judge
-from gtmar.runs import rerun
 from gtmar.runs.plan import Engine
-from gtmar.runs.session import ended_run
+from gtmar.runs.session import ended_run, repeated_search
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -213,7 +212,7 @@ def test_a_rehearsal_keeps_what_the_run_keeps(tmp_path: Path) -> None:
     spec = spec_with(ALL)
     found = runs.run(TABLE, spec, limits=LIMITS, seed=2, journal=tmp_path)
     session = ended_run(found.run_id, tmp_path, TABLE)
-    done = rerun.repeated_search(session).over(session.accounts.search)
+    done = repeated_search(session).over(session.accounts.search)
     assert done.value == found.best_value
     assert dict(zip(("x0", "x1", "x2", "x3"), done.weights, strict=True)) == found.weights
 

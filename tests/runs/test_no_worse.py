@@ -15,8 +15,7 @@ from gtmar.errors import AccountDataError, SpecError, UsageError
 from gtmar.journal.files import RunFiles
 from gtmar.journal.verify import verify
 from gtmar.objective.objective import Judge, fallen, guardrail_of, missed_by
-from gtmar.runs.rerun import repeated_search
-from gtmar.runs.session import ended_run, open_run
+from gtmar.runs.session import ended_run, open_run, repeated_search
 
 CAPTURE = "revenue_capture_at_20"
 

@@ -17,8 +17,7 @@ from gtmar.data.synthetic import generate
 from gtmar.errors import UsageError
 from gtmar.journal.files import RunFiles
 from gtmar.runs.plan import given_at_start
-from gtmar.runs.rerun import repeated_search
-from gtmar.runs.session import ended_run
+from gtmar.runs.session import ended_run, repeated_search
 from gtmar.validation.resampling import shuffled
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "health_score" / "spec.yaml"

@@ -19,8 +19,7 @@ from gtmar.errors import NotResumableError, UsageError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.verify import verify
 from gtmar.metrics import measure
-from gtmar.runs.rerun import repeated_search
-from gtmar.runs.session import ended_run
+from gtmar.runs.session import ended_run, repeated_search
 from gtmar.validation.repeated_search import Chance
 from gtmar.validation.resampling import halved, repeated, shuffled
 
