@@ -94,7 +94,7 @@ def test_tables_are_what_plain_python_says() -> None:
 
     `GTMAR_HISTORIES=20` tries thousands.
     """
-    assert counted(8 * MORE, 4, 3) >= 76 * MORE
+    assert counted(6 * MORE, 4, 3) >= 57 * MORE
 
 
 # ---- the bridge ----------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def bridged(seed: int) -> int:
 def test_bridges_are_what_plain_python_says() -> None:
     cases = 0
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=12, deadline=None)
     @given(seed=SEEDS)
     def each(seed: int) -> None:
         nonlocal cases
@@ -131,4 +131,4 @@ def test_bridges_are_what_plain_python_says() -> None:
 
     each()
     print(f"{cases:,} months of accounts held against plain Python")
-    assert cases >= 300
+    assert cases >= 180
