@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from shards import KeptActors
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put modules that ask for the cluster at the front, where one worker has them all.
+
+    Workers take tests from each other's end; each that took one of these would start a cluster.
+    """
+    clustered = {item.path for item in items if "ray" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in clustered)
+
+
 @pytest.fixture(scope="package")
 def ray() -> Iterator[ModuleType]:
     """Ray, connected to a cluster whose actors start and end as they do for everybody."""

@@ -157,14 +157,18 @@ def test_probabilities_that_are_off_are_said_to_be() -> None:
 
 @pytest.mark.slow
 def test_off_by_more_than_chance_is_rare_where_nothing_changed() -> None:
-    spec, rejected = make_spec(), 0
-    for seed in range(60):
-        fitted = calibrated(matrix_of(plain_accounts(600, seed=seed), spec), spec, DAY)
+    spec, draw, samples, rejected = make_spec(), np.random.default_rng(4), 60, 0
+
+    def drawn(accounts: int, seed: int) -> list[AccountMatrix]:
+        """Deal accounts that were loaded at once into samples of so many."""
+        whole = matrix_of(plain_accounts(samples * accounts, seed=seed), spec)
+        dealt = np.split(draw.permutation(whole.accounts), samples)
+        return [whole.take(np.sort(rows)) for rows in dealt]
+
+    for before, later in zip(drawn(600, 1), drawn(400, 2), strict=True):
+        fitted = calibrated(before, spec, DAY)
         assert fitted is not None
-        found = reliability(
-            matrix_of(plain_accounts(400, seed=1_000 + seed), spec),
-            spec.model_copy(update={"calibration": fitted}),
-        )
+        found = reliability(later, spec.model_copy(update={"calibration": fitted}))
         assert found is not None
         rejected += found.off
     # 5 % of 60 are 3; more than 9 come up once in a thousand times.
