@@ -165,16 +165,12 @@ def test_a_scorecard_of_bins_may_have_rules() -> None:
 @pytest.mark.slow
 def test_a_step_stays_that_a_rule_shows_in_part() -> None:
     """Beside the rule it isn't proven among all places, as fewer accounts speak for it."""
-    from_20 = pl.col("tenure") >= 20
-    frame = table(4, 2.0 * ((pl.col("logins") < 5) & from_20), n=MANY, tenure=_from_20)
+    rule = (pl.col("logins") < 5) & (pl.col("tenure") >= 20)
+    frame = table(4, 2.0 * rule, n=MANY, tenure=lambda tenure: 0.6 * (tenure >= 20))
     without, beside = (first(frame, rules=rules, holdout=0) for rules in (0, 1))
     assert rules_of(beside) == ["logins < 5 and tenure >= 20"]
     for each in (without, beside):
         assert re.findall("a step at [0-9.]+", each.text) == ["a step at 19.8"]
-
-
-def _from_20(tenure: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 0.6 * (tenure >= 20)
 
 
 @pytest.mark.slow
