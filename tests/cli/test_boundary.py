@@ -68,6 +68,10 @@ def test_nothing_in_a_journal_moves_the_cursor_or_forges_a_line(line: str, folde
     assert result.exit_code == 0, result.output
     assert not set("\x1b\x9b\u202e") & set(result.output)
     assert not [row for row in result.output.splitlines() if row.startswith("2026-01-01")]
+
+
+@pytest.mark.slow
+def test_what_somebody_wrote_is_read_as_it_was_written() -> None:
     read = json.loads(gtmar("sql", "-c", "select note from runs", "--json").stdout)
     assert read == [{"note": NOTE}]
 

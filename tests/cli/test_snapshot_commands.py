@@ -3,11 +3,10 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
 from datetime import date
 from pathlib import Path
 
+import forks
 import histories
 import polars as pl
 import pytest
@@ -103,8 +102,8 @@ def test_a_terminal_shows_what_is_done_and_nobody_else(folder: Path) -> None:
         assert step in shown.text, step
     # Nothing of it is left on the screen.
     assert not [line for line in shown.lines if "reading" in line]
-    piped = [sys.executable, "-m", "gtmar", *words, "-o", "accounts"]
-    quiet = subprocess.run(piped, cwd=folder, capture_output=True, text=True, check=True)
+    quiet = forks.gtmar(*words, "-o", "accounts", folder=folder)
+    assert quiet.returncode == 0, quiet.stderr
     assert "reading" not in quiet.stdout + quiet.stderr
     assert "there already, the same" in " ".join(quiet.stdout.split())
 

@@ -141,9 +141,10 @@ def proven(tmp_path_factory: pytest.TempPathFactory) -> Searched:
         tmp_path_factory.mktemp("proven"),
         table.with_columns(region=named),
         make_spec(segments=["region"]),
+        n=60,
     )
-    runs.null_search(made.run_id, journal=made.journal, searches=6)
-    runs.stability(made.run_id, journal=made.journal, searches=6, seed=1)
+    runs.null_search(made.run_id, journal=made.journal, searches=4)
+    runs.stability(made.run_id, journal=made.journal, searches=4, seed=1)
     return made
 
 

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 from browser import DRIVER, Browser
 from report.conftest import HOSTILE, Searched
+from short_searches import short_searches
 from typer.testing import CliRunner
 
 from gtmar.cli.app import app
@@ -137,15 +138,16 @@ def picture(browser: Browser, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Searched]:
-    """The demo and its report, made by the two commands."""
+    """The demo and its report, made by the two commands; the search is a shorter one."""
     folder = tmp_path_factory.mktemp("demo")
     page = folder / "demo.html"
-    for words in (
-        ["demo", "--folder", str(folder), "--quiet"],
-        ["report", "-o", str(page), "--journal", str(folder / "journal")],
-    ):
-        result = CliRunner().invoke(app, words)
-        assert result.exit_code == 0, result.output
+    with short_searches(300):
+        for words in (
+            ["demo", "--folder", str(folder), "--quiet"],
+            ["report", "-o", str(page), "--journal", str(folder / "journal")],
+        ):
+            result = CliRunner().invoke(app, words)
+            assert result.exit_code == 0, result.output
     with Journal(folder / "journal") as journal:
         return page, Searched(folder, folder / "accounts.parquet", journal.run_id())
 

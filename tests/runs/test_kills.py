@@ -25,7 +25,7 @@ from sql_files import files_of
 
 from gtmar import runs
 from gtmar.data import synthetic
-from gtmar.errors import JournalError, NotResumableError, RunNotFoundError
+from gtmar.errors import JournalError, RunNotFoundError
 from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
 from gtmar.journal.verify import verify
@@ -285,29 +285,6 @@ def test_a_run_that_still_runs_is_not_resumed(
             runs.resume(run_id, journal=tmp_path)
     finally:
         nursery.order(kill=child)
-    finished_as(whole, tmp_path)
-
-
-@pytest.mark.slow
-def test_another_table_or_evaluator_is_refused_and_nothing_is_written(
-    nursery: Nursery, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert nursery.killed(tmp_path, whole.calls // 2) == signal.SIGKILL
-    run_id = run_of(tmp_path)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    frame = pl.read_parquet(nursery.table)
-    other = {
-        r"table \(features\)": frame.with_columns(session_depth=pl.col("session_depth") * 0.5),
-        r"table \(ids, outcomes or split\)": frame.head(299),
-    }
-    for differing, data in other.items():
-        with pytest.raises(NotResumableError, match=differing):
-            runs.resume(run_id, journal=tmp_path, data=data)
-    with monkeypatch.context() as patch:
-        patch.setattr(session, "EVALUATOR_VERSION", 99)
-        with pytest.raises(NotResumableError, match="evaluator version: 1 then, 99 now"):
-            runs.resume(run_id, journal=tmp_path)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     finished_as(whole, tmp_path)
 
 

@@ -165,19 +165,20 @@ def test_another_table_is_refused_and_named(
     table: Path, dead: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = half_done(dead, tmp_path, monkeypatch)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     frame = pl.read_parquet(table)
     features = frame.with_columns(session_depth=pl.col("session_depth") * 0.5)
     with pytest.raises(NotResumableError, match=r"table \(features\)") as caught:
         runs.resume(run_id, journal=tmp_path, data=features)
     assert caught.value.facts["differing"] == ["table (features)"]
     outcomes = frame.with_columns(actual_ltv=pl.col("actual_ltv") + 1)
-    with pytest.raises(NotResumableError, match=r"table \(ids, outcomes or split\)"):
-        runs.resume(run_id, journal=tmp_path, data=outcomes)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")}
+    for other in (outcomes, frame.head(599)):
+        with pytest.raises(NotResumableError, match=r"table \(ids, outcomes or split\)"):
+            runs.resume(run_id, journal=tmp_path, data=other)
     monkeypatch.setattr(session, "EVALUATOR_VERSION", 99)
     with pytest.raises(NotResumableError, match="evaluator version: 1 then, 99 now"):
         runs.resume(run_id, journal=tmp_path)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")} == before
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.slow

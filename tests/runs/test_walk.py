@@ -205,7 +205,6 @@ def test_a_walk_takes_any_table_of_several_dates(
     select = "select * exclude (day), day as features_asof from accounts"
     sources = {
         "frame": every,
-        "pandas": every.to_pandas(),
         "column": Source("days.parquet", at=f"day={DAYS[0]}..{DAYS[2]}"),
         "query": Source("days.parquet", query=select),
         "database": Source("duckdb:///accounts.duckdb?table=accounts", query=select),
