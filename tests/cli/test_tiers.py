@@ -153,6 +153,7 @@ def test_shares_are_reached_as_nearly_as_ties_allow(health: Desk) -> None:
         "moved",
         "experiment",
         "newest",
+        "former",
         "tiers",
         "spec_id",
         "output",
@@ -167,6 +168,7 @@ def test_shares_are_reached_as_nearly_as_ties_allow(health: Desk) -> None:
         total += line["accounts"]
         wanted = goal * frame.height
         assert abs(total - wanted) == min(abs(each - wanted) for each in above)
+    assert found["former"] == frame["won_back"].is_not_null().sum() > 0
     # Weights stay, and whose tier differs is counted.
     start = specs.load(health.spec)
     assert written.weights == start.weights
@@ -181,6 +183,7 @@ def test_what_is_printed_is_what_programs_get(health: Desk) -> None:
     text = health.tiers("--shares", "10,25,40,25")
     share = found["moved"] / found["accounts"]
     assert text.startswith(f"{found['moved']:,} of 600 accounts change tier ({share:.1%}).")
+    assert f"{found['former']} accounts left before the window" in text
     for line in found["tiers"]:
         [row] = [row for row in text.splitlines() if row.split()[:1] == [line["tier"]]]
         cells = re.split(r"\s{2,}", row.strip())
