@@ -191,10 +191,7 @@ def plain_answer(
 
 
 def _run(
-    connection: duckdb.DuckDBPyConnection,
-    ask: Callable[[], bool],
-    limits: QueryLimits,
-    flags: str,
+    connection: duckdb.DuckDBPyConnection, ask: Callable[[], bool], limits: QueryLimits, flags: str
 ) -> None:
     """Run a query within limits; `ask` runs it, and returns whether its result is small enough."""
     import duckdb

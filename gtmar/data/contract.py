@@ -556,7 +556,7 @@ class _Check:
             canonical = {f"{OWN}{name}": value for name, value in known}
             wanted += _outcome_facts(numeric, schema)
         lazy = table.frame.with_columns(**canonical)
-        facts = _asked(table, lambda rows: rows.with_columns(**canonical).select(wanted), count)
+        facts = _facts_of(table, lambda rows: rows.with_columns(**canonical).select(wanted), count)
         broken = {i: rule for i, rule in enumerate(rules) if facts[f"{i}.count"]}
         fetched: list[pl.Expr] = []
         for i, rule in broken.items():
@@ -683,10 +683,8 @@ class _Check:
         return f": {self._shown(column)}" if self.table.schema[column] == pl.String else ""
 
 
-def _asked(
-    table: AccountTable,
-    query: Callable[[pl.LazyFrame], pl.LazyFrame],
-    count: CountParts | None,
+def _facts_of(
+    table: AccountTable, query: Callable[[pl.LazyFrame], pl.LazyFrame], count: CountParts | None
 ) -> dict[str, Any]:
     """Ask a table for facts: one row of a query, or as many as it is counted in."""
     if count is None:
@@ -807,8 +805,8 @@ def _outcome_notes(
         )
     for name, (one, several) in _COUNTED.items():
         if count := facts.get(name):
-            said = some(count, f"account {one}", f"accounts {several}")
-            notes.append(said.format(label=_label_names(outcomes)))
+            sentence = some(count, f"account {one}", f"accounts {several}")
+            notes.append(sentence.format(label=_label_names(outcomes)))
     for fact, count in facts.items():
         name = fact.removeprefix("currencies of ")
         if name != fact and count > 1:

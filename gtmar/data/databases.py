@@ -183,7 +183,7 @@ def _connected(location: str, scheme: str, uri: str) -> Iterator[Any]:
         raise AccountDataError(f'"{name}": can\'t be read: {worded(location, err)}') from err
 
 
-def _asked(connection: Any, text: str) -> list[tuple[Any, ...]]:
+def _answer(connection: Any, text: str) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(text)
         return [tuple(row) for row in cursor.fetchall()]
@@ -235,13 +235,13 @@ class _PostgresTable:
             )
         connection.commit()
         name = without_credentials(location)
-        tables = _asked(connection, _TABLES)
+        tables = _answer(connection, _TABLES)
         main = tables[0][3] if tables else None
         self.table = table_named(table, [row[:3] for row in tables], name, main=str(main))
         self.unread: dict[str, str] = {}
         self.types: dict[str, tuple[str, int]] = {}
         text = _COLUMNS.format(self.table.replace("'", "''"))
-        for column, kind, sort, modifier, shown in _asked(connection, text):
+        for column, kind, sort, modifier, shown in _answer(connection, text):
             if kind in (*_AS_THEY_ARE, *_EXACT, *_TIMES, *_TEXTS) or sort == "e":
                 self.types[column] = ("text" if sort == "e" else kind), modifier
             else:
@@ -340,7 +340,7 @@ class _PostgresTable:
                 f"not {odd} and (abs({name}) >= 1e{digits - decimals} "
                 f"or {name} <> round({name}, {decimals}))"
             )
-            [(odd_ones, wide_ones)] = _asked(
+            [(odd_ones, wide_ones)] = _answer(
                 connection,
                 f"select count(*) filter (where {odd}), count(*) filter (where {wide}) "
                 f"from {self.table}",

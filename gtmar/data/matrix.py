@@ -61,10 +61,12 @@ __all__ = [
     "Segments",
     "add_segments",
     "check_reach",
+    "class_offsets",
     "freeze",
     "load_accounts",
     "own_value",
     "part",
+    "read_only",
     "search_sample",
 ]
 
@@ -163,8 +165,8 @@ class AccountMatrix:
         ltv_rows = None
         if self.ltv_rows is not None:
             low, high = np.searchsorted(self.ltv_rows, (first, last))
-            ltv_rows = _frozen(self.ltv_rows[low:high] - np.int32(first))
-        offsets = _frozen(self.offsets.clip(first, last) - first)
+            ltv_rows = read_only(self.ltv_rows[low:high] - np.int32(first))
+        offsets = read_only(self.offsets.clip(first, last) - first)
         return self._of_rows(lambda values: values[first:last], offsets, ltv_rows)
 
     def take(self, rows: NDArray[np.intp]) -> AccountMatrix:
@@ -173,9 +175,9 @@ class AccountMatrix:
         if self.ltv_rows is not None:
             valued = np.zeros(self.accounts, dtype=bool)
             valued[self.ltv_rows] = True
-            ltv_rows = _frozen(np.flatnonzero(valued[rows]).astype(np.int32))
-        offsets = _offsets(self.codes[rows] // ACTIVATION_STATES)
-        return self._of_rows(lambda values: _frozen(values[rows]), offsets, ltv_rows)
+            ltv_rows = read_only(np.flatnonzero(valued[rows]).astype(np.int32))
+        offsets = class_offsets(self.codes[rows] // ACTIVATION_STATES)
+        return self._of_rows(lambda values: read_only(values[rows]), offsets, ltv_rows)
 
     def _of_rows(
         self,
@@ -208,7 +210,8 @@ class AccountMatrix:
         return self.rows(Movement.LOST_PAYING, Movement.KEPT_EXPANDED)
 
 
-def _frozen(values: NDArray[Any]) -> NDArray[Any]:
+def read_only(values: NDArray[Any]) -> NDArray[Any]:
+    """Return values as a contiguous array that can't be changed; no copy where they are."""
     values = np.ascontiguousarray(values)
     values.flags.writeable = False
     return values
@@ -302,7 +305,7 @@ def freeze(
             names=tuple(names),
             columns=tuple(part[f"x.{name}"] for name in names),
             codes=storage.keep(codes.astype(np.int16), order),
-            offsets=_offsets(movement[order]),
+            offsets=class_offsets(movement[order]),
             outcomes=outcomes,
             segments=tuple(Segments(n, v, part[f"s.{n}"]) for n, v in (segments or {}).items()),
             dates=() if rows is None else rows.days,
@@ -344,18 +347,17 @@ class AccountDates:
         return keys + "\x1f" + texts
 
 
-def _offsets(classes: NDArray[Any]) -> NDArray[np.int64]:
+def class_offsets(classes: NDArray[Any]) -> NDArray[np.int64]:
     """Return the first row of each movement class, and the number of rows last."""
     sizes = np.bincount(classes, minlength=len(Movement))
-    return _frozen(np.concatenate([[0], np.cumsum(sizes)]))
+    return read_only(np.concatenate([[0], np.cumsum(sizes)]))
 
 
 def _days(reached: pl.Series) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return day codes (N,) and the distinct days, from days that are null without activation."""
     days = reached.drop_nulls().unique().sort().to_numpy()
     codes = np.searchsorted(days, reached.fill_null(0).to_numpy()).astype(np.int32)
     codes[reached.is_null().to_numpy()] = -1
-    return codes, _frozen(days)
+    return codes, read_only(days)
 
 
 def _segment_values(table: AccountTable, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -408,7 +410,7 @@ def add_segments(accounts: Accounts, columns: Sequence[str]) -> Accounts:
     def of(matrix: AccountMatrix) -> AccountMatrix:
         assert matrix.numbers is not None
         own = {name: codes[f"s.{name}"].to_numpy()[matrix.numbers] for name in values}
-        segments = tuple(Segments(n, listed, _frozen(own[n])) for n, listed in values.items())
+        segments = tuple(Segments(n, listed, read_only(own[n])) for n, listed in values.items())
         return replace(matrix, segments=segments)
 
     own_holdout = accounts.holdout if accounts.later is None else None
@@ -446,27 +448,19 @@ class RowShards(Protocol):
     """Who reads the rows of a table in this process's place, some of them each."""
 
     def facts(
-        self,
-        table: AccountTable,
-        query: Callable[[pl.LazyFrame], pl.LazyFrame],
-        spec: ScoringSpec,
+        self, table: AccountTable, query: Callable[[pl.LazyFrame], pl.LazyFrame], spec: ScoringSpec
     ) -> list[dict[str, Any]]:
         """Ask a query of parts of the rows; give its one row for each."""
         ...
 
     def columns(
-        self,
-        table: AccountTable,
-        query: Callable[[pl.LazyFrame], pl.LazyFrame],
+        self, table: AccountTable, query: Callable[[pl.LazyFrame], pl.LazyFrame]
     ) -> AbstractContextManager[Columns]:
         """Have what a query gives of a frame of rows read; give its columns."""
         ...
 
     def freeze(
-        self,
-        how: Callable[..., list[AccountMatrix]],
-        held_out: NDArray[np.int8],
-        storage: Storage,
+        self, how: Callable[..., list[AccountMatrix]], held_out: NDArray[np.int8], storage: Storage
     ) -> list[AccountMatrix]:
         """Have `freeze`, which `how` is, but for the rows, done; give what `gathered` does."""
         ...

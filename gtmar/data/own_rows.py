@@ -17,6 +17,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from gtmar.data.contract import id_column
+from gtmar.data.matrix import class_offsets, read_only
 from gtmar.data.outcomes import ACTIVATION_STATES, Movement
 from gtmar.data.scan import collect
 from gtmar.data.storage import Storage
@@ -49,9 +50,7 @@ def refused(source: str, reason: str) -> UsageError:
 
 
 def rows_of(
-    table: AccountTable,
-    query: Callable[[pl.LazyFrame], pl.LazyFrame],
-    spec: ScoringSpec,
+    table: AccountTable, query: Callable[[pl.LazyFrame], pl.LazyFrame], spec: ScoringSpec
 ) -> int:
     """Count the rows of a table that shards can read by themselves; `UsageError` for any other.
 
@@ -175,9 +174,7 @@ def _numbered(matrix: AccountMatrix, days: NDArray[np.int64] | None) -> AccountM
     if matrix.days is None or matrix.day_codes is None or days is None:
         return matrix
     places = np.append(np.searchsorted(days, matrix.days), -1).astype(np.int32)
-    codes = places[matrix.day_codes]
-    codes.flags.writeable = False
-    return replace(matrix, day_codes=codes, days=days)
+    return replace(matrix, day_codes=read_only(places[matrix.day_codes]), days=days)
 
 
 @dataclass(frozen=True)
@@ -254,14 +251,11 @@ def gathered(
     classes = arrays["codes"] // ACTIVATION_STATES
     if "ltv" in arrays:
         cohort = (arrays["ltv"] > 0) & (classes < Movement.FORMER_LOST)
-        optional["ltv_rows"] = np.flatnonzero(cohort).astype(np.int32)
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(classes, minlength=len(Movement)))])
-    for values in (*optional.values(), offsets):
-        values.flags.writeable = False
+        optional["ltv_rows"] = read_only(np.flatnonzero(cohort).astype(np.int32))
     matrix = replace(
         outline,
         codes=arrays["codes"],
-        offsets=offsets,
+        offsets=class_offsets(classes),
         columns=tuple(arrays[f"x.{name}"] for name in outline.names) if features else (),
         flags={name: arrays[f"f.{name}"] for name in outline.flags} if features else {},
         segments=tuple(replace(s, codes=arrays[f"s.{s.column}"]) for s in outline.segments),

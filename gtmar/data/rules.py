@@ -16,13 +16,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gtmar.data.dates import TableDates, day_of, listed
-from gtmar.data.encode import (
-    categories_of,
-    counts_unknown,
-    is_missing,
-    lies_in,
-    written_otherwise,
-)
+from gtmar.data.encode import categories_of, counts_unknown, is_missing, lies_in, written_otherwise
 from gtmar.data.outcomes import CENTS, OutcomeColumns
 from gtmar.data.prepare import endless
 from gtmar.data.scan import AccountTable, collect, days_of

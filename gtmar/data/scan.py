@@ -630,11 +630,11 @@ def _duckdb(location: str, *, locked: bool) -> tuple[pl.LazyFrame, dict[str, str
     made = {}
     for *parts, comment in views.rows():
         if ".".join(map(quoted, parts)) == name:
-            made = _told(comment)
+            made = _origin_in(comment)
     return pl.io.plugins.register_io_source(read, schema=schema), unread, made
 
 
-def _told(comment: str) -> dict[str, str]:
+def _origin_in(comment: str) -> dict[str, str]:
     """Return the origin that gtmar snapshot wrote into a view's comment; empty for others."""
     try:
         fields = json.loads(comment)

@@ -194,14 +194,14 @@ def mixed_currencies(
         text = cleaned(pl.col(name).cast(pl.String), nulls)
         # A code says more than a sign beside it: "$ 5 CAD".
         currency = pl.coalesce(text.str.extract(r"([A-Z]{3})"), text.str.extract(f"({_CURRENCY})"))
-        found = currency.replace(_CODES).drop_nulls()
-        counts.append(found.value_counts(sort=True, name="cells").implode().alias(name))
+        codes = currency.replace(_CODES).drop_nulls()
+        counts.append(codes.value_counts(sort=True, name="cells").implode().alias(name))
     problems = {}
-    for name, found in collect(lazy.select(counts)).row(0, named=True).items() if counts else ():
-        if len(found) > 1:
-            listed = ", ".join(f"{each['cells']:,} of {each[name]}" for each in found[:_SHOWN])
-            more = ", ..." if len(found) > _SHOWN else ""
-            problems[name] = f"amounts in {len(found):,} currencies: {listed}{more}"
+    for name, shown in collect(lazy.select(counts)).row(0, named=True).items() if counts else ():
+        if len(shown) > 1:
+            listed = ", ".join(f"{each['cells']:,} of {each[name]}" for each in shown[:_SHOWN])
+            more = ", ..." if len(shown) > _SHOWN else ""
+            problems[name] = f"amounts in {len(shown):,} currencies: {listed}{more}"
     return problems
 
 

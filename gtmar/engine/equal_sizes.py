@@ -260,10 +260,7 @@ def _cents(rows: NDArray[np.intp], cents: Int64s, scores: int) -> NDArray[np.obj
 
 
 def _days(
-    cut: SizedTiers,
-    dated: NDArray[np.integer],
-    days: NDArray[np.integer],
-    values: Int64s | None,
+    cut: SizedTiers, dated: NDArray[np.integer], days: NDArray[np.integer], values: Int64s | None
 ) -> list[tuple[Fraction, int]]:
     """Return for each tier how many accounts have known days to activation, and twice their median.
 

@@ -288,13 +288,7 @@ def bin_window(first: int, last: int) -> range:
     return range(first // BIN_BLOCK * BIN_BLOCK, (last // BIN_BLOCK + 1) * BIN_BLOCK)
 
 
-def count(
-    bins: Integers,
-    clipped: Int64s,
-    part: RowBlock,
-    tiers: int,
-    window: range,
-) -> Counts:
+def count(bins: Integers, clipped: Int64s, part: RowBlock, tiers: int, window: range) -> Counts:
     """Count the accounts and cents of K candidates per score bin; counts by tier are left 0.
 
     Parameters

@@ -155,7 +155,7 @@ class ClusterProcesses(Processes):
         assert ray is not None, "entered"
         there = ray.cluster_resources().get("CPU", 1)
         work = ray.remote(num_cpus=1, max_retries=3)(_work)
-        given, left, found = ray.put(task), iter(numbers), dict[int, T]()
+        given, left, results = ray.put(task), iter(numbers), dict[int, T]()
         pending: dict[Any, int] = {}
 
         def ask() -> None:
@@ -171,14 +171,14 @@ class ClusterProcesses(Processes):
                 result, error = self._received(ready)
                 if error is not None:
                     raise error
-                found[number] = result
+                results[number] = result
                 if done is not None:
                     done()
                 ask()
         finally:
             for each in pending:
                 ray.cancel(each, force=True)
-        return [found[number] for number in numbers]
+        return [results[number] for number in numbers]
 
     def _received(self, answer: Any) -> Any:
         ray = self._ray

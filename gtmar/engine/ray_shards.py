@@ -400,10 +400,7 @@ class ClusterRows:
             self._ray.kill(actor)
 
     def facts(
-        self,
-        table: AccountTable,
-        query: Callable[[pl.LazyFrame], pl.LazyFrame],
-        spec: ScoringSpec,
+        self, table: AccountTable, query: Callable[[pl.LazyFrame], pl.LazyFrame], spec: ScoringSpec
     ) -> list[dict[str, Any]]:
         """Run a query over parts of the rows, on all cores of the cluster; see `RowShards.facts`.
 

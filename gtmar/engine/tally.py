@@ -13,12 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from gtmar.engine.cohorts import (
-    ACCOUNT_INDICATOR,
-    CASH_FLOWS,
-    CHURNED_INDICATOR,
-    LIMB_BITS,
-)
+from gtmar.engine.cohorts import ACCOUNT_INDICATOR, CASH_FLOWS, CHURNED_INDICATOR, LIMB_BITS
 from gtmar.engine.numpy_kernel import Counts, bin_count, boundaries, revenue
 from gtmar.engine.sum_names import SCALAR_SUMS, TIER_LOW, TIER_SUMS, tier_sum
 from gtmar.spec.tier_rule import TierRule

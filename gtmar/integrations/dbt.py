@@ -113,7 +113,7 @@ def _columns_of(spec: ScoringSpec) -> Iterator[dict[str, Any]]:
 
 def _no_jinja(text: str) -> str:
     """Escape names and texts that contain Jinja's opening marks."""
-    return re.sub(r"\{[{%#]", lambda found: f'{{{{ "{found[0]}" }}}}', text)
+    return re.sub(r"\{[{%#]", lambda mark: f'{{{{ "{mark[0]}" }}}}', text)
 
 
 def _reference(relation: str) -> str | None:

@@ -43,17 +43,8 @@ __all__ = [
 
 #: An object's keys, in order. The last three are optional.
 _KEYS = (
-    "experiment_id",
-    "metric",
-    "baseline_value",
-    "variant_value",
-    "outcome",
-    "changes",
-    "weights_snapshot",
-    "metrics",
-    "timestamp",
-    "hypothesis",
-    "duration_ms",
+    *("experiment_id", "metric", "baseline_value", "variant_value", "outcome", "changes"),
+    *("weights_snapshot", "metrics", "timestamp", "hypothesis", "duration_ms"),
 )
 _REQUIRED = _KEYS[:8]
 #: Optional keys by which the objects of one run are told from those of others.
@@ -150,8 +141,7 @@ class Problems:
         head = f'"{source}": nothing was imported'
         if len(texts) == 1:
             return JournalError(f"{head}: {texts[0]}", problems=texts)
-        listing = [f"  - {text}" for text in texts]
-        return JournalError(f"{head}, {len(texts)} problems", listing=listing, problems=texts)
+        return JournalError.of_all(texts, f"{head}, {len(texts)} problems", problems=texts)
 
 
 class _Reader:

@@ -446,10 +446,7 @@ _RAW_PER_SCORE = VALUE_UNITS // SCORE_UNITS
 #: Columns of `gtmar score` other than the id and points.
 _OWN = ("score", "tier", "probability", "base", "rounding", "clipping")
 #: Steps of the statement, each a CTE, and those that PostgreSQL must materialize.
-_STEPS = (
-    *("read", "encoded", "points"),
-    *("sums", "shared", "cut", "whole", "held", "raw", "value"),
-)
+_STEPS = ("read", "encoded", "points", "sums", "shared", "cut", "whole", "held", "raw", "value")
 _KEPT = ("encoded", "sums", "shared", "cut", "whole", "value")
 #: Types of a sum of points and of a value in 1/10,000ths. A sum has room for over a million terms
 #: of the largest value and weight.
@@ -919,12 +916,8 @@ def refuse_lost(tree: exp.Select, written: str, dialect: str) -> None:
     def held(statement: exp.Expr) -> Counter[tuple[str, str]]:
         names = Counter(("name", node.name) for node in statement.find_all(exp.Identifier))
         # A unit such as MONTH is a text in some dialects and a word in others.
-        texts = (
-            node
-            for node in statement.find_all(exp.Literal)
-            if node.is_string and node.arg_key != "unit"
-        )
-        return names + Counter(("text", node.name) for node in texts)
+        texts = (node for node in statement.find_all(exp.Literal) if node.is_string)
+        return names + Counter(("text", node.name) for node in texts if node.arg_key != "unit")
 
     expected = held(tree)
     try:

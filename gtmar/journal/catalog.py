@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Journal"]
 
-Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 
 #: Names in `views.sql` of the rows of each folder.
 _VIEWS = {RECORDS: "run_records", EXPERIMENTS: "experiments", EVENTS: "events"}
@@ -216,12 +216,12 @@ class Journal:
 
     def _ask_library(
         self,
-        answered: Callable[..., Found],
+        answered: Callable[..., Answer],
         file: SqlFile,
         among: Collection[str] | None,
         columns: Sequence[str] | None,
         variables: dict[str, Any],
-    ) -> Found:
+    ) -> Answer:
         known = {parameter.name for parameter in file.parameters}
         unknown = sorted(set(variables) - known)
         if unknown:
@@ -261,7 +261,7 @@ class Journal:
                 hint="install the newer gtmar",
             )
 
-    def _found(
+    def _sources_of(
         self, runs: Collection[str] | None, columns: Sequence[str] | None, *, damaged: bool
     ) -> dict[str, FolderRows]:
         """Return the sources of the views by folder: rows of some or all runs, and all events."""
@@ -326,12 +326,12 @@ class Journal:
 
     def _ask_text(
         self,
-        answered: Callable[..., Found],
+        answered: Callable[..., Answer],
         text: str,
         among: Collection[str] | None,
         columns: Sequence[str] | None,
         variables: dict[str, Any],
-    ) -> Found:
+    ) -> Answer:
         refuse_all_but_select(
             text,
             hint="the journal is read only; copy the result elsewhere with --json",
@@ -362,14 +362,14 @@ class Journal:
             # columns, and with no variable set.
             self._set({})
             if not self._sources or any(source.columns for source in self._sources.values()):
-                self._hand_over(self._found((), None, damaged=False))
+                self._hand_over(self._sources_of((), None, damaged=False))
         for name in [name for name in self._undefined if name in needed]:
             self._connection.execute(self._undefined[name])
             del self._undefined[name]
 
     def _ask(
         self,
-        answered: Callable[..., Found],
+        answered: Callable[..., Answer],
         text: str,
         variables: dict[str, Any],
         runs: Collection[str] | None,
@@ -378,12 +378,12 @@ class Journal:
         columns: Sequence[str] | None = None,
         damaged: bool = False,
         views: Sequence[str] | None = None,
-    ) -> Found:
+    ) -> Answer:
         """Load the rows, run the query, and warn of the runs that its answer leaves out."""
         limits = QueryLimits(seconds, self._limits.memory)
         for last in (False, True):
             try:
-                sources = self._found(runs, columns, damaged=damaged)
+                sources = self._sources_of(runs, columns, damaged=damaged)
                 self._define(text if views is None else " ".join(views))
                 self._set(variables)
                 self._hand_over(sources)

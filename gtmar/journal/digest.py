@@ -24,7 +24,7 @@ import pyarrow as pa
 from gtmar.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -267,7 +267,7 @@ def digest_of(entries: Sequence[DigestEntry]) -> str:
     """Return the digest of a set of entries, to be stored outside the journal."""
     sums = b"".join(each.to_bytes(8, "big") for each in _power_sums(entries))
     stated = base64.urlsafe_b64encode(sums).decode().rstrip("=")
-    return f"{_PREFIX}:{len(entries)}:{_hash(entries)}:{stated}"
+    return f"{_PREFIX}:{len(entries)}:{_hash(entry.line for entry in entries)}:{stated}"
 
 
 def saved_list(entries: Sequence[DigestEntry]) -> str:
@@ -306,7 +306,8 @@ def hold_against(
     )
     stated = match[2] or match[5]
     for kept in candidates:
-        if (_hash(kept) if match[3] else _old_hash(kept)) == stated:
+        lines = [entry.line if match[3] else entry.old_line for entry in kept]
+        if _hash(lines) == stated:
             there = set(kept)
             return Held(holds=True, added=sum(entry not in there for entry in entries))
     return Held(holds=False, added=None)
@@ -351,7 +352,9 @@ def _reconciled(
 
     Of the first entries in an order, those are left out whose sums make up the difference.
     """
-    for order in (_by_time(pool), _by_arrival(pool)):
+    # Ids of runs and events begin with a letter, then the time.
+    by_time = sorted(pool, key=lambda entry: entry.name.removeprefix("event_id=")[1:])
+    for order in (by_time, _by_arrival(pool)):
         for reach in range(count, min(len(order), count + _SUMS) + 1):
             first = order[:reach]
             now = _power_sums(first)
@@ -382,7 +385,7 @@ def _with_sums(entries: Sequence[DigestEntry], sums: Sequence[int]) -> set[Diges
 
 def _likely(pool: Sequence[DigestEntry], count: int) -> Iterator[Sequence[DigestEntry]]:
     """Yield sets of `count` entries that a digest of the old form may cover, likely ones first."""
-    orders = _by_old_line(pool), _by_arrival(pool)
+    orders = sorted(pool, key=lambda entry: entry.old_line), _by_arrival(pool)
     tries = 0
     for order in orders:
         for first in range(min(len(order) - count, _MOST_TRIES // 4) + 1):
@@ -400,15 +403,6 @@ def _likely(pool: Sequence[DigestEntry], count: int) -> Iterator[Sequence[Digest
             for left_out in combinations(reach, late):
                 tries += 1
                 yield [*kept_always, *(entry for entry in reach if entry not in left_out)]
-
-
-def _by_time(entries: Sequence[DigestEntry]) -> list[DigestEntry]:
-    # Ids of runs and events begin with a letter, then the time.
-    return sorted(entries, key=lambda entry: entry.name.removeprefix("event_id=")[1:])
-
-
-def _by_old_line(entries: Sequence[DigestEntry]) -> list[DigestEntry]:
-    return sorted(entries, key=lambda entry: entry.old_line)
 
 
 def _by_arrival(entries: Sequence[DigestEntry]) -> list[DigestEntry]:
@@ -429,12 +423,8 @@ def _power_sums(entries: Sequence[DigestEntry]) -> list[int]:
     return sums
 
 
-def _hash(entries: Sequence[DigestEntry]) -> str:
-    return _sha256("\n".join(sorted(entry.line for entry in entries)))
-
-
-def _old_hash(entries: Sequence[DigestEntry]) -> str:
-    return _sha256("\n".join(sorted(entry.old_line for entry in entries)))
+def _hash(lines: Iterable[str]) -> str:
+    return _sha256("\n".join(sorted(lines)))
 
 
 def _sha256(text: str) -> str:

@@ -255,7 +255,7 @@ class Front(PlainData):
                 f"No experiment trades {names[0]} for more: there is nothing to choose.",
             ]
 
-        def told(row: dict[str, Any], opening: str) -> str:
+        def sentence(row: dict[str, Any], opening: str) -> str:
             cost = number(abs(row["value"] - here["value"]))
             change = row["metric_value"] - here["metric_value"]
             signed = f"{'+' if change > 0 else '-'}{number(abs(change))}"
@@ -264,9 +264,9 @@ class Front(PlainData):
                 f"{number(row['metric_value'])} ({signed}): {row['experiment']}."
             )
 
-        sentences.append(told(bend, "Giving up"))
+        sentences.append(sentence(bend, "Giving up"))
         if (end := self._beyond[-1]) != bend:
-            sentences.append(told(end, "The other end, giving up"))
+            sentences.append(sentence(end, "The other end, giving up"))
         return sentences
 
     def _sizes(self, points: Sequence[dict[str, Any]]) -> str | None:

@@ -147,9 +147,7 @@ def checkout(journal: Journal, name: str) -> ScoringSpec:
 
     spec = specs.parse(row["spec"], source=f"spec of run {reference.run_id}")
     lineage = specs.Lineage(
-        run=reference.run_id,
-        experiment=reference.experiment_id,
-        parent_spec_id=row["spec_id"],
+        run=reference.run_id, experiment=reference.experiment_id, parent_spec_id=row["spec_id"]
     )
     changes: dict[str, Any] = {"objective": row["objective"], "lineage": lineage}
     if row["calibration"] and row["best_experiment"] == reference.experiment_id:
@@ -280,9 +278,7 @@ def run_facts(journal: Journal, runs: Iterable[str]) -> dict[str, RunFacts]:
     rows = journal.query_rows(text, among=[*runs], columns=())
     return {
         row["run_id"]: RunFacts(
-            row["basis"],
-            earnings(json.loads(row["spec"] or "{}")),
-            row["tiers_before"] is not None,
+            row["basis"], earnings(json.loads(row["spec"] or "{}")), row["tiers_before"] is not None
         )
         for row in rows
     }
@@ -415,10 +411,7 @@ def lineage(journal: Journal, reference: Reference) -> list[Row]:
         alone = len(chain) <= _MOST_ALONE and chain[-1:] != among
         among = chain[-1:] if alone else None
     return journal.sql_rows(
-        "lineage",
-        among=_few(chain),
-        run=reference.run_id,
-        experiment=reference.experiment_id,
+        "lineage", among=_few(chain), run=reference.run_id, experiment=reference.experiment_id
     )
 
 
@@ -578,8 +571,7 @@ def weight_trials(
         "outcomes": outcomes_fingerprint,
     }
     counts = journal.query(
-        f"select outcome, count(*) from ({_MOVED}) group by outcome order by outcome",
-        **parameters,
+        f"select outcome, count(*) from ({_MOVED}) group by outcome order by outcome", **parameters
     )
     rows = journal.query(
         f"select * exclude (named) from ({_MOVED}) where named "

@@ -37,14 +37,7 @@ _NO_EXPERIMENT = "wait for its first part, or gtmar resume it"
 #: Share of accounts from which a tier is in use, and below which it is nearly empty.
 _IN_USE, _EMPTY = 0.05, 0.01
 
-__all__ = [
-    "Comparison",
-    "Review",
-    "compare",
-    "review",
-    "sized_rows",
-    "why_none",
-]
+__all__ = ["Comparison", "Review", "compare", "review", "sized_rows", "why_none"]
 
 #: Columns that must agree for the values of two runs to be comparable, and their names.
 _SHARED = {
@@ -414,10 +407,7 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
     run_id = journal.run_id(run)
     rows = journal.sql_rows("review", run=run_id)
     if not rows:
-        raise RunNotFoundError(
-            f"run {run_id} has no experiment yet",
-            hint=_NO_EXPERIMENT,
-        )
+        raise RunNotFoundError(f"run {run_id} has no experiment yet", hint=_NO_EXPERIMENT)
     [record] = journal.query_rows(_RECORDED, among=[run_id], run=run_id)
     decided = journal.query_rows(_DECISION, among=[run_id], run=run_id)
     customers = tuple(json.loads(record["customers"] or "[]"))

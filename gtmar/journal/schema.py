@@ -14,13 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gtmar.journal.columns import (
-    ADDED,
-    CHANGES,
-    EXPERIMENTS,
-    columns_of,
-    experiment_id,
-)
+from gtmar.journal.columns import ADDED, CHANGES, EXPERIMENTS, columns_of, experiment_id
 from gtmar.metrics.registry import Measured, all_metrics, metric_column
 
 if TYPE_CHECKING:

@@ -227,8 +227,7 @@ class _Walk:
     @staticmethod
     def _between(name: str, ends: dict[str, tuple[int, int | None]]) -> bool:
         for kind, (low, high) in ends.items():
-            number = number_of(name, kind)
-            if number is not None:
+            if (number := number_of(name, kind)) is not None:
                 return low < number and (high is None or number < high)
         return False
 

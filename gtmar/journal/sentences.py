@@ -140,10 +140,7 @@ class Seen:
             them = f"{some(known, 'account')} {where}"
             return [f"{none} of the {them} left, so what a tier keeps tells nothing."]
         gone = _shares([self._gone(side) for side in _SIDES], worst, improved=improved)
-        held = [
-            _leavers(left, worst, improved=improved),
-            gone and f"{gone} of the MRR that leaves",
-        ]
+        held = [_leavers(left, worst, improved=improved), gone and f"{gone} of the MRR that leaves"]
         prefix = "" if self.unseen else "In-sample, "
         sentences = []
         if any(held) and sizes[worst]:
@@ -385,8 +382,7 @@ def at_its_size(
         return None
     return (
         f"Tier {objective.partition('.')[2]} went from {some(before, 'account')} to {after:,}. "
-        "With "
-        f"{before:,} by either score: {one:.4f} -> {two:.4f} ({two - one:+.4f})."
+        f"With {before:,} by either score: {one:.4f} -> {two:.4f} ({two - one:+.4f})."
     )
 
 

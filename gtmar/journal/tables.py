@@ -225,8 +225,7 @@ class Tables:
         unlike = [_schema(index.path(n)) for n in large if not index[n].alike]
         if unlike:
             schema = pa.unify_schemas(
-                [schema, *(each.remove_metadata() for each in unlike)],
-                promote_options="permissive",
+                [schema, *(each.remove_metadata() for each in unlike)], promote_options="permissive"
             )
         children = [ds.InMemoryDataset(rows), _fragments({n: index.path(n) for n in large}, schema)]
         return ds.UnionDataset(schema, [child.replace_schema(schema) for child in children])
@@ -417,13 +416,6 @@ def _read_columns(
     return completed(table, schema).select(columns or schema.names)
 
 
-def _format() -> ds.ParquetFileFormat:
-    import pyarrow.dataset as ds
-
-    options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-    return ds.ParquetFileFormat(default_fragment_scan_options=options)
-
-
 def _schema(path: str) -> pa.Schema:
     import pyarrow.parquet as pq
 
@@ -437,7 +429,9 @@ def _fragments(paths: dict[str, str], schema: pa.Schema) -> ds.Dataset:
     import pyarrow.dataset as ds
     from pyarrow.fs import LocalFileSystem
 
-    system, format_, fragments = LocalFileSystem(), _format(), []
+    options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    format_ = ds.ParquetFileFormat(default_fragment_scan_options=options)
+    system, fragments = LocalFileSystem(), []
     for name, path in paths.items():
         run_id = name.partition("/run_id=")[2].partition("/")[0]
         whose = ds.field("run_id") == run_id if run_id else None

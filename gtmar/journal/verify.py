@@ -162,13 +162,12 @@ class _Examiner:
         beside = [file for file in parts if file.path.name in names]
         for file in beside:
             if links.get(file.path.name) != file.sha256:
-                self._found(file.path, "added", "the packed part stands in its place")
+                self._report(file.path, "added", "the packed part stands in its place")
         if beside and not self._findings:
             self._note(
                 f": {len(beside):,} of its parts {'lies' if len(beside) == 1 else 'lie'} beside "
-                "the packed "
-                "one that stands for them; they aren't read, and gtmar journal compact takes "
-                "them away"
+                "the packed one that stands for them; they aren't read, and gtmar journal compact "
+                "takes them away"
             )
         return {file.path for file in beside}
 
@@ -235,7 +234,7 @@ class _Examiner:
             changed = [path for path in sound if self._is_named(path)]
             breaks = find_breaks(files, links, damaged, changed, rows_hold=hold)
             for path, (kind, problem) in breaks.items():
-                self._found(path, kind, problem)
+                self._report(path, kind, problem)
         self._findings += later
         return Examination(
             run_id=files.run_id,
@@ -254,9 +253,9 @@ class _Examiner:
             if "run_id" in table.column_names:
                 others = {*table["run_id"].to_pylist()} - {self._files.run_id}
                 if others:
-                    self._found(path, "added", f"its rows are of run {min(map(str, others))}")
+                    self._report(path, "added", f"its rows are of run {min(map(str, others))}")
 
-    def _found(self, path: Path | None, kind: str, problem: str) -> None:
+    def _report(self, path: Path | None, kind: str, problem: str) -> None:
         """Add a finding, unless there is one about the same file."""
         if path is None or not self._is_named(path):
             name = "" if path is None else self._within(path)
@@ -277,9 +276,9 @@ class _Examiner:
         last = max((p for p in on_disk if p.parent == self._files.experiments), default=None)
         for path in sorted(damaged):
             if path not in torn:
-                self._found(path, "changed", "its bytes are not those that were written")
+                self._report(path, "changed", "its bytes are not those that were written")
             elif ended or path != last:
-                self._found(path, "torn", "cut off: it has no end")
+                self._report(path, "torn", "cut off: it has no end")
             else:
                 self._note(": its last part was cut off; gtmar resume mends that")
 
@@ -293,7 +292,7 @@ class _Examiner:
             self._note(" is beginning")
             return False
         if len(links) > 1 or position > 0 or files.seal.is_file() or files.end in on_disk:
-            self._found(files.start, "missing", "the start record is gone")
+            self._report(files.start, "missing", "the start record is gone")
             return True
         self._note(" was cut off before it began; pass over it")
         return False
@@ -305,7 +304,7 @@ class _Examiner:
             return
         # If the process was killed before the sealed end was renamed, it is still beside its place.
         if files.seal.is_file() and not files.end_beside():
-            self._found(files.end, "missing", "the end record is gone")
+            self._report(files.end, "missing", "the end record is gone")
         elif imported:
             self._note(" was cut off while it was brought in")
         else:
@@ -317,7 +316,7 @@ class _Examiner:
         try:
             return pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
         except pa.ArrowInvalid:
-            self._found(None, "digest", "its parts don't have the same columns")
+            self._report(None, "digest", "its parts don't have the same columns")
             return None
 
     def _check_rows(
@@ -348,16 +347,16 @@ class _Examiner:
         files = self._files
         sealed = files.sealed()
         if sealed is None:
-            self._found(files.seal, "missing", "the seal of the end record is gone")
+            self._report(files.seal, "missing", "the seal of the end record is gone")
         elif sealed != sha256_of(files.end):
-            self._found(files.end, "changed", "its bytes are not those that were sealed")
+            self._report(files.end, "changed", "its bytes are not those that were sealed")
 
     def _check_packed(self, links: list[Link]) -> None:
         parts = {link.path for link in links if link.path.parent == self._files.experiments}
         lone = parts if parts == {self._files.experiments / PACKED_NAME} else set()
         for path in sorted({link.path for link in links if link.packed} | lone):
             if self._packed is not None and sha256_of(path) not in self._packed:
-                self._found(path, "changed", "its bytes are not those that were packed")
+                self._report(path, "changed", "its bytes are not those that were packed")
             elif self._packed is None and any(x.packed for x in links if x.path == path):
                 self._note(": its packing isn't on record; gtmar journal compact makes up for it")
 

@@ -31,19 +31,18 @@ def _divided(numerator: pl.Expr, denominator: pl.Expr) -> pl.Expr:
     return pl.when(denominator != 0).then(numerator / denominator)
 
 
-def _paying(start: str, end: str, retained: str | None) -> tuple[pl.Expr, pl.Expr]:
-    known = pl.col(end)
-    cohort = (pl.col(start) > 0) & known.is_not_null()
-    if retained is not None:
-        # A churned account without an end MRR pays 0 at the end.
-        known = pl.when(pl.col(retained) == 0).then(known.fill_null(0)).otherwise(known)
-        cohort = (pl.col(start) > 0) & known.is_not_null() & pl.col(retained).is_not_null()
-    return pl.col(start).filter(cohort), known.filter(cohort)
-
-
 def _payers(start: str, retained: str | None) -> pl.Expr:
     paying = pl.col(start) > 0
     return paying if retained is None else paying & pl.col(retained).is_not_null()
+
+
+def _paying(start: str, end: str, retained: str | None) -> tuple[pl.Expr, pl.Expr]:
+    known, cohort = pl.col(end), _payers(start, retained)
+    if retained is not None:
+        # A churned account without an end MRR pays 0 at the end.
+        known = pl.when(pl.col(retained) == 0).then(known.fill_null(0)).otherwise(known)
+    cohort = cohort & known.is_not_null()
+    return pl.col(start).filter(cohort), known.filter(cohort)
 
 
 def auc(score: str = "score", label: str = "retained_6mo") -> pl.Expr:
@@ -114,17 +113,12 @@ def expansion_rate(
     return _divided((e - s).clip(lower_bound=0).sum(), s.sum())
 
 
-def _contraction(start: str, end: str, retained: str | None) -> pl.Expr:
-    s, e = _paying(start, end, retained)
-    return ((s - e).clip(lower_bound=0) * (e > 0)).sum()
-
-
 def contraction_rate(
     start: str = "mrr", end: str = "mrr_end", retained: str | None = None
 ) -> pl.Expr:
     """MRR lost by accounts that shrank but stayed, over start MRR, in [0, 1]; null if that is 0."""
-    s, _ = _paying(start, end, retained)
-    return _divided(_contraction(start, end, retained), s.sum())
+    s, e = _paying(start, end, retained)
+    return _divided(((s - e).clip(lower_bound=0) * (e > 0)).sum(), s.sum())
 
 
 def quick_ratio(start: str = "mrr", end: str = "mrr_end", retained: str | None = None) -> pl.Expr:

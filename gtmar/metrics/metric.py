@@ -143,24 +143,6 @@ class Exact:
         """Return powers."""
         return Exact([None if a is None else a**exponent for a in self.values])
 
-    def real(self) -> Exact:
-        """Return the nearest doubles."""
-        return Exact([None if a is None else float(a) for a in self.values])
-
-    def where(self, others: Any) -> Exact:
-        """Return the values of `others` where these are true, None elsewhere."""
-        pairs = zip(self.values, others.values, strict=True)
-        return Exact([value if holds else None for holds, value in pairs])
-
-    def nothing(self) -> Exact:
-        """Return a column of as many None."""
-        return Exact([None] * len(self.values))
-
-    @staticmethod
-    def added(columns: Sequence[Exact]) -> Exact:
-        """Add up columns of integers."""
-        return Exact([sum(row) for row in zip(*(c.values for c in columns), strict=True)])
-
 
 @dataclass(frozen=True)
 class Sums:
@@ -176,8 +158,11 @@ class Sums:
         The sums, K integers each by name; None to refer to columns of a frame.
     """
 
+    #: All tier names of the spec.
     tiers: tuple[str, ...]
+    #: The metric's tier; None for all accounts, where a tier sum is added up over the tiers.
     tier: str | None = None
+    #: The sums, K integers each by name; None to refer to columns of a frame.
     known: Mapping[str, Sequence[Any]] | None = None
 
     def __call__(self, name: str) -> Quantity:
@@ -250,19 +235,20 @@ def nonzero(value: Quantity) -> Quantity:
     return cast("Any", value) != 0  # type: ignore[no-any-return]  # both kinds give one of theirs
 
 
-def where(condition: Quantity, value: Quantity) -> Quantity:
+def where(condition: Quantity, value: Any) -> Quantity:
     """Return a value where a condition holds, null elsewhere."""
     if isinstance(condition, Exact):
-        return condition.where(value)
+        pairs = zip(condition.values, value.values, strict=True)
+        return Exact([each if holds else None for holds, each in pairs])
     import polars as pl
 
-    return pl.when(cast("pl.Expr", condition)).then(cast("pl.Expr", value))
+    return pl.when(cast("pl.Expr", condition)).then(value)
 
 
 def real(value: Quantity) -> Quantity:
     """Convert to the nearest doubles."""
     if isinstance(value, Exact):
-        return value.real()
+        return Exact([None if a is None else float(a) for a in value.values])
     import polars as pl
 
     return cast("pl.Expr", value).cast(pl.Float64)
@@ -277,20 +263,20 @@ def wide(value: Quantity) -> Quantity:
     return cast("pl.Expr", value).cast(pl.Int128)
 
 
-def added(values: Iterable[Quantity]) -> Quantity:
+def added(values: Iterable[Any]) -> Quantity:
     """Add up integers."""
     listed = list(values)
     if isinstance(listed[0], Exact):
-        return Exact.added(cast("list[Exact]", listed))
+        return Exact([sum(row) for row in zip(*(each.values for each in listed), strict=True)])
     import polars as pl
 
-    return pl.sum_horizontal(cast("list[pl.Expr]", listed))
+    return pl.sum_horizontal(listed)
 
 
 def nothing(like: Quantity) -> Quantity:
     """Return nulls in the shape of `like`."""
     if isinstance(like, Exact):
-        return like.nothing()
+        return Exact([None] * len(like.values))
     import polars as pl
 
     return pl.lit(None, dtype=pl.Float64)

@@ -70,11 +70,7 @@ class Guard:
         self._parts: dict[tuple[int, int, int], LocalEvaluator] = {}
 
     def breaches(
-        self,
-        sums: pl.DataFrame,
-        weights: Sequence[int],
-        value: float | None,
-        than: float | None,
+        self, sums: pl.DataFrame, weights: Sequence[int], value: float | None, than: float | None
     ) -> tuple[str, ...]:
         """Return a message for each guardrail that a candidate breaks.
 
@@ -141,8 +137,7 @@ class Guard:
             codes = column.codes
             if self._matrix.account_of is not None:
                 # An account counts once in a segment, however many dates it has.
-                pairs = np.unique(np.stack([column.codes, self._matrix.account_of]), axis=1)
-                codes = pairs[0]
+                codes = np.unique(np.stack([column.codes, self._matrix.account_of]), axis=1)[0]
             sizes = np.bincount(codes, minlength=len(column.values))
             for code in range(len(column.values)):
                 enough = sizes[code] >= SMALLEST_SEGMENT
@@ -155,9 +150,8 @@ class Guard:
 
         In a table of several dates, it is the share of rows.
         """
-        moved = 0
-        for rows, before in zip(self._slices, self._start_tiers, strict=True):
-            moved += int((self._tiers(rows, weights, lows) != before).sum())
+        tiers = zip(self._slices, self._start_tiers, strict=True)
+        moved = sum(int((self._tiers(rows, weights, lows) != then).sum()) for rows, then in tiers)
         return moved / max(1, self._matrix.accounts)
 
     def _by_segment(self, guardrail: Guardrail, now: dict[str, float | None]) -> str | None:

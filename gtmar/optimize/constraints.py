@@ -84,8 +84,7 @@ class WeightConstraints:
         free = [i for i in spun if space.lows[i] < space.highs[i]]
         order = [*(i for i in free if i not in changes), *(i for i in free if i in changes)]
         self._thin(weights, order, space, changes)
-        alone = [i for i in order if i not in changes]
-        self._settle(weights, alone, space)
+        self._settle(weights, [i for i in order if i not in changes], space)
         self._settle(weights, order, space)
         if not self.hold(weights):
             return {}

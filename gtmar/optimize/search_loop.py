@@ -55,9 +55,13 @@ class Limits:
         Number of proposals used, which a replay sets; None for no limit.
     """
 
+    #: Number of evaluated experiments, without the baseline and results of earlier runs.
     experiments: int = 2000
+    #: Number of consecutive experiments without a win.
     patience: int | None = None
+    #: Time budget. The run records how far it came, for replays.
     seconds: float | None = None
+    #: Number of proposals used, which a replay sets.
     proposals: int | None = None
 
 

@@ -254,13 +254,13 @@ class _Latest:
         for start in range(0, len(added), most):
             vectors, values = zip(*added[start : start + most], strict=True)
             count, width = len(values), len(self._vectors)
-            places: Any = slice(self._next, self._next + count)
+            index: Any = slice(self._next, self._next + count)
             if self._next + count > most:
-                places = np.arange(self._next, self._next + count) % most
+                index = np.arange(self._next, self._next + count) % most
             # Some thousand numbers of Python: read one by one, not looked through for their shape.
             flat = np.fromiter(chain.from_iterable(vectors), np.float64, count * width)
-            self._vectors[:, places] = flat.reshape(count, width).T
-            self._values[places] = values
+            self._vectors[:, index] = flat.reshape(count, width).T
+            self._values[index] = values
             self._filled = min(self._filled + count, most)
             self._next = (self._next + count) % most
         return self._vectors, self._values, self._filled

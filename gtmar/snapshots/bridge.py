@@ -20,7 +20,6 @@ from gtmar.snapshots.raw_history import TOTALS, RawHistory, history
 from gtmar.snapshots.recipe import Monthly, Span, Subscriptions, Transactions, conventions
 from gtmar.snapshots.statement import (
     account_of,
-    all_rows,
     counted,
     interval,
     life,
@@ -28,6 +27,7 @@ from gtmar.snapshots.statement import (
     recurring,
     row_amount,
     seen_before,
+    source_rows,
     sql_date,
     with_rates,
 )
@@ -41,10 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["MOVEMENTS", "Bridge", "Mismatch", "bridge", "money"]
 
 #: The movements of MRR from a month's start to its end; contraction, churn and pause are negative.
-MOVEMENTS = (
-    *("new", "expansion", "contraction", "churn", "reactivation"),
-    *("pause", "resumption"),
-)
+MOVEMENTS = ("new", "expansion", "contraction", "churn", "reactivation", "pause", "resumption")
 #: SQL name of a month's first day in statements that join it to the rows of a source.
 _BOUND = '"gtmar:bound"'
 #: Two centuries of months. A longer history contains a mistyped date.
@@ -184,7 +181,7 @@ def bridge(recipe: SnapshotRecipe, **options: Any) -> Bridge:
 def _bounds(opened: RawHistory) -> list[date]:
     """Return the first day of each whole month, and of the month after the last of them."""
     source = opened.recipe.sources[opened.recipe.revenue.shape.source]
-    rows = all_rows(opened.recipe, opened.recipe.revenue.shape.source)
+    rows = source_rows(opened.recipe, opened.recipe.revenue.shape.source)
     [[first]] = opened.ask(f"select cast(min({quoted(str(source.time))}) as date) from ({rows})")
     days, number = [], 0
     while (day := Span(number, 0).after(first.replace(day=1))) <= opened.until:
@@ -208,11 +205,10 @@ def _in_cents(amount: str) -> str:
 def _revenue(recipe: SnapshotRecipe, *, one_off: bool = False) -> str:
     """Return a SELECT of all recurring rows of revenue, or of all one-off ones."""
     source = recipe.revenue.shape.source
-    return f"({recurring(recipe, f'({all_rows(recipe, source)})', one_off=one_off)})"
+    return f"({recurring(recipe, f'({source_rows(recipe, source)})', one_off=one_off)})"
 
 
 def _by_account(opened: RawHistory, bounds: list[date]) -> pl.DataFrame:
-    """Return MRR, movements and one-off payments, one row a month and account."""
     recipe = opened.recipe
     shape = recipe.revenue.shape
     account = account_of(recipe.sources[shape.source])
@@ -279,12 +275,10 @@ def _by_account(opened: RawHistory, bounds: list[date]) -> pl.DataFrame:
     if unsettled and shape.gap != Span(0, 0):
         opened.notes.append(
             f"Churn of {some(unsettled, 'account')} may yet turn out to be a pause: on "
-            f"{opened.until} "
-            "their gap isn't over."
+            f"{opened.until} their gap isn't over."
         )
-    days = pl.Series(bounds)
     moved = frame.select(
-        pl.lit(days).gather(pl.col("number")).alias("month"),
+        pl.lit(pl.Series(bounds)).gather(pl.col("number")).alias("month"),
         "account",
         "start",
         *(
@@ -385,7 +379,7 @@ def _against_books(opened: RawHistory, months: pl.DataFrame) -> list[Mismatch]:
             opened.ask(
                 f"select cast(date_trunc('month', {at}) as date), "
                 f"{_in_cents(f'sum({paid_amount(recipe)})')} "
-                f"from ({with_rates(recipe, f'({all_rows(recipe, shape.source)})')}) group by 1"
+                f"from ({with_rates(recipe, f'({source_rows(recipe, shape.source)})')}) group by 1"
             )
         )
         ours = {day: paid.get(day, 0) for day in ours}

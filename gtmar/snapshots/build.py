@@ -19,7 +19,7 @@ from gtmar.safe_text import without_credentials
 from gtmar.snapshots.conflicts import Conflict, conflicts, refuse_unsettled
 from gtmar.snapshots.raw_history import RawHistory, history
 from gtmar.snapshots.recipe import SnapshotRecipe, conventions, parse, recipe_id
-from gtmar.snapshots.statement import RAW, SnapshotDays, all_rows
+from gtmar.snapshots.statement import RAW, SnapshotDays, source_rows
 from gtmar.sql_sandbox import first_line
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def _note_stale(opened: RawHistory, day: date) -> None:
     for name, source in recipe.sources.items():
         if source.kind == "events":
             newest = f"cast(max({quoted(str(source.time))}) as date)"
-            [[last]] = opened.ask(f"select {newest} from ({all_rows(recipe, name)})")
+            [[last]] = opened.ask(f"select {newest} from ({source_rows(recipe, name)})")
             if last is not None and (day - last).days > 31:
                 opened.notes.append(
                     f'Source "{name}" has no row after {last}, {(day - last).days} days before '

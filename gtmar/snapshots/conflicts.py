@@ -17,10 +17,10 @@ from gtmar.snapshots.statement import (
     RATES,
     RAW,
     account_of,
-    all_rows,
     life,
     mrr_at,
     recurring,
+    source_rows,
     sql_date,
     with_rates,
 )
@@ -134,7 +134,7 @@ def _of_revenue(opened: RawHistory, look: _Look) -> None:
     recipe = opened.recipe
     shape, rules = recipe.revenue.shape, recipe.rules
     source = recipe.sources[shape.source]
-    rows, account = f"({all_rows(recipe, shape.source)})", account_of(source)
+    rows, account = f"({source_rows(recipe, shape.source)})", account_of(source)
     amount = quoted(shape.amount)
     look(
         "unknown_amounts",
@@ -158,13 +158,13 @@ def _of_revenue(opened: RawHistory, look: _Look) -> None:
         look(
             "unknown_accounts",
             f"select distinct {account} as account from {rows} where {account} not in (select "
-            f"{account_of(crm)} from ({all_rows(recipe, recipe.accounts)}))",
+            f"{account_of(crm)} from ({source_rows(recipe, recipe.accounts)}))",
             f'revenue: {{}} accounts aren\'t in "{recipe.accounts}"',
             f"unknown_accounts: {rules.unknown_accounts}",
             "unknown_accounts: keep, in rules, keeps them",
         )
     for name, other in recipe.sources.items():
-        theirs = f"select {account_of(other)} as account from ({all_rows(recipe, name)})"
+        theirs = f"select {account_of(other)} as account from ({source_rows(recipe, name)})"
         ours = f"where account in (select {account} from {rows})"
         [[any_of_ours]] = opened.ask(f"select exists (select 1 from ({theirs}) {ours})")
         if not any_of_ours:
@@ -173,8 +173,7 @@ def _of_revenue(opened: RawHistory, look: _Look) -> None:
                 "strangers",
                 theirs,
                 f'source "{name}": none of its {{}} rows is of an account that has revenue',
-                None,
-                "are ids written alike in both?",
+                remedy="are ids written alike in both?",
             )
     kept = f"({recurring(recipe, rows)})"
     paying = f"select account from ({mrr_at(recipe, opened.until, kept)}) where mrr > 0"
@@ -184,8 +183,8 @@ def _of_revenue(opened: RawHistory, look: _Look) -> None:
         when = "" if raw.time is None else f" and {quoted(raw.time)} < {sql_date(opened.until)}"
         where = "" if flag.where is None else f" and ({flag.where}\n)"
         flagged = (
-            f"select distinct {account_of(raw)} as account from ({all_rows(recipe, flag.source)}) "
-            f"where true{when}{where}"
+            f"select distinct {account_of(raw)} as account from "
+            f"({source_rows(recipe, flag.source)}) where true{when}{where}"
         )
         rule = f"flags: {rules.flags}"
         remedy = "flags: believe revenue, in rules, says which of the two holds"
@@ -220,23 +219,20 @@ def _of_rates(opened: RawHistory, rows: str, look: _Look) -> None:
             f"select {name} from {quoted(RATES)} where {name} is null or {first} is null or "
             f"{rate} is null or {rate} <= 0",
             "revenue: {} rates are unknown, not above 0, or of no currency or date",
-            None,
-            "mend the table of rates",
+            remedy="mend the table of rates",
         )
         look(
             "repeated_rates",
             f"select {name} from {quoted(RATES)} group by {name}, cast({first} as date) "
             "having count(*) > 1",
             "revenue: {} rates stand twice for their date",
-            None,
-            "mend the table of rates",
+            remedy="mend the table of rates",
         )
         look(
             "currencies",
             f'select {account} from ({with_rates(recipe, rows)}) where "gtmar:rate" is null',
             "revenue: {} amounts are of a currency without a rate on or before their date",
-            None,
-            "add the rates to their table",
+            remedy="add the rates to their table",
         )
     elif shape.currency is not None:
         known = ", ".join(map(literal, shape.rates))
@@ -245,8 +241,7 @@ def _of_rates(opened: RawHistory, rows: str, look: _Look) -> None:
             "currencies",
             f"select {account} from {rows} where {currency} is null or {currency} not in ({known})",
             "revenue: {} amounts are of a currency without a rate",
-            None,
-            "rates in the recipe say what one unit of each counts",
+            remedy="rates in the recipe say what one unit of each counts",
         )
 
 
@@ -321,7 +316,7 @@ def _of_subscriptions(opened: RawHistory, shape: Subscriptions, rows: str, look:
             look(
                 "events_outside",
                 f"select e.account from (select {account_of(events)} as account, {at} as at "
-                f"from ({all_rows(recipe, name)})) as e anti join (select {account} as "
+                f"from ({source_rows(recipe, name)})) as e anti join (select {account} as "
                 f"account, {begin} as b, {last} as e from {rows}) as s on "
                 "s.account = e.account and s.b <= e.at and (s.e is null or e.at < s.e)",
                 f'source "{name}": {{}} rows are of a day on which no subscription of their '
@@ -348,7 +343,7 @@ def suspects(opened: RawHistory) -> list[str]:
     recipe = opened.recipe
     shape = recipe.revenue.shape
     source = recipe.sources[shape.source]
-    account, rows = account_of(source), f"({all_rows(recipe, shape.source)})"
+    account, rows = account_of(source), f"({source_rows(recipe, shape.source)})"
     twice = (
         f'select {account} as account, count(*) - 1 as times from {rows} as "gtmar:row" '
         'group by 1, "gtmar:row" having count(*) > 1'

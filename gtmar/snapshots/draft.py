@@ -24,7 +24,7 @@ from gtmar.snapshots.raw_columns import DraftedSource, RawColumns, column, plain
 from gtmar.snapshots.raw_history import RawHistory, history
 from gtmar.snapshots.raw_shapes import generic_source, joined_source
 from gtmar.snapshots.recipe import RESERVED, SnapshotRecipe, Span, parse
-from gtmar.snapshots.statement import all_rows
+from gtmar.snapshots.statement import source_rows
 from gtmar.snapshots.stripe import stripe_sources
 
 __all__ = ["DraftedRecipe", "draft", "located"]
@@ -200,7 +200,7 @@ class _Writing:
         self.dates: dict[str, Any] | list[str] = ["2000-01-01"]
         self.window, self.until = "1 month", date.today().isoformat()
         self.features, self.put_off = self._chosen()
-        self.found: list[Conflict] = []
+        self.conflicts: list[Conflict] = []
 
     def _chosen(self) -> tuple[dict[str, dict[str, str]], dict[str, tuple[dict[str, str], str]]]:
         """Return chosen and postponed features, taken from all sources in turn."""
@@ -235,21 +235,23 @@ class _Writing:
             self._look(opened)
             opened.recipe = recipe = parse(self.text(), source="the draft")
             opened.until = date.fromisoformat(self.until) if self.until else self.last
-            self.found = [each for each in conflicts(opened) if each.rule is None]
-        for conflict in self.found:
+            self.conflicts = [each for each in conflicts(opened) if each.rule is None]
+        for conflict in self.conflicts:
             self._doubt(conflict)
         text = self.text()
         recipe = parse(text, source="the draft")
         unsure = tuple(f"{each.name}: {doubt}" for each in self.sources for doubt in each.doubts)
         known = sum(recipe.window.after(day) <= opened.until for day in recipe.days)
         shape = f"{_SHAPES[str(self.revenue.shape)]} in {self.revenue.name}"
-        return DraftedRecipe(text, recipe, shape, self.recognised, unsure, tuple(self.found), known)
+        return DraftedRecipe(
+            text, recipe, shape, self.recognised, unsure, tuple(self.conflicts), known
+        )
 
     def _look(self, opened: RawHistory) -> None:
         """Choose dates and outcome window by the span of the revenue's rows."""
         recipe = opened.recipe
         source = recipe.sources[self.revenue.name]
-        rows, time = all_rows(recipe, self.revenue.name), quoted(str(source.time))
+        rows, time = source_rows(recipe, self.revenue.name), quoted(str(source.time))
         today = f"date '{date.today().isoformat()}'"
         [[first, last, ahead]] = opened.ask(
             f"select cast(min({time}) as date), cast(max({time}) filter (where {time} <= {today}) "
@@ -423,7 +425,7 @@ class _Writing:
 
     def _where(self, each: DraftedSource) -> list[str]:
         """Return a commented-out `where` against rows of the revenue without an amount."""
-        kinds = {conflict.kind for conflict in self.found}
+        kinds = {conflict.kind for conflict in self.conflicts}
         if each is not self.revenue or kinds.isdisjoint(_WITHOUT_AMOUNT):
             return []
         terms = [each.money[key] for key in ("amount", "quantity", "months") if key in each.money]
@@ -436,8 +438,7 @@ class _Writing:
     def _money(self) -> list[str]:
         source, shape = self.revenue, str(self.revenue.shape)
         lines = ["revenue:", f"  {shape}:", f"    source: {source.name}"]
-        money = dict(source.money)
-        lines += [f"    {key}: {_scalar(value)}" for key, value in money.items()]
+        lines += [f"    {key}: {_scalar(value)}" for key, value in source.money.items()]
         if len(source.currencies) > 1:
             first, *others = source.currencies
             lines.append(f"    currency: {_scalar(source.currency)}")
@@ -446,8 +447,8 @@ class _Writing:
             lines += [f"      # {_scalar(other)}: RATE" for other in others]
         if shape == "subscriptions":
             lines.append("    # gap: 30 days  # who returns within it is no churn")
-        elif any(each.kind == "negative_amounts" for each in self.found):
-            [given] = [each for each in self.found if each.kind == "negative_amounts"]
+        elif any(each.kind == "negative_amounts" for each in self.conflicts):
+            [given] = [each for each in self.conflicts if each.kind == "negative_amounts"]
             lines += _comment(f"{given.text.partition(': ')[2]}; or: leave out", "    ")
             lines.append("    # negative: subtract")
         lines.append("# population: paying and former  # those who paid before, for win-back")
@@ -463,9 +464,8 @@ class _Writing:
         return lines
 
     def _rules(self) -> list[str]:
-        """Return the rules that would settle the contradictions, as commented-out lines."""
         by_rule: dict[str, list[str]] = {}
-        for each in self.found:
+        for each in self.conflicts:
             if each.kind in _RULES:
                 by_rule.setdefault(_RULES[each.kind], []).append(each.text)
         if not by_rule:

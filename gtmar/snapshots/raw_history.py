@@ -45,10 +45,9 @@ from gtmar.snapshots.statement import (
     RATES,
     RAW,
     SnapshotDays,
-    all_rows,
-    as_of,
     feature,
     recurring,
+    source_rows,
     statement,
 )
 from gtmar.sql_sandbox import first_line
@@ -98,9 +97,9 @@ class RawHistory:
 
 @dataclass(frozen=True)
 class _OpenedSource:
+    #: Parquet files that DuckDB reads.
     """A source as it was opened."""
 
-    #: Parquet files that DuckDB reads.
     files: tuple[str, ...] = ()
     #: Its version as plain data: hash of its files, version of its table, or when its database was
     #: read. Empty for remote files.
@@ -324,10 +323,7 @@ def _of_files(files: Sequence[Path]) -> dict[str, str | int]:
 
 
 def _join(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    raw: RawTable,
-    times: tuple[str | None, ...],
+    connection: duckdb.DuckDBPyConnection, name: str, raw: RawTable, times: tuple[str | None, ...]
 ) -> None:
     """Create the raw table of a source from its query, which may read only the source's tables."""
     key, query = f"sources.{name}.query", str(raw.query).strip().removesuffix(";")
@@ -384,11 +380,9 @@ class _AgainstSources:
 
     def __init__(self, opened: RawHistory) -> None:
         self.opened, self.recipe, self.wrong = opened, opened.recipe, list[str]()
-        recipe = opened.recipe
-        names = [*recipe.sources, *_beside(recipe)]
         self.schemas = {
             name: {row[0]: row[1] for row in opened.ask(f"describe {quoted(f'{RAW}{name}')}")}
-            for name in names
+            for name in (*self.recipe.sources, *_beside(self.recipe))
         }
 
     def require(
@@ -409,11 +403,8 @@ class _AgainstSources:
             hint = did_you_mean(column, self.schemas[source], before="; ")
             self.wrong.append(f'{key}: source "{source}" has no column "{column}"{hint}')
         elif kinds and (not kind.startswith(kinds) or kind.endswith("[]")):
-            what = {
-                _TIMES: "dates",
-                _NUMBERS: "numbers",
-                _WHOLE: "text or whole numbers",
-            }.get(kinds, "numbers or dates")
+            whats = {_TIMES: "dates", _NUMBERS: "numbers", _WHOLE: "text or whole numbers"}
+            what = whats.get(kinds, "numbers or dates")
             self.wrong.append(
                 f'{key}: column "{column}" of "{source}" must hold {what}, got {kind}'
             )
@@ -476,7 +467,7 @@ class _AgainstSources:
         """Check that DuckDB can bind every piece of SQL in the recipe."""
         recipe = self.recipe
         days = SnapshotDays.of(recipe, recipe.days[-1], None)
-        seen = {name: as_of(recipe, name, days.cut) for name in recipe.sources}
+        seen = {name: source_rows(recipe, name, days.cut) for name in recipe.sources}
         for name, text in seen.items():
             self._bound(f"sources.{name}.where", f"select * from ({text})", name)
         if self.wrong:
@@ -518,7 +509,7 @@ def _known_until(opened: RawHistory) -> date:
     recipe = opened.recipe
     shape = recipe.revenue.shape
     time = quoted(str(recipe.sources[shape.source].time))
-    rows = all_rows(recipe, shape.source)
+    rows = source_rows(recipe, shape.source)
     last: date | None = opened.ask(f"select cast(max({time}) as date) from ({rows})")[0][0]
     if last is None:
         raise AccountDataError(f'source "{shape.source}" has no row with an account and a date')
@@ -548,7 +539,7 @@ def _note_currencies(opened: RawHistory) -> None:
     shape = opened.recipe.revenue.shape
     if shape.currency is not None:
         return
-    rows = all_rows(opened.recipe, shape.source)
+    rows = source_rows(opened.recipe, shape.source)
     for name, kind, *_ in opened.ask(f"describe {rows}"):
         if not names_currency(name) or not kind.startswith(("VARCHAR", "ENUM")):
             continue

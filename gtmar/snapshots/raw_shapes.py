@@ -25,8 +25,8 @@ _MRR = (
 _YEARLY = ("arr", "arr_amount", "annual_amount", "annual_price", "acv", "annual_contract_value")
 _PAID = (
     *("amount", "amount_paid", "paid_amount", "total_amount", "order_total", "total_price"),
-    "total",
-    *("net_amount", "payment_amount", "revenue", "sales", "price", "unit_amount", "plan_amount"),
+    *("total", "net_amount", "payment_amount", "revenue", "sales", "price", "unit_amount"),
+    "plan_amount",
     *("gross_amount", "grand_total", "invoice_total", "amount_usd", "amount_eur", "subtotal"),
     *("amount_cents", "amount_in_cents", "price_cents", "total_cents", "fee", "contract_value"),
 )
@@ -65,7 +65,8 @@ _STEADY = re.compile(
     r".*(industry|country|region|sector|segment|vertical|referral|source|channel).*"
 )
 
-
+#: Most features of a table of periods, attributes included.
+_MOST_ATTRIBUTES = 6
 #: Columns that identify an account, by id or by name.
 _KEYS = re.compile(
     r"(account|customer|company|client|user|tenant|workspace|organi[sz]ation|org)(_(id|key|no))?"
@@ -218,7 +219,6 @@ def _monthly(table: RawColumns, shape: _Shape) -> DraftedSource | None:
 
 
 def _periods(table: RawColumns, shape: _Shape) -> DraftedSource | None:
-    """Recognise subscription periods: a start, an end and an amount."""
     begins, ends = _times(table, _STARTS), _times(table, _ENDS)
     if not begins:
         begins = _times(table, ("created_at", "created", "created_date")) if ends else []
@@ -268,7 +268,7 @@ def _periods(table: RawColumns, shape: _Shape) -> DraftedSource | None:
         "past_subscriptions": {"count": name, "where": f"{column(end)} is not null"},
     }
     taken = {begin, end, shape.account, *amounts, *(quantity or ())}
-    _attributes(table, shape, taken, most=3)
+    _attributes(table, shape, taken)
     free = [own for own in amounts[:1] if table.fact("min", own) == 0]
     if free:
         shape.doubt("some amounts are 0: who has those alone isn't paying, and in no table")
@@ -277,7 +277,7 @@ def _periods(table: RawColumns, shape: _Shape) -> DraftedSource | None:
     )
 
 
-def _attributes(table: RawColumns, shape: _Shape, taken: set[str], *, most: int) -> None:
+def _attributes(table: RawColumns, shape: _Shape, taken: set[str]) -> None:
     """Add `latest` features of numbers and categories; postpone columns that change later."""
     features, put_off = shape.source.features, shape.source.put_off
     for name, own in table.columns.items():
@@ -293,7 +293,7 @@ def _attributes(table: RawColumns, shape: _Shape, taken: set[str], *, most: int)
         label = name if name.isidentifier() else plain(own)
         if _LATER.fullmatch(name):
             put_off[label] = (rule, "May have been filled in after the date")
-        elif len(features) < most + 3:
+        elif len(features) < _MOST_ATTRIBUTES:
             features[label] = rule
 
 

@@ -24,8 +24,6 @@ __all__ = [
     "RAW",
     "SnapshotDays",
     "account_of",
-    "all_rows",
-    "as_of",
     "counted",
     "feature",
     "interval",
@@ -35,6 +33,7 @@ __all__ = [
     "recurring",
     "row_amount",
     "seen_before",
+    "source_rows",
     "sql_date",
     "statement",
     "with_rates",
@@ -92,7 +91,7 @@ def account_of(source: RawTable) -> str:
     return f"cast({quoted(source.account)} as varchar)"
 
 
-def _rows(recipe: SnapshotRecipe, name: str, cut: date | None) -> str:
+def source_rows(recipe: SnapshotRecipe, name: str, cut: date | None = None) -> str:
     """Return a SELECT of a source's rows that have an account and a date.
 
     With `cut`, only rows known before that day remain. The source's own condition is applied last,
@@ -125,16 +124,6 @@ def _rows(recipe: SnapshotRecipe, name: str, cut: date | None) -> str:
     return text if source.where is None else f"select * from ({text}) where ({source.where}\n)"
 
 
-def all_rows(recipe: SnapshotRecipe, name: str) -> str:
-    """Return a SELECT of all rows of a source that have an account and a date."""
-    return _rows(recipe, name, None)
-
-
-def as_of(recipe: SnapshotRecipe, name: str, cut: date) -> str:
-    """Return a SELECT of a source's rows that are dated before a day and were known before it."""
-    return _rows(recipe, name, cut)
-
-
 # ---- money ---------------------------------------------------------------------------------------
 
 
@@ -149,10 +138,8 @@ def with_rates(recipe: SnapshotRecipe, rows: str) -> str:
         return f"select * from {rows}"
     currency = f"cast({quoted(str(shape.currency))} as varchar)"
     day = f"cast({quoted(str(source.time))} as date)"
-    name, first = (
-        f"cast({quoted(rates.currency)} as varchar)",
-        f"cast({quoted(rates.date)} as date)",
-    )
+    name = f"cast({quoted(rates.currency)} as varchar)"
+    first = f"cast({quoted(rates.date)} as date)"
     # Rates are looked up once for each day and currency, of which there are far fewer than rows.
     return (
         f'select paid.*, "gtmar:rate" from {rows} as paid left join (select asked.currency as '
@@ -472,9 +459,9 @@ def statement(recipe: SnapshotRecipe, days: SnapshotDays) -> str:
     ``mrr`` follows.
     """
     revenue = recipe.revenue.shape.source
-    ctes = [f"{quoted(name)} as ({as_of(recipe, name, days.cut)})" for name in recipe.sources]
+    ctes = [f"{quoted(name)} as ({source_rows(recipe, name, days.cut)})" for name in recipe.sources]
     ctes += [
-        f'"gtmar:known" as ({recurring(recipe, f"({as_of(recipe, revenue, days.day)})")})',
+        f'"gtmar:known" as ({recurring(recipe, f"({source_rows(recipe, revenue, days.day)})")})',
         f'"gtmar:start" as ({mrr_at(recipe, days.day, chr(34) + "gtmar:known" + chr(34))})',
         f'"gtmar:account" as ({_population(recipe, days.day)})',
     ]
@@ -489,7 +476,7 @@ def statement(recipe: SnapshotRecipe, days: SnapshotDays) -> str:
         if any_rule.last is not None:
             # Only as much of a long history is read as the longest `last` needs.
             first = min(_reaches_to(rule, days) for rule in rules.values())
-            seen = as_of(recipe, any_rule.source, days.cut)
+            seen = source_rows(recipe, any_rule.source, days.cut)
             rows = f"({seen}) where {quoted(str(source.time))} >= {sql_date(first)}"
         made = ", ".join(f"{feature(recipe, r, days)} as {quoted(f)}" for f, r in rules.items())
         grouped = f'select {account_of(source)} as "gtmar:key", {made} from {rows} group by 1'
@@ -575,7 +562,7 @@ def _outcomes(
         joins.append(f'left join {alias} on {alias}.account = "gtmar:account".account')
         return alias
 
-    history = f"({all_rows(recipe, shape.source)})"
+    history = f"({source_rows(recipe, shape.source)})"
     rows = add("revenue", recurring(recipe, history))
     ends = join("end", mrr_at(recipe, days.end, rows))
     stays = join("kept", _retained(recipe, days, rows))
@@ -610,7 +597,7 @@ def _outcomes(
         )
         events = (
             f'select {account_of(event)} as "gtmar:key", {at} as "gtmar:at" from '
-            f"({all_rows(recipe, recipe.activation.source)}){where}"
+            f"({source_rows(recipe, recipe.activation.source)}){where}"
         )
         active = join(
             "active",

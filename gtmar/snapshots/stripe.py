@@ -204,10 +204,8 @@ class _Stripe:
         joins = [f"left join prices p on {column('id', 'p')} = {column(reference, 'i')}"]
         begins = "from items i"
         if items is None:
-            joins, begins = (
-                [joins[0].replace(column(reference, "i"), column(reference, "s"))],
-                ("from subscriptions s"),
-            )
+            joins = [joins[0].replace(column(reference, "i"), column(reference, "s"))]
+            begins = "from subscriptions s"
         else:
             tables["items"] = items
             link = column(str(items.first("subscription_id", "subscription")), "i")

@@ -13,16 +13,7 @@ from gtmar.spec.document import (
     to_yaml,
 )
 from gtmar.spec.ids import calibration_of, canonical, points_id, score_id, spec_id, tiers_id
-from gtmar.spec.model import (
-    Feature,
-    Guardrail,
-    Lineage,
-    Outcomes,
-    ScoringSpec,
-    Split,
-    Term,
-    Tier,
-)
+from gtmar.spec.model import Feature, Guardrail, Lineage, Outcomes, ScoringSpec, Split, Term, Tier
 
 __all__ = [
     "Calibration",

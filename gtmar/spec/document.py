@@ -248,7 +248,7 @@ def _validated(draft: Draft, *, source: str) -> ScoringSpec:
     """Return the spec of a draft, or raise a `SpecError` with all of its problems."""
     problems = [
         (line, f"{source}:{line}: {text}" if line else f"{source}: {text}")
-        for line, text in draft.found
+        for line, text in draft.problems
     ]
     if problems and not draft.data["features"]:
         raise _refusal(problems, source=source, hint=draft.hint)

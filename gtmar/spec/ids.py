@@ -45,17 +45,19 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
         True for everything that `spec_id` covers; False for what `score_id` covers.
     """
     data = spec.model_dump(mode="json", by_alias=True)
-    features: dict[str, Any] = {}
-    for name, feature in data["features"].items():
-        features[name] = _feature(spec.features[name], name, feature, bounds=bounds)
-    form = {
-        "max_score": data["max_score"],
-        "base": data["base"],
-        "as_of": data["as_of"],
-        "features": features,
-        "tiers": _edges(spec) if spec.has_edges else _rules(spec),
+    form = {key: data[key] for key in ("max_score", "base", "as_of")}
+    form["features"] = {
+        name: _feature(spec.features[name], name, feature, bounds=bounds)
+        for name, feature in data["features"].items()
     }
-    form |= _combined(spec)
+    form["tiers"] = _edges(spec) if spec.has_edges else _rules(spec)
+    if spec.groups:
+        form["groups"] = {
+            name: [sorted(group.features), group.min, group.max]
+            for name, group in spec.groups.items()
+        }
+    if spec.veto:
+        form["veto"] = sorted([rule.canonical, end] for rule, end in spec.veto_ends)
     # Keys at their default are left out, so that the ids of older specs stay the same.
     if data["read"] != Reading().model_dump(mode="json"):
         form["read"] = data["read"]
@@ -64,27 +66,10 @@ def canonical(spec: ScoringSpec, *, bounds: bool = True) -> dict[str, Any]:
     if bounds:
         if spec.has_rule:
             form["tier_rules"] = _rules(spec)
-        form |= {
-            "orientation": data["orientation"],
-            "outcomes": data["outcomes"],
-            "objective": data["objective"],
-            "guardrails": data["guardrails"],
-        }
+        always = ("orientation", "outcomes", "objective", "guardrails")
+        form |= {key: data[key] for key in always}
         form |= {key: data[key] for key in ("labels", "constraints") if data[key]}
         form |= {key: sorted(data[key]) for key in ("no_worse", "segments") if data[key]}
-    return form
-
-
-def _combined(spec: ScoringSpec) -> dict[str, Any]:
-    """Return groups and vetoes in canonical form; empty for a spec without them."""
-    form: dict[str, Any] = {}
-    if spec.groups:
-        form["groups"] = {
-            name: [sorted(group.features), group.min, group.max]
-            for name, group in spec.groups.items()
-        }
-    if spec.veto:
-        form["veto"] = sorted([rule.canonical, end] for rule, end in spec.veto_ends)
     return form
 
 

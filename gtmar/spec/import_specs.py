@@ -33,20 +33,9 @@ _OUTCOMES = {
 }
 #: Keys about the run that produced a spec, which are left out.
 PASSED_OVER = (
-    "_meta",
-    "metadata",
-    "baseline_value",
-    "best_value",
-    "improvement",
-    "metrics",
-    "experiment_id",
-    "experiments",
-    "n_experiments",
-    "wins",
-    "seed",
-    "evaluation_version",
-    "generated_at",
-    "timestamp",
+    *("_meta", "metadata", "baseline_value", "best_value", "improvement", "metrics"),
+    *("experiment_id", "experiments", "n_experiments", "wins", "seed", "evaluation_version"),
+    *("generated_at", "timestamp"),
 )
 #: Default tiers where only weights are given.
 _TIERS = {
@@ -71,7 +60,7 @@ class Draft:
     #: Line by path of keys, as far as known.
     lines: dict[_Place, int]
     #: Problems of the import: line and message.
-    found: list[tuple[int, str]] = field(default_factory=list)
+    problems: list[tuple[int, str]] = field(default_factory=list)
     hint: str | None = None
     #: Keys that were left out although they have a value.
     passed_over: list[str] = field(default_factory=list)
@@ -200,18 +189,18 @@ def from_csv(text: str, *, name: str) -> Draft:
     try:
         rows += [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
     except csv.Error as err:
-        draft.found.append((reader.line_num, f"not readable as CSV: {err}"))
+        draft.problems.append((reader.line_num, f"not readable as CSV: {err}"))
         return draft
     if not rows:
-        draft.found.append((0, "the file is empty; expected a head feature,weight"))
+        draft.problems.append((0, "the file is empty; expected a head feature,weight"))
         return draft
     line, cells = rows[0]
     head = [cell.strip().lower() for cell in cells]
-    draft.found += [(line, problem) for problem in _head_problems(head)]
-    if draft.found:
+    draft.problems += [(line, problem) for problem in _head_problems(head)]
+    if draft.problems:
         return draft
     if len(rows) == 1:
-        draft.found.append((line, "no feature below the head"))
+        draft.problems.append((line, "no feature below the head"))
     _read_rows(draft, head, rows[1:])
     return draft
 
@@ -259,7 +248,7 @@ def _read_rows(draft: Draft, head: list[str], rows: list[tuple[int, list[str]]])
                 f'weight {bounds["weight"]} of "{feature}" is outside its bounds '
                 f"[{bounds['min']}, {bounds['max']}]"
             )
-        draft.found += [(line, problem) for problem in problems]
+        draft.problems += [(line, problem) for problem in problems]
         if not problems:
             draft.data["features"][feature] = bounds
             draft.lines["features", feature] = line

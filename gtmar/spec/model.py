@@ -382,9 +382,7 @@ def _words(value: object) -> object:
 
 #: 1 or 0 by word of the table; case is ignored.
 LabelMeaning = Annotated[
-    dict[str, Annotated[StrictInt, Field(ge=0, le=1)]],
-    BeforeValidator(_words),
-    Field(min_length=1),
+    dict[str, Annotated[StrictInt, Field(ge=0, le=1)]], BeforeValidator(_words), Field(min_length=1)
 ]
 
 
@@ -559,8 +557,7 @@ class ScoringSpec(SpecModel):
     features: dict[str, Feature] = Field(min_length=1)
     groups: dict[str, Group] = Field(default_factory=dict)
     veto: Annotated[
-        tuple[Veto, ...],
-        BeforeValidator(_listed, json_schema_input_type=Veto | tuple[Veto, ...]),
+        tuple[Veto, ...], BeforeValidator(_listed, json_schema_input_type=Veto | tuple[Veto, ...])
     ] = ()
     tiers: dict[str, Tier] = Field(min_length=1)
     #: The probability of leaving by score, as fitted to outcomes; None where none was fitted.

@@ -83,9 +83,9 @@ def best_cells(
     whole = _Sums(_interplay(off, known), known, ridge, penalty)
     best: CellGroups | None = None
     for start in whole.starts(ordered, most):
-        found = _alternated(whole, start, ordered, most)
-        if best is None or found.worth > best.worth + _UNIT:
-            best = found
+        groups = _alternated(whole, start, ordered, most)
+        if best is None or groups.worth > best.worth + _UNIT:
+            best = groups
     return best
 
 
@@ -197,9 +197,9 @@ class _Sums:
         """Return the groups of levels, two at least, that are worth most beside the others'."""
         if ordered:
             return self.cut(np.arange(len(self.off)), most)
-        begun = [self.cut(self.order(0), most), *([] if now is None else [now])]
-        found = [self.exchanged(each, most) for each in begun]
-        return max(found, key=lambda groups: round(self.worth(groups), 6))
+        starts = [self.cut(self.order(0), most), *([] if now is None else [now])]
+        options = [self.exchanged(each, most) for each in starts]
+        return max(options, key=lambda groups: round(self.worth(groups), 6))
 
     def cut(self, order: Places, most: int) -> Places:
         """Cut levels in an order where that is worth most: the best of all ways to."""

@@ -88,16 +88,16 @@ def smallest_gain(
     as much as a search does; outcomes don't guide them. Cost: five intervals.
     """
     ends = zip(*((t.min, t.max) for t in spec.terms), strict=True)
-    levers = SearchSpace(tuple(t.name for t in spec.terms), *(tuple(e) for e in ends))
+    space = SearchSpace(tuple(t.name for t in spec.terms), *(tuple(e) for e in ends))
     start = tuple(term.weight for term in spec.terms)
-    if not levers.free or not accounts:
+    if not space.free or not accounts:
         return None
     key = judge.name.partition(".")[0]
     normal = NormalDist()
     reach = normal.inv_cdf((1 + _LEVEL) / 2)
     errors = []
     for walk in range(_WALKS):
-        proposer, weights = RandomProposer(levers, seed=walk), list(start)
+        proposer, weights = RandomProposer(space, seed=walk), list(start)
         for number in range(1, _STEPS + 1):
             for index, weight in proposer.propose(number, weights).items():
                 weights[index] = weight

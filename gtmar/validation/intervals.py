@@ -21,13 +21,7 @@ from gtmar.engine.tally import TierEdges
 from gtmar.journal.sentences import TWINS
 from gtmar.metrics.registry import all_metrics, metric_column
 from gtmar.plain_data import PlainData, apart, digits, some
-from gtmar.stats.interval import (
-    Interval,
-    effective_size,
-    from_normal,
-    from_proportion,
-    unknown,
-)
+from gtmar.stats.interval import Interval, effective_size, from_normal, from_proportion, unknown
 from gtmar.validation.paired_scores import Panel, Scored
 from gtmar.validation.ranking import BOUNDARIES, auc_gain, auc_interval, drawn_shares
 from gtmar.validation.ratios import RATIOS, concentration, gathered, gathered_by_account, pulls_of
@@ -269,11 +263,7 @@ def _shared_tiers(panel: Panel) -> list[tuple[int, int, str]]:
 
 
 def _by_tier(
-    uncertainty: Uncertainty,
-    panel: Panel,
-    key: str,
-    of: Callable[..., Interval],
-    level: float,
+    uncertainty: Uncertainty, panel: Panel, key: str, of: Callable[..., Interval], level: float
 ) -> None:
     """Add the values of a by-tier metric, of each tier and of all together."""
     for part, scored, after in (

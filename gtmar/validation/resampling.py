@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gtmar.data.matrix import read_only
 from gtmar.data.outcomes import Movement
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from numpy.typing import NDArray
 
     from gtmar.data.matrix import AccountMatrix
@@ -101,9 +100,9 @@ def shuffled(
         order[group] = group[_nearest(whose, matrix.date_of[group], givers)]
     return replace(
         matrix,
-        columns=tuple(_frozen(column[order]) for column in matrix.columns),
-        segments=tuple(replace(s, codes=_frozen(s.codes[order])) for s in matrix.segments),
-        flags={name: _frozen(flag[order]) for name, flag in matrix.flags.items()},
+        columns=tuple(read_only(column[order]) for column in matrix.columns),
+        segments=tuple(replace(s, codes=read_only(s.codes[order])) for s in matrix.segments),
+        flags={name: read_only(flag[order]) for name, flag in matrix.flags.items()},
     )
 
 
@@ -156,9 +155,3 @@ def halved(matrix: AccountMatrix, *, seed: int, number: int) -> AccountMatrix:
 def repeated(matrix: AccountMatrix, times: NDArray[np.intp]) -> AccountMatrix:
     """Return the matrix with each row repeated `times`, shape (N,); 0 leaves it out."""
     return matrix.take(np.repeat(np.arange(matrix.accounts), times))
-
-
-def _frozen(values: NDArray[Any]) -> NDArray[Any]:
-    values = np.ascontiguousarray(values)
-    values.flags.writeable = False
-    return values
