@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
-from yaml.composer import Composer
 
 from gtmar.documents import HALF, MOST_LEVELS, is_text, parse_json, read_text, with_leaves
 from gtmar.errors import SpecError, SpecWarning, UsageError, culprits, did_you_mean
@@ -75,14 +74,16 @@ _CORE_SCALARS = tuple(
 )
 
 
-class _Limited(Composer):
-    """Composer of nodes that limits documents."""
+class _CoreLoader(yaml.SafeLoader):
+    """Safe loader that knows only the scalars of YAML 1.2's core schema, and limits documents."""
 
-    _levels = _nodes = 0
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._levels = self._nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Compose a node as PyYAML does, after checking the limits on nodes and levels."""
-        event: yaml.Event = self.peek_event()  # type: ignore[attr-defined] # the parser has it
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call] # so in its stubs
         mark: Any = event.start_mark
         self._nodes += 1
         if self._nodes > _MOST_NODES:
@@ -105,10 +106,6 @@ class _Limited(Composer):
         return node
 
 
-class _CoreLoader(_Limited, yaml.SafeLoader):
-    """Safe loader that knows only the scalars of YAML 1.2's core schema, and limits documents."""
-
-
 _CoreLoader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in _CORE_SCALARS:
     _CoreLoader.add_implicit_resolver(_tag, _pattern, _first)
@@ -116,45 +113,6 @@ for _tag, _pattern, _first in _CORE_SCALARS:
 
 # YAML 1.1 reads 010 as octal eight, but a weight is a decimal number.
 _CoreLoader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(str(node.value)))
-
-
-#: Makes values of scalars.
-_SCALARS = _CoreLoader("")
-
-
-#: The loader of libyaml; where PyYAML was built without it, its own.
-_Quick: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _QuickLoader(_Limited, _Quick):  # type: ignore[misc]
-    """The same loader for what libyaml reads, which would compose nodes itself, without limits."""
-
-    def __init__(self, stream: str) -> None:
-        _Quick.__init__(self, stream)
-        self.anchors: dict[str, yaml.Node] = {}
-
-
-_QuickLoader.yaml_implicit_resolvers = _CoreLoader.yaml_implicit_resolvers
-
-#: What libyaml and PyYAML's own parser might not read alike: other characters than printable ASCII,
-#: escapes, complex keys, colons within words, directives, documents, anchors, tags, blocks of text.
-_UNCOMMON = re.compile(
-    r"[^ -~\n]|[\\?]|:(?![ \n]|\Z)|^(?:%|---|\.\.\.)|(?<!\w)[&*!]|[|>][-+0-9]* *(?:#.*)?$",
-    re.MULTILINE,
-)
-_COMMENT = re.compile(r"^ *#[^\\\n]*$", re.MULTILINE)
-
-
-def _composed(text: str) -> yaml.Node | None:
-    """Return the root node of YAML text; None if it has none.
-
-    PyYAML's own parser takes most of the time of short commands. libyaml takes a twentieth, but
-    differs in corners and in errors. So it reads plain texts, and what it refuses is read again.
-    """
-    if not _UNCOMMON.search(_COMMENT.sub("", text)):
-        with suppress(yaml.YAMLError, ValueError, RecursionError):
-            return yaml.compose(text, Loader=_QuickLoader)
-    return yaml.compose(text, Loader=_CoreLoader)
 
 
 def load(path: str | Path) -> ScoringSpec:
@@ -274,7 +232,7 @@ def read_with_lines(text: str, source: str) -> tuple[object, dict[_Place, int]]:
     # JSON is YAML except for surrogate escapes and tabs as indentation, so YAML gives its lines.
     is_json = _is_json(text)
     try:
-        root = _composed(text)
+        root = yaml.compose(text, Loader=_CoreLoader)
         # In JSON a pair of surrogates is a character, so the JSON parser checks them instead.
         strict = not is_json
         as_yaml = _plain(root, (), lines, source, strict=strict) if root is not None else None
@@ -331,7 +289,7 @@ def _plain(
             key = str(key_node.value)
             if strict and not is_text(key):
                 raise SpecError(f'{source}:{key_node.start_mark.line + 1}: key "{key}": {HALF}')
-            if key == "<<" and not key_node.style:
+            if key == "<<" and key_node.style is None:
                 where = f"{source}:{key_node.start_mark.line + 1}"
                 raise SpecError(f"{where}: merge keys (<<) are not read; write the keys out")
             if key in data:
@@ -351,7 +309,7 @@ def _plain(
     if strict and not is_text(node.value):
         raise _unreadable_value(node, path, source, HALF)
     try:
-        value: object = _SCALARS.construct_object(node)
+        value: object = _CoreLoader("").construct_object(node)
     except ValueError as err:
         raise _unreadable_value(node, path, source, "a number of thousands of digits") from err
     return value

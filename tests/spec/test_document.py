@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 from factories import binned, make_spec, weighted
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gtmar.errors import SpecError
 from gtmar.spec import (
     Lineage,
     ScoringSpec,
-    document,
     load,
     parse,
     reweighed,
@@ -24,7 +23,6 @@ from gtmar.spec import (
     to_json,
     to_yaml,
 )
-from gtmar.spec.document import read_with_lines
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/spec.yaml"))
 
@@ -108,37 +106,6 @@ def test_json_without_an_error_is_not_read_for_its_lines(monkeypatch: pytest.Mon
     assert '"max_scor"' in bad.splitlines()[line - 1]
     monkeypatch.setattr("yaml.compose", None)
     assert parse(text) == spec
-
-
-#: What texts of YAML are put together of, so that many are documents, and of what kind varies.
-PIECES = [
-    *"ab1:,[]{}-#'\"\n .~<>=%|&*!",
-    ": ",
-    "- ",
-    "\n  ",
-    "{a: ",
-    "[1, ",
-    "# x\n",
-    "<<: ",
-    "a: b\n",
-]
-
-
-def read(text: str) -> object:
-    try:
-        return read_with_lines(text, "spec")
-    except SpecError as err:
-        return str(err)
-
-
-@settings(max_examples=80)
-@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
-@example("<<: {a: 1}").via("libyaml calls the style of a plain word otherwise")
-def test_what_libyaml_reads_is_what_pyyaml_reads(text: str) -> None:
-    quick = read(text)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(document, "_UNCOMMON", re.compile(""))
-        assert read(text) == quick
 
 
 def test_load_takes_json_and_yaml_files(tmp_path: Path) -> None:
