@@ -260,8 +260,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=(), help="figures, as columns name them")
     arguments = parser.parse_args()
     rows: list[dict[str, float]] = []
-    whole = of_joint_search(pl.read_parquet(arguments.table), holdout=0.0)
-    print("whole:", *whole, sep="\n- ", end="\n\n")
+    whole: list[Rule] = []
+    if not arguments.only or "whole" in arguments.only:
+        whole = of_joint_search(pl.read_parquet(arguments.table), holdout=0.0)
+        print("whole:", *whole, sep="\n- ", end="\n\n")
     for number in range(arguments.first, arguments.first + arguments.splits):
         table = split_anew(pl.read_parquet(arguments.table), number)
         rows.append(one(table, whole, arguments.only))
