@@ -51,26 +51,27 @@ __all__ = [
     "time_to_leaving",
 ]
 
-#: What is known of accounts by day, and for each date the later days on which its accounts are
-#: seen again: what `presence` returns.
-Presence = tuple[pl.DataFrame, "dict[date, list[date]]"]
+
+@dataclass(frozen=True)
+class Presence:
+    """On which days accounts were there, and on which they weren't."""
+
+    #: `account`, `day`, `there`, and whether the date's own table has the account, `listed`; one
+    #: row an account and day, sorted. An account is there on a date whose table has it, and not
+    #: there on a later date whose table lacks it. On the day after a window's end it is there if
+    #: it stayed, and not if it left, or if the table of that very day lacks it.
+    seen: pl.DataFrame
+    #: For each date whose table has ids, ascending: the later days on which it is known of its
+    #: accounts whether they were there.
+    later: dict[date, list[date]]
+    #: `account` and `day` of rows of former accounts: they had left before that date, so that its
+    #: table doesn't have them as far as `seen` goes, and nobody can lose them again.
+    former: pl.DataFrame
 
 
 def presence(spec: ScoringSpec, tables: Mapping[date, AccountTable]) -> Presence:
-    """Return on which days accounts were there, and on which they weren't.
-
-    Returns
-    -------
-    DataFrame
-        `account`, `day`, `there`, and whether the date's own table has the account, `listed`;
-        one row an account and day, sorted. An account is there on a date whose table has it, and
-        not there on a later date whose table lacks it. On the day after a window's end it is
-        there if it stayed, and not if it left, or if the table of that very day lacks it.
-    dict
-        For each date whose table has ids, ascending: the later days on which it is known of its
-        accounts whether they were there.
-    """
-    listed, windows = [], []
+    """Return on which days accounts were there, by the tables of several dates."""
+    rows, without_outcomes, windows = [], [], []
     ends: dict[date, date | None] = {}
     for day, given in sorted(tables.items()):
         table = read_for(given, spec)
@@ -78,25 +79,31 @@ def presence(spec: ScoringSpec, tables: Mapping[date, AccountTable]) -> Presence
         if name is None:
             continue
         outcomes = OutcomeColumns.matching(spec.outcomes, table.columns)
-        retained = canonical_outcomes(outcomes, table.schema)["retained"]
-        rows = collect(
+        canonical = canonical_outcomes(outcomes, table.schema)
+        own = collect(
             table,
             table.frame.select(
                 key_expression(name, table.schema).alias("account"),
-                (retained == 1).alias("there"),
+                (canonical["retained"] == 1).alias("there"),
+                canonical["won_back"].is_not_null().alias("former"),
+                (canonical["start"].fill_null(0) == 0).alias("unpaid"),
             ),
         )
+        rows.append(own.with_columns(day=pl.lit(day)))
+        if outcomes.has("mrr") and not outcomes.has("won_back"):
+            without_outcomes.append(day)
         ends[day] = None
         last = outcome_end(table, spec)
-        known = rows.drop_nulls("there")
+        known = own.select("account", "there").drop_nulls()
         if last is not None and known.height:
             ends[day] = over = last + timedelta(days=1)
             windows.append(known.with_columns(day=pl.lit(over), listed=pl.lit(value=False)))
-        listed.append(rows.select("account", pl.lit(value=True).alias("there"), day=pl.lit(day)))
     schema = {"account": pl.String, "day": pl.Date, "there": pl.Boolean, "listed": pl.Boolean}
-    if not listed:
-        return pl.DataFrame(schema=schema), {}
-    there = pl.concat(listed).with_columns(listed=pl.lit(value=True))
+    if not rows:
+        empty = pl.DataFrame(schema=schema)
+        return Presence(empty, {}, empty.select("account", "day"))
+    every = _marked_former(pl.concat(rows), without_outcomes)
+    there = every.filter(~pl.col("former")).select("account", "day", there=True, listed=True)
     days = pl.DataFrame({"day": list(ends)}, schema={"day": pl.Date})
     first = there.group_by("account").agg(first=pl.col("day").min())
     lacking = (
@@ -118,7 +125,20 @@ def presence(spec: ScoringSpec, tables: Mapping[date, AccountTable]) -> Presence
         )
         for day in ends
     }
-    return seen, later
+    return Presence(seen, later, every.filter("former").select("account", "day"))
+
+
+def _marked_former(rows: pl.DataFrame, without_outcomes: Sequence[date]) -> pl.DataFrame:
+    """Mark former accounts on dates without outcomes, too, where no win-back says who they are.
+
+    They pay nothing there. Where a customer may pay nothing as well, that tells nothing, and the
+    rows stay as they are.
+    """
+    customers = pl.col("there").is_not_null()
+    if not rows["former"].any() or rows.filter(customers & pl.col("unpaid")).height:
+        return rows
+    new = pl.col("unpaid") & pl.col("day").is_in(without_outcomes)
+    return rows.with_columns(former=pl.col("former") | new)
 
 
 def gone_after(seen: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
@@ -170,7 +190,10 @@ def before_leaving(
     schema = {"days": pl.Int64, "leavers": pl.Int64, "lowest": pl.Float64, "others": pl.Float64}
     if not lives:
         return pl.DataFrame(schema={**schema, "median": pl.Float64})
-    gone = _gone(lives[-1].spec, tables)
+    there = presence(lives[-1].spec, tables)
+    # By when accounts that left were last there.
+    last = there.seen.filter("listed").group_by("account").agg(pl.col("day").max())
+    gone = gone_after(there.seen, last).select("account", "gone").drop_nulls()
     frames = [
         each.frame().select(
             "account",
@@ -181,6 +204,7 @@ def before_leaving(
         for each in lives
     ]
     kept = pl.concat(frames).with_columns(scored_for=pl.col("day")).sort("day")
+    kept = kept.join(there.former, on=["account", "day"], how="anti", maintain_order="left")
     rows = []
     for days in BEFORE:
         by_day = gone.with_columns(day=pl.col("gone") - pl.duration(days=days)).sort("day")
@@ -199,13 +223,6 @@ def before_leaving(
             }
         )
     return pl.DataFrame(rows, schema={**schema, "median": pl.Float64})
-
-
-def _gone(spec: ScoringSpec, tables: Mapping[date, AccountTable]) -> pl.DataFrame:
-    """Return `account` and `gone` of the accounts that left, by when they were last there."""
-    seen, _ = presence(spec, tables)
-    last = seen.filter("listed").group_by("account").agg(pl.col("day").max())
-    return gone_after(seen, last).select("account", "gone").drop_nulls()
 
 
 # ---- share gone after some days ------------------------------------------------------------------
@@ -308,10 +325,14 @@ def follow_scored(
     `scored` has columns `account`, `day`, `score`, `tier`, and at least one row. Rows of a date
     that has no table are followed to the later tables.
     """
-    seen, later = presence(spec, tables)
+    there = presence(spec, tables)
+    later = dict(there.later)
     for day in scored["day"].unique():
         later.setdefault(day, sorted({d for days in later.values() for d in days if d > day}))
-    followed = gone_after(seen, scored).sort("day", "account")
+    scored = scored.join(there.former, on=["account", "day"], how="anti")
+    if scored.is_empty():
+        raise AccountDataError("all accounts had left before their date: nobody can be followed")
+    followed = gone_after(there.seen, scored).sort("day", "account")
     accounts = followed["account"].rank("dense").to_numpy().astype(np.int64)
     tiers = followed["tier"].to_numpy()
     groups = [("tier", name, tiers == name) for name in spec.tier_names]

@@ -100,6 +100,66 @@ def test_who_left_by_the_windows_end_is_gone_though_the_next_date_has_it(tmp_pat
     assert shares(time_to_leaving(tmp_path, SPEC), 30) == {"A": 0.5, "B": 0.0}
 
 
+def paying_and_former(folder: Path, *, former: bool, free: bool = False) -> None:
+    """Write three months with windows of 90 days: b leaves in January, c in February.
+
+    With `former`, tables keep those who left, as `population: paying and former` does. With `free`,
+    a is a customer who pays nothing.
+    """
+    paid = 0.0 if free else 5.0
+    months = {
+        date(2026, 1, 1): {"a": (9, paid, 1), "b": (9, 5.0, 0), "c": (1, 5.0, 0), "d": (1, 5.0, 1)},
+        date(2026, 2, 1): {"a": (9, paid, 1), "c": (1, 5.0, 0), "d": (1, 5.0, 1)},
+        date(2026, 3, 1): {"a": (9, paid, None), "d": (1, 5.0, None)},
+    }
+    left: set[str] = set()
+    for day, customers in months.items():
+        left |= {*months[date(2026, 1, 1)]} - {*customers}
+        everyone: dict[str, tuple[int, float, int | None]] = {**customers}
+        everyone |= {account: (1, 0.0, None) for account in left if former}
+        frame = pl.DataFrame(
+            [(account, *row) for account, row in everyone.items()],
+            schema={
+                "account_id": pl.String,
+                "logins": pl.Int64,
+                "mrr": pl.Float64,
+                "kept": pl.Int8,
+            },
+            orient="row",
+        )
+        customer = pl.col("account_id").is_in(list(customers))
+        if day < date(2026, 3, 1):
+            frame = frame.select(
+                "account_id",
+                "logins",
+                pl.when(customer).then("mrr").alias("mrr"),
+                pl.col("kept").alias("retained_6mo"),
+                pl.when(~customer).then(pl.lit(0)).alias("won_back"),
+                pl.lit(day + timedelta(days=89)).alias("outcome_end"),
+            )
+        place = folder / f"features_asof={day}"
+        place.mkdir(parents=True)
+        frame.drop("kept", strict=False).write_parquet(place / "accounts.parquet")
+
+
+def test_who_has_left_can_neither_stay_nor_leave_again(tmp_path: Path) -> None:
+    """Tables that keep those who left say of the others what tables without them say."""
+    # Those who left in January are in February's table of former accounts, and those of February
+    # in March's, which has no outcomes yet and thus nobody's win-back.
+    paying_and_former(tmp_path / "paying", former=False)
+    paying_and_former(tmp_path / "former", former=True)
+    paying, former = (time_to_leaving(tmp_path / name, SPEC) for name in ("paying", "former"))
+    assert former == paying
+    # Of A's rows b is gone after a month, and a stays twice; of B's c, in February, of four.
+    assert shares(former, 30) == {"A": pytest.approx(1 / 3), "B": 0.25}
+
+
+def test_a_customer_who_pays_nothing_has_not_left(tmp_path: Path) -> None:
+    """Where customers pay nothing, no MRR on a date without outcomes says who is a former one."""
+    paying_and_former(tmp_path, former=True, free=True)
+    assert shares(time_to_leaving(tmp_path, SPEC), 30)["A"] == pytest.approx(1 / 3)
+
+
 def panel(draw: np.random.Generator, months: int) -> tuple[list[date], list[Rows]]:
     """Draw tables of a month each: accounts come, pause, leave, and some outcomes are unknown."""
     days = [date(2025 + n // 12, n % 12 + 1, 1) for n in range(months)]
