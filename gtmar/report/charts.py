@@ -378,21 +378,25 @@ def capture_chart(capture: Capture) -> Markup:
         (capture.start, "start", [1, 0]),
         (capture.best, "best", [1, 0]),
     )
-    axis = alt.Axis(format=".0%", tickCount=5)
-    x = alt.X("x:Q", title="accounts, best score first", axis=axis)
-    y = alt.Y("y:Q", title=None, axis=axis)
-    layers = []
-    for curve, ink, dash in lines:
-        pairs = zip(GRID.tolist(), curve.tolist(), strict=True)
-        points = [{"x": round(a, 4), "y": round(b, 5)} for a, b in pairs]
-        layers.append(line(points, ink, strokeDash=dash).encode(x=x, y=y))
+
+    def draw(width: int) -> Chart:
+        axis = alt.Axis(format=".0%", tickCount=5)
+        x = alt.X("x:Q", title="accounts, best score first", axis=axis)
+        y = alt.Y("y:Q", title=None, axis=axis)
+        layers = []
+        for curve, ink, dash in lines:
+            pairs = zip(GRID.tolist(), curve.tolist(), strict=True)
+            points = [{"x": round(a, 4), "y": round(b, 5)} for a, b in pairs]
+            layers.append(line(points, ink, strokeDash=dash).encode(x=x, y=y))
+        return layered(layers, width, 60, (320, 240), most=600)
+
     at = int(0.2 * (len(GRID) - 1))
     text = (
-        f"Capture curve. The best-scored 20 % of {capture.accounts:,} accounts hold "
+        f"Capture curve. The best-scored 20% of {capture.accounts:,} accounts hold "
         f"{capture.start[at]:.1%} of {capture.of} by the start's scores, {capture.best[at]:.1%} by "
         f"the best's, 20.0% in a random order, {capture.perfect[at]:.1%} in a perfect one."
     )
-    return both(lambda width: layered(layers, width, 60, (320, 240), most=600), text)
+    return both(draw, text)
 
 
 def front_chart(front: Front) -> Markup | None:
@@ -410,28 +414,32 @@ def front_chart(front: Front) -> Markup | None:
         }
         for row in front.shown(_COMPROMISES)
     ]
-    axis = alt.Axis(tickCount=5)
-    x = alt.X("x:Q", title=front.objective, scale=alt.Scale(zero=False, padding=12), axis=axis)
-    y = alt.Y("y:Q", title=None, scale=alt.Scale(zero=False, padding=12), axis=axis)
-    looks = (
-        ("", "best", "paper", 30, "circle"),
-        ("trade", "best", "paper", 130, "diamond"),
-        ("start", "start", "start", 80, "circle"),
-        ("best", "best", "best", 80, "circle"),
-    )
-    # A step, not a slope: no compromise was found between two neighbours.
-    step = "step-before" if front.higher_is_better else "step-after"
-    drawn = line([row for row in rows if row["on"]], "quiet", strokeWidth=1, interpolate=step)
-    layers = [drawn.encode(x=x, y=y)]
-    for mark, ink, fill, size, shape in looks:
-        own = [row for row in rows if row["mark"] == mark]
-        point = dots(own, ink, fill, size, shape=shape, aria=True)
-        layers.append(point.encode(x=x, y=y, description=alt.Description("what:N")))
+
+    def draw(width: int) -> Chart:
+        axis = alt.Axis(tickCount=5)
+        x = alt.X("x:Q", title=front.objective, scale=alt.Scale(zero=False, padding=12), axis=axis)
+        y = alt.Y("y:Q", title=None, scale=alt.Scale(zero=False, padding=12), axis=axis)
+        looks = (
+            ("", "best", "paper", 30, "circle"),
+            ("trade", "best", "paper", 130, "diamond"),
+            ("start", "start", "start", 80, "circle"),
+            ("best", "best", "best", 80, "circle"),
+        )
+        # A step, not a slope: no compromise was found between two neighbours.
+        step = "step-before" if front.higher_is_better else "step-after"
+        drawn = line([row for row in rows if row["on"]], "quiet", strokeWidth=1, interpolate=step)
+        layers = [drawn.encode(x=x, y=y)]
+        for mark, ink, fill, size, shape in looks:
+            own = [row for row in rows if row["mark"] == mark]
+            point = dots(own, ink, fill, size, shape=shape, aria=True)
+            layers.append(point.encode(x=x, y=y, description=alt.Description("what:N")))
+        return layered(layers, width, 60, (300, 240), most=600)
+
     text = (
         f"Chart of {len(front.points):,} best compromises: {front.metric} upwards against "
         f"{front.objective} to the right, with the start and the best. The table below lists them."
     )
-    return both(lambda width: layered(layers, width, 60, (300, 240), most=600), legible(text))
+    return both(draw, legible(text))
 
 
 # ---- one feature: points by value, with the share of accounts and of those retained --------------
