@@ -215,7 +215,9 @@ def test_a_run_goes_over_to_machine_code_between_any_two_batches(
     assert (sum(counted) == 0) == (kernel == 99)
     assert (sum(counted) == evaluator.evaluated) == (kernel == 1)
     assert waiting["proposer"] >= min(proposer, 9)
-    assert ["took over" in sentence for sentence in said] == [True] * (1 < kernel < 99)
+    # That the compiler is at work is said, too, where another test has just started it.
+    took_over = ["took over" in sentence for sentence in said if "being compiled" not in sentence]
+    assert took_over == [True] * (1 < kernel < 99)
 
 
 @pytest.mark.parametrize("orientation", ["health", "risk"])

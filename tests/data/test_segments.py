@@ -135,19 +135,20 @@ def test_as_many_values_as_may_be_are_segments_and_one_more_is_too_many() -> Non
 
 
 def test_segments_added_later_are_those_that_loading_gives() -> None:
-    # Dropped accounts lie among the others, and all lie in another order in the matrix.
+    # Accounts dropped or set aside lie among the others, and all lie in another order in the matrix.
     spec = make_spec(split={"holdout": 0.4})
     names = OutcomeColumns.matching(spec.outcomes, TABLE.columns).columns.values()
     bare = TABLE.head(4).with_columns(
         pl.col("account_id") + "-bare", *(pl.when(False).then(name).alias(name) for name in names)
     )
-    table = scan(pl.concat([TABLE.head(9), bare, TABLE.slice(9)]))
-    added = add_segments(
-        load_accounts(table, spec, drop_unlabelled=True, numbered=True), ["size", "region"]
-    )
+    broken = TABLE.slice(20, 3).with_columns(pl.col("account_id") + "-broken", mrr=pl.lit(-1.0))
+    table = scan(pl.concat([TABLE.head(9), bare, TABLE.slice(9, 8), broken, TABLE.slice(17)]))
+    options: dict[str, Any] = {"drop_unlabelled": True, "set_aside": 0.1}
+    added = add_segments(load_accounts(table, spec, numbered=True, **options), ["size", "region"])
     stated = make_spec(split={"holdout": 0.4}, segments=["size", "region"])
-    loaded = load_accounts(table, stated, drop_unlabelled=True)
+    loaded = load_accounts(table, stated, **options)
     assert loaded.checked.dropped == 4
+    assert loaded.checked.set_aside is not None
     for one, two in ((added.search, loaded.search), (added.holdout, loaded.holdout)):
         assert one is not None
         assert two is not None

@@ -267,7 +267,9 @@ def test_outcomes_ids_and_dates_are_no_segments_and_features_may_be(tmp_path: Pa
         x3=(pl.col("x3") > 0.5).cast(pl.Int64), churned=1 - pl.col("retained_6mo")
     )
     found = runs.run(accounts, plain(), limits=runs.Limits(20), journal=tmp_path)
-    session = import_module("gtmar.runs.session").ended_run(found.run_id, tmp_path, accounts)
+    session = import_module("gtmar.runs.session").ended_run(
+        found.run_id, tmp_path, accounts, numbered=True
+    )
     few = import_module("gtmar.runs.segments").columns_of_few_values(session.accounts, session.spec)
     assert few == ["x3", "plan"]
 
@@ -287,7 +289,9 @@ def test_large_is_by_accounts_or_by_mrr(tmp_path: Path) -> None:
         mrr=pl.col("mrr") * pl.when(group="rich").then(10).otherwise(1)
     )
     found = runs.run(accounts, plain(), limits=runs.Limits(20), journal=tmp_path)
-    session = import_module("gtmar.runs.session").ended_run(found.run_id, tmp_path, accounts)
+    session = import_module("gtmar.runs.session").ended_run(
+        found.run_id, tmp_path, accounts, numbered=True
+    )
     segments = import_module("gtmar.runs.segments")
     parts = segments.with_segments(session.accounts, session.spec, ["group"], as_of=None)
     large = segments.large_segment_panels(parts.holdout, session.spec, [10] * 4, [5, 10, 10, 10])
