@@ -10,6 +10,7 @@ import re
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import chain, pairwise
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -437,11 +438,11 @@ def _of_column(
     amount_leaks = (_follows(each, values, start) for each, start in amounts if values is not None)
     if observed_first := next(filter(None, chain(label_leaks, amount_leaks)), None):
         why = "it is the outcome under another name, or made from it"
-        advice = f"leave it out, or name it with --outcome; --keep {name} takes it all the same"
+        advice = f"leave it out, or name it with --outcome; {_kept(name)}"
         return [Leak(name, Grade.ERROR, "outcome", observed_first, why, advice)]
     if _numbers_rows(column):
         why = "another table numbers its accounts in another order"
-        advice = f"leave it out; --keep {name} takes it all the same"
+        advice = f"leave it out; {_kept(name)}"
         return [Leak(name, Grade.WARNING, "row", "it numbers the rows", why, advice)]
     hint = name_hint(name)
     best = max(areas, key=lambda role: areas[role], default=None)
@@ -456,6 +457,10 @@ def _of_column(
     why = f"few columns that are known beforehand reach {STRONG}"
     advice = "make sure that it was known when the window began"
     return [Leak(name, Grade.WARNING, "strong", measured, why, advice)]
+
+
+def _kept(name: str) -> str:
+    return f"--keep {quote(name)} takes it all the same"
 
 
 def _numbers_rows(column: pl.Series) -> bool:
@@ -524,7 +529,7 @@ def _by_name(
     name: str, hint: NameHint, strength: float | None, measured: str, *, labelled: bool
 ) -> Leak | None:
     """Return the leak that a column's name suggests, graded by its AUC; None if it is too low."""
-    advice = f"leave it out; --keep {name} takes it all the same"
+    advice = f"leave it out; {_kept(name)}"
     beside = f" and {measured}" if measured else ""
     observed = f'its name says "{hint.words}"{beside}'
     if hint.kind is HintKind.AFTERWARDS:

@@ -234,6 +234,8 @@ def test_init_leaves_numbers_of_rows_out_unless_told_to_keep_them() -> None:
     table = scan(ACCOUNTS.with_row_index("Unnamed: 0"))
     assert "it numbers the rows" in first_spec(table).left_out["Unnamed: 0"]
     assert "Unnamed: 0" in first_spec(table, keep=["Unnamed: 0"]).spec.features
+    advice = leaks_of(ACCOUNTS.with_row_index("Unnamed: 0"), "Unnamed: 0")[0].advice
+    assert "--keep 'Unnamed: 0' takes it" in advice
 
 
 def test_errors_come_first_whatever_the_order_of_rows() -> None:
