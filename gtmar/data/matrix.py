@@ -408,7 +408,7 @@ def add_segments(accounts: Accounts, columns: Sequence[str]) -> Accounts:
     codes = collect(table, lazy.select(f"s.{name}" for name in values))
 
     def of(matrix: AccountMatrix) -> AccountMatrix:
-        assert matrix.numbers is not None
+        assert matrix.numbers is not None, "accounts are loaded with `numbered`"
         own = {name: codes[f"s.{name}"].to_numpy()[matrix.numbers] for name in values}
         segments = tuple(Segments(n, listed, read_only(own[n])) for n, listed in values.items())
         return replace(matrix, segments=segments)

@@ -182,7 +182,7 @@ def test_a_run_from_before_copies_were_drawn_together_is_done_again_as_it_was(
         found = runs.run(table, EXAMPLE, limits=LIMITS, journal=tmp_path / "j")
     assert runs.replay(found.run_id, data=table, journal=tmp_path / "j").identical
     # Its segments are of the accounts that it held out, and of no others.
-    session = ended_run(found.run_id, tmp_path / "j", table)
+    session = ended_run(found.run_id, tmp_path / "j", table, numbered=True)
     parts = with_segments(session.accounts, session.spec, ["has_saved"], as_of=None)
     assert parts.outcomes_fingerprint == session.accounts.outcomes_fingerprint
     assert parts.search.accounts == session.accounts.search.accounts
