@@ -135,7 +135,7 @@ def test_as_many_values_as_may_be_are_segments_and_one_more_is_too_many() -> Non
 
 
 def test_segments_added_later_are_those_that_loading_gives() -> None:
-    # Accounts dropped or set aside lie among the others, and all lie in another order in the matrix.
+    # Accounts dropped or set aside lie among others, and all lie in another order in the matrix.
     spec = make_spec(split={"holdout": 0.4})
     names = OutcomeColumns.matching(spec.outcomes, TABLE.columns).columns.values()
     bare = TABLE.head(4).with_columns(

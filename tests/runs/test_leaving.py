@@ -107,7 +107,7 @@ def paying_and_former(folder: Path, *, former: bool, free: bool = False) -> None
     a is a customer who pays nothing.
     """
     paid = 0.0 if free else 5.0
-    months = {
+    months: dict[date, dict[str, tuple[int, float, int | None]]] = {
         date(2026, 1, 1): {"a": (9, paid, 1), "b": (9, 5.0, 0), "c": (1, 5.0, 0), "d": (1, 5.0, 1)},
         date(2026, 2, 1): {"a": (9, paid, 1), "c": (1, 5.0, 0), "d": (1, 5.0, 1)},
         date(2026, 3, 1): {"a": (9, paid, None), "d": (1, 5.0, None)},
@@ -115,8 +115,7 @@ def paying_and_former(folder: Path, *, former: bool, free: bool = False) -> None
     left: set[str] = set()
     for day, customers in months.items():
         left |= {*months[date(2026, 1, 1)]} - {*customers}
-        everyone: dict[str, tuple[int, float, int | None]] = {**customers}
-        everyone |= {account: (1, 0.0, None) for account in left if former}
+        everyone = customers | {account: (1, 0.0, None) for account in left if former}
         frame = pl.DataFrame(
             [(account, *row) for account, row in everyone.items()],
             schema={
