@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,9 @@ from typer.testing import CliRunner
 
 from gtmar import spec as specs
 from gtmar.cli.app import app
-from gtmar.runs.leaving import TimeToLeaving, time_to_leaving
+from gtmar.runs.inputs import tables_by_date
+from gtmar.runs.leaving import TimeToLeaving, before_leaving, time_to_leaving
+from gtmar.runs.score import score
 
 SPEC = specs.ScoringSpec.model_validate(
     {
@@ -151,6 +155,33 @@ def test_who_has_left_can_neither_stay_nor_leave_again(tmp_path: Path) -> None:
     assert former == paying
     # Of A's rows b is gone after a month, and a stays twice; of B's c, in February, of four.
     assert shares(former, 30) == {"A": pytest.approx(1 / 3), "B": 0.25}
+
+
+def test_scores_before_leaving_are_of_customers(tmp_path: Path) -> None:
+    """Whoever stands in later tables as a former account is among the leavers all the same."""
+    rows = {}
+    for name in ("paying", "former"):
+        paying_and_former(tmp_path / name, former=name == "former")
+        tables = tables_by_date(tmp_path / name)
+        lives: list[Any] = [
+            SimpleNamespace(spec=SPEC, day=day, frame=partial(scored_rows, table))
+            for day, table in sorted(tables.items())
+        ]
+        rows[name] = before_leaving(lives, tables)
+    assert rows["former"].equals(rows["paying"])
+    # b in A and c in B, each scored in January 30 days before it was gone.
+    assert rows["former"].row(0, named=True) == {
+        "days": 30,
+        "leavers": 2,
+        "lowest": 0.5,
+        "others": 0.5,
+        "median": 50.0,
+    }
+
+
+def scored_rows(table: Any) -> pl.DataFrame:
+    scored = score(table, SPEC)
+    return scored.select(pl.col("account_id").alias("account"), "score", "tier")
 
 
 def test_a_customer_who_pays_nothing_has_not_left(tmp_path: Path) -> None:
