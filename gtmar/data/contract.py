@@ -758,7 +758,10 @@ def _outcome_facts(outcomes: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]
     if any(map(outcomes.has, _MONEY)):
         texts = (pl.String, pl.Categorical, pl.Enum)
         for name in (n for n, kind in schema.items() if names_currency(n) and kind in texts):
-            facts[f"currencies of {name}"] = pl.col(name).drop_nulls().n_unique()
+            # As values, since numbers of values don't add up over the parts of a table.
+            codes = pl.col(name).cast(pl.String).str.strip_chars().str.to_uppercase()
+            known = codes.filter(codes.str.len_chars() > 0).unique(maintain_order=True)
+            facts[f"{name}.currencies"] = known.head(_MOST_CURRENCIES).implode()
     for role in filter(outcomes.has, _MONEY):
         x = outcomes.number(role, schema)
         rounded = half_up(x, CENTS)
@@ -768,6 +771,8 @@ def _outcome_facts(outcomes: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]
     return [value.alias(name) for name, value in facts.items()]
 
 
+#: A column with as many values, or more, holds no currencies, whatever it is called.
+_MOST_CURRENCIES = 200
 #: Sentence for each count of accounts, by the count's name.
 _COUNTED = {
     "retention_unknown": (
@@ -807,9 +812,9 @@ def _outcome_notes(
         if count := facts.get(name):
             sentence = some(count, f"account {one}", f"accounts {several}")
             notes.append(sentence.format(label=_label_names(outcomes)))
-    for fact, count in facts.items():
-        name = fact.removeprefix("currencies of ")
-        if name != fact and count > 1:
+    for fact, codes in facts.items():
+        name = fact.removesuffix(".currencies")
+        if name != fact and 1 < (count := len(codes)) < _MOST_CURRENCIES:
             money = ", ".join(outcomes.columns[role] for role in filter(outcomes.has, _MONEY))
             notes.append(
                 f'Column "{name}" has {count:,} currencies, and amounts of {money} are added up as '

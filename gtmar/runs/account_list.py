@@ -108,10 +108,9 @@ def account_list(
     -------
     AccountList
         MRR is the column that the spec's outcome `mrr` names; accounts without it come last. Former
-        accounts, whose `won_back` is known, are left out. Among
-        equals, the worse score comes first. A reason is a feature by which the account's points are
-        worse than the mean of all accounts in the table that pay, or of all where none does; the
-        difference is in brackets.
+        accounts, whose `won_back` is known, are left out. Among equals, the worse score comes
+        first. A reason is a feature by which the account's points are worse than the mean of all
+        accounts in the table that pay, or of all where none does; the difference is in brackets.
 
     Raises
     ------

@@ -543,7 +543,8 @@ def _note_currencies(opened: RawHistory) -> None:
     for name, kind, *_ in opened.ask(f"describe {rows}"):
         if not names_currency(name) or not kind.startswith(("VARCHAR", "ENUM")):
             continue
-        [[count]] = opened.ask(f"select count(distinct {quoted(name)}) from ({rows})")
+        code = f"nullif(upper(trim(cast({quoted(name)} as varchar))), '')"
+        [[count]] = opened.ask(f"select count(distinct {code}) from ({rows})")
         if count > 1:
             opened.notes.append(
                 f'Column "{name}" of "{shape.source}" has {count:,} currencies, and the amounts '
