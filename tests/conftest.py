@@ -67,6 +67,16 @@ def _command() -> str:
     return " ".join(names)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _searches_are_as_in_a_warm_checkout() -> Iterator[None]:
+    """Have searches say nothing of machine code, before fixtures of modules search."""
+    from machine_code import say_nothing
+
+    with pytest.MonkeyPatch.context() as patch:
+        say_nothing(patch)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _answers_keep_their_schema(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Hold what is answered against the schema, printed for people or for programs."""
