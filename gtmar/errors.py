@@ -104,6 +104,9 @@ class GtmarError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _put_together, (type(self), self.args, vars(self))
+
     @classmethod
     def of_all(
         cls, texts: Sequence[str], head: str, *, hint: str | None = None, **facts: object
@@ -112,6 +115,18 @@ class GtmarError(Exception):
         if len(texts) == 1:
             return cls(texts[0], hint=hint, listing=(), **facts)
         return cls(head, hint=hint, listing=[f"  - {text}" for text in texts], **facts)
+
+
+def _put_together(
+    kind: type[Exception], given: tuple[object, ...], facts: dict[str, object]
+) -> Exception:
+    """Make an error that another process raised of its parts.
+
+    Pickle by itself calls the constructor with the message alone, which asks for more or for else.
+    """
+    error = kind.__new__(kind, *given)
+    vars(error).update(facts)
+    return error
 
 
 def _presentable(line: str) -> str:
@@ -169,6 +184,9 @@ class Violation(Exception):  # noqa: N818 - one finding among many; ViolationsEr
         self.problem = problem
         self.hint = hint
         self.rows = rows
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _put_together, (type(self), self.args, vars(self))
 
 
 class ViolationsError(AccountDataError):

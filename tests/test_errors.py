@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import pickle
 import pkgutil
 import string
 from pathlib import Path
@@ -85,6 +86,22 @@ def test_tree_is_complete_and_all_of_it_is_in_one_module() -> None:
     ours = {error for error in below(GtmarError) if error.__module__.startswith("gtmar.")}
     assert ours == set(TREE)
     assert {error.__module__ for error in ours} == {"gtmar.errors"}
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_an_error_of_another_process_says_the_same(kind: type[GtmarError]) -> None:
+    odd = Violation("n", "3 values are odd", hint="mend them", rows=3)
+    error = (
+        ViolationsError("t", [odd], set_aside=(3, 9))
+        if kind is ViolationsError
+        else kind("wrong\x07", hint="do it", listing=["  - one"], rows=3)
+    )
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert (str(again), again.args, again.facts) == (str(error), error.args, error.facts)
+    if isinstance(error, ViolationsError):
+        assert (again.source, again.set_aside) == ("t", (3, 9))
+        assert [vars(each) for each in again.violations] == [vars(odd)]
 
 
 def test_codes_are_told_apart() -> None:

@@ -66,7 +66,7 @@ from gtmar.spec.tier_rule import TierRule
 from gtmar.stats.logistic import every_so_many
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -386,10 +386,17 @@ def _fitted(
 ) -> tuple[dict[str, Fitted], dict[str, str]]:
     """Return what each feature is, and why other columns are none: for one of `reasons`, if any."""
     left_out, fitted = dict(table.unread), {}
+    infinite, flags = _infinite_and_flags(
+        table, frame, [n for n in frame.columns if n not in reasons]
+    )
     for name in table.columns:
         unlike = table.unlike(name)
         result = reasons.get(name) or (
-            "; ".join(unlike) if unlike else _fit(frame[name], y, date_format)
+            "; ".join(unlike)
+            if unlike
+            else "has infinite values"
+            if name in infinite
+            else _fit(frame[name], y, date_format, flag=name in flags)
         )
         if isinstance(result, str):
             left_out[name] = result
@@ -599,8 +606,33 @@ def _told_apart(table: AccountTable, target: str, outcome: pl.Series) -> pl.Seri
     )
 
 
-def _fit(column: pl.Series, target: NDArray[np.float64], date_format: str | None) -> Fitted | str:
-    """Fit an encoder to a column, or say why it is no feature."""
+def _infinite_and_flags(
+    table: AccountTable, frame: pl.DataFrame, names: Collection[str]
+) -> tuple[set[str], set[str]]:
+    """Return which numbers are infinite for any account, and which are 0 or 1 for all.
+
+    The whole table is asked, since the spec will read the accounts held out, too: a 2 among them is
+    no flag's, though all accounts searched have 0 or 1.
+    """
+    numeric = [name for name in names if frame.schema[name].is_numeric()]
+    floats = [name for name in numeric if frame.schema[name].is_float()]
+    number = {name: pl.col(name).cast(pl.Float64).fill_nan(None) for name in numeric}
+    flag = {name: number[name].is_in([0.0, 1.0]).all().alias(name) for name in numeric}
+    # What the accounts searched settle isn't read again.
+    likely = [each.name for each in frame.select(flag.values()) if each.item()]
+
+    def those(that: Iterable[pl.Expr]) -> set[str]:
+        return {each.name for each in collect(table, table.frame.select(that)) if each.item()}
+
+    infinite = those(number[name].is_infinite().any().alias(name) for name in floats)
+    flags = those(flag[name] for name in likely)
+    return infinite, {*flags, *(name for name in names if frame.schema[name] == pl.Boolean)}
+
+
+def _fit(
+    column: pl.Series, target: NDArray[np.float64], date_format: str | None, *, flag: bool
+) -> Fitted | str:
+    """Fit an encoder to a column, or say why it is no feature; `flag` says whether it is 0 or 1."""
     dtype = column.dtype
     if dtype == pl.String and looks_like_dates(column):
         stated = date_format is not None or column.str.contains(r"^\s*\d{4}-").all()
@@ -614,8 +646,6 @@ def _fit(column: pl.Series, target: NDArray[np.float64], date_format: str | None
         return f"of type {dtype}, neither number nor category"
     if dtype.is_float():
         column = column.fill_nan(None)
-        if column.is_infinite().any():
-            return "has infinite values"
     known = column.drop_nulls()
     distinct = known.n_unique()
     if distinct == 0:
@@ -625,7 +655,6 @@ def _fit(column: pl.Series, target: NDArray[np.float64], date_format: str | None
     if dtype.is_integer() and distinct == len(column) and column.name.lower().endswith("id"):
         return "an identifier: every value differs"
     if dtype == pl.Boolean or dtype.is_numeric():
-        flag = set(known.unique().to_list()) <= {0, 1}
         return fit_flag(column, target) if flag else fit_number(column, target)
     many = distinct > _MOST_OF_MANY or distinct * _ACCOUNTS_EACH > len(known)
     if distinct > _MOST_CATEGORIES and many:
@@ -840,7 +869,7 @@ def _heading(
     table: AccountTable, roles: str, target: str, accounts: int, split: Split, *, bins: bool
 ) -> str:
     unseen = (
-        f"the other {split.holdout:.0%} are the holdout and were not looked at"
+        f"the other {split.holdout:.0%} are the holdout, and nothing was fitted to them"
         if split.holdout
         else "there is no holdout"
     )
