@@ -99,7 +99,7 @@ def test_an_error_of_another_process_says_the_same(kind: type[GtmarError]) -> No
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind
     assert (str(again), again.args, again.facts) == (str(error), error.args, error.facts)
-    if isinstance(error, ViolationsError):
+    if isinstance(again, ViolationsError):
         assert (again.source, again.set_aside) == ("t", (3, 9))
         assert [vars(each) for each in again.violations] == [vars(odd)]
 
