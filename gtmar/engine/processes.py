@@ -16,6 +16,7 @@ import pickle
 import signal
 import tempfile
 import threading
+import traceback
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, get_context, parent_process, resource_tracker
@@ -23,7 +24,7 @@ from multiprocessing.reduction import recv_handle, send_handle
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from gtmar.engine.threads import cores, use_cores
-from gtmar.errors import ResourceError
+from gtmar.errors import GtmarError, ResourceError
 from gtmar.linear_algebra import one_thread_each
 from gtmar.memory import roomy_folder
 
@@ -214,8 +215,22 @@ def _work(pipe: Connection, share: int) -> None:
             try:
                 answer = message, task(message), None
             except Exception as err:  # raised again in the parent
-                answer = message, None, err
+                answer = message, None, _as_sent(err)
             pipe.send(answer)
+
+
+def _as_sent(error: Exception) -> Exception:
+    """Return an error that the parent can receive, with its traceback if nobody foresaw it."""
+    if isinstance(error, GtmarError):
+        return error
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # Its constructor asks for more than it keeps, or it holds what stays here.
+        again: Exception = RuntimeError(f"{type(error).__name__}: {error}")
+    else:
+        again = error
+    again.add_note("In one of the processes:\n" + "".join(traceback.format_exception(error)))
+    return again
 
 
 def _mapped(handle: int, places: list[tuple[int, int]]) -> object:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from side_by_side import Sum, end, refuse, threads_of_linear_algebra
+from side_by_side import Sum, end, fail, refuse, threads_of_linear_algebra
 
 from gtmar import runs
 from gtmar.data import synthetic
@@ -70,6 +70,19 @@ def test_an_error_arrives_as_it_was_raised() -> None:
         processes.each(refuse, range(1, 9))
     assert caught.value.hint == "take four"
     assert caught.value.facts == {"number": 3}
+
+
+@pytest.mark.slow
+def test_what_nobody_foresaw_arrives_with_the_place_where_it_happened() -> None:
+    with Processes(1) as processes:
+        with pytest.raises(IndexError) as caught:
+            processes.each(fail, range(1, 2))
+        with pytest.raises(RuntimeError, match=r"^OddError: no 2\n") as other:
+            processes.each(fail, range(2, 3))
+    for error in (caught.value, other.value):
+        [note] = error.__notes__
+        assert "side_by_side.py" in note
+        assert "in fail" in note
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Sum", "end", "refuse", "stay", "threads_of_linear_algebra"]
+__all__ = ["OddError", "Sum", "end", "fail", "refuse", "stay", "threads_of_linear_algebra"]
 
 
 @dataclass(frozen=True)
@@ -62,3 +62,17 @@ def stay(folder: Path, number: int) -> int:
     (folder / str(number)).touch()
     time.sleep(600)
     return number
+
+
+class OddError(Exception):
+    """An error whose constructor asks for more than the message that it keeps."""
+
+    def __init__(self, what: str, number: int) -> None:
+        super().__init__(f"{what} {number}")
+
+
+def fail(number: int) -> int:
+    """Fail as code does that nobody foresaw: by a library's error, or by one that can't travel."""
+    if number == 1:
+        return [0][number]
+    raise OddError("no", number)
