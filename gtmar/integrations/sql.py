@@ -84,6 +84,9 @@ _COMPARISONS: dict[str, type[exp.Binary]] = {
     "=": exp.EQ,
     "!=": exp.NEQ,
 }
+#: Dialects in which two columns can't differ by capitals alone, even in quotes. There, a name reads
+#: whichever column has it in any spelling.
+_ONE_CASE = ("duckdb", "bigquery", "databricks", "spark", "redshift", "trino")
 #: Dialects without a function for NaN; in these, NaN equals itself.
 _NAN_EQUALS = ("postgres", "redshift", "snowflake")
 
@@ -520,7 +523,8 @@ def select(
     ------
     UsageError
         If dialect, table, id or date is invalid, the dialect can't represent a number or a name of
-        the spec, or the spec parses text in a way that SQL can't reproduce.
+        the spec or takes two of its columns for one, or the spec parses text in a way that SQL
+        can't reproduce.
     """
     return _written(_scored(spec, table, dialect, as_of, identifier, kinds), dialect)
 
@@ -558,7 +562,9 @@ def select_grid(
     identifier = str(one.id)
     names = [f"{spec.model}_{name}" for spec in (one, two) for name in ("score", "tier")]
     columns = [of(side, name) for side in sides for name in ("score", "tier")]
-    shown = [named(c, n) for c, n in zip(columns, _line_names(names, dialect), strict=True)]
+    written = _line_names(names, dialect)
+    _refuse_alike((), (identifier, *written, "cell"), dialect)
+    shown = [named(c, n) for c, n in zip(columns, written, strict=True)]
     cell = named(
         exp.DPipe(this=of("gtmar_one", "tier"), expression=of("gtmar_two", "tier")), "cell"
     )
@@ -591,11 +597,33 @@ def _scored(
             f"the result has {', '.join(sorted(own))}",
             hint="rename the table's column",
         )
+    dated = [spec.as_of] if spec.as_of is not None and as_of is None and spec.date_columns else []
+    lines = () if combination is None else combination.lines
+    points = _line_names([*(f"points.{term.name}" for term in spec.terms), *lines], dialect)
+    _refuse_alike((identifier, *spec.columns, *dated), (identifier, *_OWN, *points), dialect)
     kinds = kinds or {}
     _refuse_readings(spec, as_of, kinds)
     source = table_name(table, dialect)
     day_counted = _day(spec, as_of, kinds, dialect)
     return _tree(spec, source, dialect, identifier, day_counted, kinds)
+
+
+def _refuse_alike(read: Sequence[str], shown: Sequence[str], dialect: str) -> None:
+    """Raise `UsageError` if columns, read or shown, differ by capitals alone, and none may."""
+    if dialect not in _ONE_CASE:
+        return
+    alike = list[str]()
+    for names in (read, shown):
+        spellings: dict[str, dict[str, None]] = {}
+        for name in names:
+            spellings.setdefault(name.lower(), {})[name] = None
+        alike += [name for each in spellings.values() if len(each) > 1 for name in each]
+    if alike:
+        raise UsageError(
+            f"{dialect} doesn't tell columns apart that differ by capitals alone: "
+            f"{culprits(dict.fromkeys(alike))}",
+            hint="rename all but one in the table, and in the spec, also by `column:`",
+        )
 
 
 def _written(tree: exp.Select, dialect: str) -> str:
