@@ -42,6 +42,7 @@ from gtmar.data.table_files import (
     ending_of,
     located,
     named_partitions,
+    refuse_alike,
     scan_text,
     scan_typed,
     snapshot_origin,
@@ -684,6 +685,7 @@ def _queried(source: Source, *texts: str) -> AccountTable:
     with duckdb.connect() as connection:
         for name, there in {_ACCOUNTS: first, **dict(source.others)}.items():
             table = _located(there).with_text(*texts)
+            refuse_alike(table.source, table.columns)
             suffix = "" if name == _ACCOUNTS else f".{name}"
             for key in ("source_version", "source_read_at", "source_rows"):
                 if key in table.origin:

@@ -19,7 +19,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from gtmar.errors import UsageError, culprits, nearest
+from gtmar.errors import UsageError, alike, culprits, nearest
 from gtmar.spec.combination import Combination
 from gtmar.spec.encoders import (
     Bins,
@@ -612,16 +612,10 @@ def _refuse_alike(read: Sequence[str], shown: Sequence[str], dialect: str) -> No
     """Raise `UsageError` if columns, read or shown, differ by capitals alone, and none may."""
     if dialect not in _ONE_CASE:
         return
-    alike = list[str]()
-    for names in (read, shown):
-        spellings: dict[str, dict[str, None]] = {}
-        for name in names:
-            spellings.setdefault(name.lower(), {})[name] = None
-        alike += [name for each in spellings.values() if len(each) > 1 for name in each]
-    if alike:
+    if names := dict.fromkeys([*alike(read), *alike(shown)]):
         raise UsageError(
             f"{dialect} doesn't tell columns apart that differ by capitals alone: "
-            f"{culprits(dict.fromkeys(alike))}",
+            f"{culprits(names)}",
             hint="rename all but one in the table, and in the spec, also by `column:`",
         )
 

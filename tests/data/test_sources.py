@@ -368,6 +368,14 @@ def test_a_query_over_two_sources(files: Path) -> None:
     assert got["depth"].to_list() == (NEW.sort("account_id")["depth"] / 2).to_list()
 
 
+def test_a_query_is_refused_a_table_whose_columns_it_takes_for_one(files: Path) -> None:
+    """`select "LOGINS"` gave the column "logins", of another meaning, under its name."""
+    NEW.with_columns(LOGINS=pl.col("logins") + 1).write_parquet("accounts.parquet")
+    assert "LOGINS" in read("accounts.parquet").columns
+    with pytest.raises(AccountDataError, match='"logins", "LOGINS" differ by capitals alone'):
+        scan(Source("accounts.parquet", query='select "LOGINS" from accounts'))
+
+
 @pytest.mark.slow
 def test_a_query_stands_in_the_record_with_the_versions_it_read(files: Path, delta: Path) -> None:
     text = "select * from accounts where mrr is null or mrr >= 0"
