@@ -64,8 +64,12 @@ def test_a_delta_table_at_an_older_version(delta: Path) -> None:
 
 
 def test_a_version_that_is_not_there(delta: Path) -> None:
-    with pytest.raises(AccountDataError, match=r"accounts\": can't be read: .*7"):
-        scan(Source(str(delta), 7))
+    for wanted in (7, 2, -1, 2**70):
+        with pytest.raises(AccountDataError, match=f'accounts": no version {wanted}; it has 0 to 1'):
+            scan(Source(str(delta), wanted))
+    OLD.write_delta(delta.parent / "one")
+    with pytest.raises(AccountDataError, match='one": no version 1; it has 0 alone'):
+        scan(Source(str(delta.parent / "one"), 1))
 
 
 @pytest.mark.slow
