@@ -65,7 +65,7 @@ def test_a_delta_table_at_an_older_version(delta: Path) -> None:
 
 def test_a_version_that_is_not_there(delta: Path) -> None:
     for wanted in (7, 2, -1, 2**70):
-        with pytest.raises(AccountDataError, match=f'accounts": no version {wanted}; it has 0 to 1'):
+        with pytest.raises(AccountDataError, match=f"no version {wanted}; it has 0 to 1"):
             scan(Source(str(delta), wanted))
     OLD.write_delta(delta.parent / "one")
     with pytest.raises(AccountDataError, match='one": no version 1; it has 0 alone'):
