@@ -43,6 +43,7 @@ __all__ = [
     "NewTable",
     "ScoredTable",
     "changed_since",
+    "had_left",
     "refuse_other_id",
     "score",
     "score_table",
