@@ -122,17 +122,17 @@ def replace(
 ) -> None:
     """Write a frame to a new table or, with `force`, replace the content of an existing one.
 
-    A Delta table keeps its old version. Raises `UsageError` as `refuse_target`, if names of columns
-    differ by capitals alone, and if the table can't be written.
+    A Delta table keeps its old version. Raises `UsageError` as `refuse_target`, if its columns
+    would differ by capitals alone, and if the table can't be written.
     """
     refuse_target(location, inputs, force=force)
-    if found := alike(frame.columns):
-        raise UsageError(
-            f'"{without_credentials(location)}": columns there can\'t differ by capitals alone, as '
-            f"{culprits(found)} do",
-            hint="rename the table's columns, or give -o a file",
-        )
     if location.startswith("delta:"):
+        if found := alike(frame.columns):
+            raise UsageError(
+                f'"{without_credentials(location)}": columns there can\'t differ by capitals '
+                f"alone, as {culprits(found)} do",
+                hint="rename the table's columns, or give -o a file",
+            )
         with delta_table(location) as (deltalake, target):
             how = {"mode": "overwrite", "schema_mode": "overwrite"} if force else {"mode": "error"}
             deltalake.write_deltalake(target, frame.to_arrow(), **how)

@@ -562,9 +562,7 @@ def select_grid(
     identifier = str(one.id)
     names = [f"{spec.model}_{name}" for spec in (one, two) for name in ("score", "tier")]
     columns = [of(side, name) for side in sides for name in ("score", "tier")]
-    written = _line_names(names, dialect)
-    _refuse_alike((), (identifier, *written, "cell"), dialect)
-    shown = [named(c, n) for c, n in zip(columns, written, strict=True)]
+    shown = [named(c, n) for c, n in zip(columns, _line_names(names, dialect), strict=True)]
     cell = named(
         exp.DPipe(this=of("gtmar_one", "tier"), expression=of("gtmar_two", "tier")), "cell"
     )
@@ -598,9 +596,7 @@ def _scored(
             hint="rename the table's column",
         )
     dated = [spec.as_of] if spec.as_of is not None and as_of is None and spec.date_columns else []
-    lines = () if combination is None else combination.lines
-    points = _line_names([*(f"points.{term.name}" for term in spec.terms), *lines], dialect)
-    _refuse_alike((identifier, *spec.columns, *dated), (identifier, *_OWN, *points), dialect)
+    _refuse_alike((identifier, *spec.columns, *dated), dialect)
     kinds = kinds or {}
     _refuse_readings(spec, as_of, kinds)
     source = table_name(table, dialect)
@@ -608,14 +604,16 @@ def _scored(
     return _tree(spec, source, dialect, identifier, day_counted, kinds)
 
 
-def _refuse_alike(read: Sequence[str], shown: Sequence[str], dialect: str) -> None:
-    """Raise `UsageError` if columns, read or shown, differ by capitals alone, and none may."""
-    if dialect not in _ONE_CASE:
-        return
-    if names := dict.fromkeys([*alike(read), *alike(shown)]):
+def _refuse_alike(read: Sequence[str], dialect: str) -> None:
+    """Raise `UsageError` if columns that are read differ by capitals alone, and none may.
+
+    Columns of the result may: weights of the categories `Pro` and `pro` are such, and no query
+    reads them.
+    """
+    if dialect in _ONE_CASE and (found := alike(read)):
         raise UsageError(
             f"{dialect} doesn't tell columns apart that differ by capitals alone: "
-            f"{culprits(names)}",
+            f"{culprits(found)}",
             hint="rename all but one in the table, and in the spec, also by `column:`",
         )
 
