@@ -56,6 +56,7 @@ __all__ = [
     "UsageError",
     "Violation",
     "ViolationsError",
+    "alike",
     "culprits",
     "did_you_mean",
     "nearest",
@@ -330,6 +331,20 @@ def culprits(values: Iterable[object], *, limit: int = 5) -> str:
     shown = [f'"{v}"' if isinstance(v, str) else str(v) for v in listed[:limit]]
     rest = len(listed) - limit
     return ", ".join(shown) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def alike(names: Iterable[str]) -> list[str]:
+    """Return the names that differ from another one by capitals alone.
+
+    Examples
+    --------
+    >>> alike(["Logins", "mrr", "logins", "mrr"])
+    ['Logins', 'logins']
+    """
+    spellings: dict[str, dict[str, None]] = {}
+    for name in names:
+        spellings.setdefault(name.lower(), {})[name] = None
+    return [name for each in spellings.values() if len(each) > 1 for name in each]
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

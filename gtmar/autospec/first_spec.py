@@ -29,6 +29,7 @@ from gtmar.autospec.fit_encoders import (
 from gtmar.autospec.leakage import Grade, Leak, find_leaks
 from gtmar.autospec.refit_encoders import MONEY, target_of
 from gtmar.autospec.wide_tables import weakest
+from gtmar.data.contract import currency_facts, currency_notes
 from gtmar.data.encode import categories_of, cell_of, encoded_terms, rule_holds
 from gtmar.data.matrix import load_accounts, search_sample
 from gtmar.data.outcomes import LabelWords, OutcomeColumns, named_outcomes, with_labels
@@ -330,6 +331,7 @@ def _detected(
     )
     notes = [
         *_reading_notes(table, used, left_out),
+        *_currency_notes(table, outcome_columns),
         *_spelling_notes(spec),
         *_wide_notes(weak, spec),
         *(_order_notes(fitted) if monotone else ()),
@@ -337,6 +339,15 @@ def _detected(
     return FirstSpec(
         spec, text, left_out, leaks, tuple(notes), taken, outcome_columns.columns, aside
     )
+
+
+def _currency_notes(table: AccountTable, outcomes: OutcomeColumns) -> list[str]:
+    """Say where amounts are of several currencies: they may orient the features by now."""
+    facts = currency_facts(outcomes, table.schema)
+    if not facts:
+        return []
+    values = collect(table, table.frame.select(each.alias(n) for n, each in facts.items()))
+    return currency_notes(values.row(0, named=True), outcomes)
 
 
 def _spelling_notes(spec: ScoringSpec) -> list[str]:

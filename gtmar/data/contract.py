@@ -69,6 +69,8 @@ __all__ = [
     "as_of_date",
     "check_contract",
     "check_segments",
+    "currency_facts",
+    "currency_notes",
     "id_column",
     "needed_id",
 ]
@@ -755,13 +757,7 @@ def _outcome_facts(outcomes: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]
         if outcomes.has("mrr_end"):
             end = outcomes.number("mrr_end", schema)
             facts["end_without_label"] = (unknown & end.is_not_null()).sum()
-    if any(map(outcomes.has, _MONEY)):
-        texts = (pl.String, pl.Categorical, pl.Enum)
-        for name in (n for n, kind in schema.items() if names_currency(n) and kind in texts):
-            # As values, since numbers of values don't add up over the parts of a table.
-            codes = pl.col(name).cast(pl.String).str.strip_chars().str.to_uppercase()
-            known = codes.filter(codes.str.len_chars() > 0).unique(maintain_order=True)
-            facts[f"{name}.currencies"] = known.head(_MOST_CURRENCIES).implode()
+    facts |= currency_facts(outcomes, schema)
     for role in filter(outcomes.has, _MONEY):
         x = outcomes.number(role, schema)
         rounded = half_up(x, CENTS)
@@ -773,6 +769,41 @@ def _outcome_facts(outcomes: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]
 
 #: A column with as many values, or more, holds no currencies, whatever it is called.
 _MOST_CURRENCIES = 200
+_CURRENCIES = ".currencies"
+
+
+def currency_facts(outcomes: OutcomeColumns, schema: pl.Schema) -> dict[str, pl.Expr]:
+    """Return the aggregates for `currency_notes`: values of columns named like a currency.
+
+    They are lists of values, since numbers of values don't add up over the parts of a table. None
+    are returned where no outcome is an amount.
+    """
+    if not any(map(outcomes.has, _MONEY)):
+        return {}
+    texts = (pl.String, pl.Categorical, pl.Enum)
+    facts = {}
+    for name in (n for n, kind in schema.items() if names_currency(n) and kind in texts):
+        codes = pl.col(name).cast(pl.String).str.strip_chars().str.to_uppercase()
+        known = codes.filter(codes.str.len_chars() > 0).unique(maintain_order=True)
+        facts[f"{name}{_CURRENCIES}"] = known.head(_MOST_CURRENCIES).implode()
+    return facts
+
+
+def currency_notes(facts: Mapping[str, Any], outcomes: OutcomeColumns) -> list[str]:
+    """Word which columns have several currencies beside outcomes that are amounts."""
+    notes = []
+    for fact, codes in facts.items():
+        name = fact.removesuffix(_CURRENCIES)
+        if name != fact and 1 < (count := len(codes)) < _MOST_CURRENCIES:
+            money = ", ".join(outcomes.columns[role] for role in filter(outcomes.has, _MONEY))
+            notes.append(
+                f'Column "{name}" has {count:,} currencies, and amounts of {money} are added up as '
+                "they stand: that is right where they were converted to one, else convert them "
+                "first, in the export or by a --query."
+            )
+    return notes
+
+
 #: Sentence for each count of accounts, by the count's name.
 _COUNTED = {
     "retention_unknown": (
@@ -812,15 +843,7 @@ def _outcome_notes(
         if count := facts.get(name):
             sentence = some(count, f"account {one}", f"accounts {several}")
             notes.append(sentence.format(label=_label_names(outcomes)))
-    for fact, codes in facts.items():
-        name = fact.removesuffix(".currencies")
-        if name != fact and 1 < (count := len(codes)) < _MOST_CURRENCIES:
-            money = ", ".join(outcomes.columns[role] for role in filter(outcomes.has, _MONEY))
-            notes.append(
-                f'Column "{name}" has {count:,} currencies, and amounts of {money} are added up as '
-                "they stand: that is right where they were converted to one, else convert them "
-                "first, in the export or by a --query."
-            )
+    notes += currency_notes(facts, outcomes)
     for role in _MONEY:
         if moved := facts.get(f"{role}.moved"):
             before, after = float(facts[f"{role}.before"]), float(facts[f"{role}.after"])

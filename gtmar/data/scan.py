@@ -42,6 +42,7 @@ from gtmar.data.table_files import (
     ending_of,
     located,
     named_partitions,
+    refuse_alike,
     scan_text,
     scan_typed,
     snapshot_origin,
@@ -496,7 +497,12 @@ def _delta(source: Source, location: str, name: str) -> AccountTable:
         import deltalake
     root, partitions = delta_root(location)
     try:
-        table = deltalake.DeltaTable(root, version=source.at_version)
+        try:
+            table = deltalake.DeltaTable(root, version=source.at_version)
+        except (deltalake.exceptions.DeltaError, OverflowError):
+            if source.at_version is not None:
+                _refuse_other_versions(deltalake.DeltaTable(root), source.at_version, name)
+            raise
         # Named once more, since a shard that is sent the plan opens the table anew.
         lazy = pl.scan_delta(table, version=table.version())
         origin = {"source_kind": "delta", "source_version": str(table.version())}
@@ -508,6 +514,19 @@ def _delta(source: Source, location: str, name: str) -> AccountTable:
             raise
         raise _unreadable(location, err) from err
     return _table(name, lazy, origin)
+
+
+def _refuse_other_versions(newest: Any, wanted: int, name: str) -> None:
+    """Raise `AccountDataError` if a Delta table doesn't have a version that is asked for."""
+    last = newest.version()
+    if 0 <= wanted <= last:
+        return
+    # The log may have been cleaned of the first ones.
+    first = min((entry["version"] for entry in newest.history()), default=last)
+    known = f"{first} to {last}" if first < last else f"{last} alone"
+    raise AccountDataError(
+        f'"{name}": no version {wanted}; it has {known}', hint="--at-version takes one of these"
+    )
 
 
 def _partition(
@@ -684,6 +703,7 @@ def _queried(source: Source, *texts: str) -> AccountTable:
     with duckdb.connect() as connection:
         for name, there in {_ACCOUNTS: first, **dict(source.others)}.items():
             table = _located(there).with_text(*texts)
+            refuse_alike(table.source, table.columns)
             suffix = "" if name == _ACCOUNTS else f".{name}"
             for key in ("source_version", "source_read_at", "source_rows"):
                 if key in table.origin:

@@ -24,7 +24,7 @@ from urllib.parse import unquote
 import polars as pl
 
 from gtmar.data.text_columns import TEXT_TYPES, contents, converted
-from gtmar.errors import AccountDataError, culprits
+from gtmar.errors import AccountDataError, alike, culprits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,6 +38,7 @@ __all__ = [
     "ending_of",
     "located",
     "named_partitions",
+    "refuse_alike",
     "refuse_repeated",
     "scan_text",
     "scan_typed",
@@ -91,6 +92,19 @@ def refuse_repeated(source: str, names: Iterable[str]) -> None:
         raise AccountDataError(
             f'"{source}": more than one column is called {culprits(twice)}',
             hint="rename or drop one of them: gtmar can't know which is meant",
+        )
+
+
+def refuse_alike(source: str, names: Iterable[str]) -> None:
+    """Raise `AccountDataError` if names of columns differ by capitals alone.
+
+    That is for tables that DuckDB reads: either name would give the first of these columns.
+    """
+    if found := alike(names):
+        raise AccountDataError(
+            f'"{source}": {culprits(found)} differ by capitals alone, and SQL can\'t tell them '
+            "apart",
+            hint="rename or drop all but one of them",
         )
 
 

@@ -96,19 +96,22 @@ def _accepted(values: Sequence[object], **how: object) -> dict[str, Any]:
 def _columns_of(spec: ScoringSpec) -> Iterator[dict[str, Any]]:
     """Yield description and tests of each column of a score.
 
-    dbt inserts the names of tiers unescaped into SQL literals, so quotes and Jinja are escaped.
+    The model quotes all names, so the tests do too: Snowflake would look for "SCORE" otherwise. dbt
+    inserts the names of tiers unescaped into SQL literals, so quotes and Jinja are escaped.
     """
-    tests: list[Any] = ["unique", "not_null"]
-    yield {"name": spec.id, "description": "The account.", "quote": True, "data_tests": tests}
     points = f"Points, from 0 to {spec.max_score}. Null where the account breaks the data contract."
-    yield {"name": "score", "description": points, "data_tests": ["not_null"]}
     tiers = [_no_jinja(tier.replace("'", "''")) for tier in spec.tier_names]
-    tests = ["not_null", _accepted(tiers)]
-    yield {"name": "tier", "description": "The band of scores.", "data_tests": tests}
+    columns: list[tuple[str | None, str, list[Any]]] = [
+        (spec.id, "The account.", ["unique", "not_null"]),
+        ("score", points, ["not_null"]),
+        ("tier", "The band of scores.", ["not_null", _accepted(tiers)]),
+    ]
     if (calibration := specs.calibration_of(spec)) is not None:
         fitted = f"fitted {calibration.fitted} on {calibration.accounts:,} accounts"
         description = f"Of leaving, from 0 to 1; {fitted}."
-        yield {"name": "probability", "description": description, "data_tests": ["not_null"]}
+        columns.append(("probability", description, ["not_null"]))
+    for name, description, tests in columns:
+        yield {"name": name, "description": description, "quote": True, "data_tests": tests}
 
 
 def _no_jinja(text: str) -> str:

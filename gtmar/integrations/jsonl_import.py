@@ -146,6 +146,8 @@ class _ForeignFile:
         #: Runs found so far.
         self.runs: list[_ForeignRun] = []
         self._hash = hashlib.sha256()
+        #: Hashes of the objects read so far that say when they were evaluated.
+        self._seen: set[bytes] = set()
 
     def __iter__(self) -> Iterator[_Placed]:
         for entry in self._entries():
@@ -170,10 +172,24 @@ class _ForeignFile:
             with self.path.open("rb") as file:
                 for number, text in objects(self._lines(file), self.problems):
                     entry = entry_of(text, number, self.problems)
-                    if entry is not None:
+                    if entry is not None and not self._repeats(entry):
                         yield entry
         except OSError as err:
             raise JournalError(f'"{self.path}": can\'t be read: {err.strerror}') from err
+
+    def _repeats(self, entry: Entry) -> bool:
+        """Whether an earlier object is equal in every key, which is a fault: it would count twice.
+
+        Without a moment, two runs of one seed may well have written equal objects.
+        """
+        if entry.at is None:
+            return False
+        key = hashlib.blake2b(entry.original.encode(), digest_size=16).digest()
+        if key not in self._seen:
+            self._seen.add(key)
+            return False
+        self.problems.add(entry.line, "the same experiment stands before it, equal in every key")
+        return True
 
     def _lines(self, file: IO[bytes]) -> Iterator[tuple[int, str]]:
         for number, raw in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):

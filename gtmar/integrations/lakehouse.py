@@ -20,7 +20,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from gtmar.data.locations import duckdb_place, local_path, quoted, split, worded
-from gtmar.errors import GtmarError, UsageError, needing
+from gtmar.errors import GtmarError, UsageError, alike, culprits, needing
 from gtmar.outputs import Output, refuse_inputs, settle
 from gtmar.plain_data import PlainData
 from gtmar.safe_text import without_credentials
@@ -122,11 +122,17 @@ def replace(
 ) -> None:
     """Write a frame to a new table or, with `force`, replace the content of an existing one.
 
-    A Delta table keeps its old version. Raises `UsageError` as `refuse_target`, and if the table
-    can't be written.
+    A Delta table keeps its old version. Raises `UsageError` as `refuse_target`, if its columns
+    would differ by capitals alone, and if the table can't be written.
     """
     refuse_target(location, inputs, force=force)
     if location.startswith("delta:"):
+        if found := alike(frame.columns):
+            raise UsageError(
+                f'"{without_credentials(location)}": columns there can\'t differ by capitals '
+                f"alone, as {culprits(found)} do",
+                hint="rename the table's columns, or give -o a file",
+            )
         with delta_table(location) as (deltalake, target):
             how = {"mode": "overwrite", "schema_mode": "overwrite"} if force else {"mode": "error"}
             deltalake.write_deltalake(target, frame.to_arrow(), **how)

@@ -15,6 +15,7 @@ import warnings
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from posixpath import normpath
 from typing import TYPE_CHECKING, Any
 
 from gtmar.errors import JournalError, ResourceError, UsageError
@@ -23,7 +24,7 @@ from gtmar.outputs import refuse_inputs
 from gtmar.plain_data import PlainData
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from mlflow import MlflowClient
 
@@ -36,6 +37,8 @@ _SQLITE = "sqlite:///"
 _METRICS_AT_ONCE, _PARAMETERS_AT_ONCE = 1000, 100
 #: Characters that MLflow doesn't allow in names.
 _FOREIGN = re.compile(r"[^\w\-. :/]")
+#: Most characters of a name, so that it fits MLflow's limit of 250 with what is put around it.
+_MOST_OF_A_NAME = 220
 #: MLflow's limit of characters in a parameter's value.
 _MOST_CHARACTERS = 6000
 #: Fields of a run's record that are logged as parameters.
@@ -195,18 +198,23 @@ def _log(
     best = next(row for row in rows if row["experiment_id"] == record["best_experiment"])
     parameters = {name: record[name] for name in _PARAMETERS if record[name] is not None}
     parameters |= dict(record["parameters"] or {})
+    keys = _names(parameters)
+    parameters = {keys[name]: value for name, value in parameters.items()}
+    weights = _names(dict(rows[0]["weights"]))
     for end, row in (("start", rows[0]), ("best", best)):
-        parameters |= {f"{end}_weight/{name}": w for name, w in dict(row["weights"]).items()}
-    listed = [Param(_name(k), str(v)[:_MOST_CHARACTERS]) for k, v in parameters.items()]
+        parameters |= {f"{end}_weight/{weights[n]}": w for n, w in dict(row["weights"]).items()}
+    listed = [Param(name, str(value)[:_MOST_CHARACTERS]) for name, value in parameters.items()]
     ended = _milliseconds(record["ended_at"])
     metrics = [Metric(name, value, at, step) for name, value, at, step in _path(record, rows)]
     ends = {"start": rows[0], "best": best}
     for end, column in (("holdout_start", "baseline"), ("holdout_best", "best")):
         ends[end] = json.loads(record[f"holdout_{column}_metrics"] or "{}")
+    values = {end: dict(_values(row)) for end, row in ends.items()}
+    keys = _names(name for of_end in values.values() for name in of_end)
     metrics += [
-        Metric(_name(f"{end}/{name}"), float(value), ended, 0)
-        for end, row in ends.items()
-        for name, value in _values(row)
+        Metric(f"{end}/{keys[name]}", float(value), ended, 0)
+        for end, of_end in values.items()
+        for name, value in of_end.items()
     ]
     for at in range(0, len(listed), _PARAMETERS_AT_ONCE):
         client.log_batch(target, params=listed[at : at + _PARAMETERS_AT_ONCE])
@@ -238,8 +246,24 @@ def _values(row: dict[str, Any]) -> Iterator[tuple[str, float]]:
                 yield metric_column(key, tier), each
 
 
-def _name(text: str) -> str:
-    return _FOREIGN.sub("_", text)
+def _names(texts: Iterable[str]) -> dict[str, str]:
+    """Return a name that MLflow allows for each text; no two texts have the same.
+
+    Characters that it doesn't allow become underscores, and so do slashes where it would take the
+    name for another path. A name that is taken already ends in a number.
+    """
+    names: dict[str, str] = {}
+    taken = set[str]()
+    for text in dict.fromkeys(texts):
+        name = _FOREIGN.sub("_", text)[:_MOST_OF_A_NAME]
+        if normpath(f"end/{name}") != f"end/{name}":
+            name = name.replace("/", "_").replace(".", "_")
+        first, number = name, 2
+        while name in taken:
+            name, number = f"{first}_{number}", number + 1
+        taken.add(name)
+        names[text] = name
+    return names
 
 
 def _milliseconds(moment: Any) -> int:

@@ -19,7 +19,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from gtmar.errors import UsageError, culprits, nearest
+from gtmar.errors import UsageError, alike, culprits, nearest
 from gtmar.spec.combination import Combination
 from gtmar.spec.encoders import (
     Bins,
@@ -84,6 +84,9 @@ _COMPARISONS: dict[str, type[exp.Binary]] = {
     "=": exp.EQ,
     "!=": exp.NEQ,
 }
+#: Dialects in which two columns can't differ by capitals alone, even in quotes. There, a name reads
+#: whichever column has it in any spelling.
+_ONE_CASE = ("duckdb", "bigquery", "databricks", "spark", "redshift", "trino")
 #: Dialects without a function for NaN; in these, NaN equals itself.
 _NAN_EQUALS = ("postgres", "redshift", "snowflake")
 
@@ -520,7 +523,8 @@ def select(
     ------
     UsageError
         If dialect, table, id or date is invalid, the dialect can't represent a number or a name of
-        the spec, or the spec parses text in a way that SQL can't reproduce.
+        the spec or takes two of its columns for one, or the spec parses text in a way that SQL
+        can't reproduce.
     """
     return _written(_scored(spec, table, dialect, as_of, identifier, kinds), dialect)
 
@@ -591,11 +595,27 @@ def _scored(
             f"the result has {', '.join(sorted(own))}",
             hint="rename the table's column",
         )
+    dated = [spec.as_of] if spec.as_of is not None and as_of is None and spec.date_columns else []
+    _refuse_alike((identifier, *spec.columns, *dated), dialect)
     kinds = kinds or {}
     _refuse_readings(spec, as_of, kinds)
     source = table_name(table, dialect)
     day_counted = _day(spec, as_of, kinds, dialect)
     return _tree(spec, source, dialect, identifier, day_counted, kinds)
+
+
+def _refuse_alike(read: Sequence[str], dialect: str) -> None:
+    """Raise `UsageError` if columns that are read differ by capitals alone, and none may.
+
+    Columns of the result may: weights of the categories `Pro` and `pro` are such, and no query
+    reads them.
+    """
+    if dialect in _ONE_CASE and (found := alike(read)):
+        raise UsageError(
+            f"{dialect} doesn't tell columns apart that differ by capitals alone: "
+            f"{culprits(found)}",
+            hint="rename all but one in the table, and in the spec, also by `column:`",
+        )
 
 
 def _written(tree: exp.Select, dialect: str) -> str:

@@ -167,7 +167,8 @@ def measured_as(journal: Journal, spec: ScoringSpec) -> Reference | None:
     """Return an experiment that measured the same scores as a spec; None if there is none.
 
     It is the one in the spec's lineage, unless the spec has been edited since; else the baseline of
-    the latest run that started from the same scores.
+    the latest run that started from the same scores. The run must also read them the same way
+    round: with the other orientation, the same scores have other values.
     """
     from gtmar import spec as specs
 
@@ -182,12 +183,15 @@ def measured_as(journal: Journal, spec: ScoringSpec) -> Reference | None:
         )
         if rows:
             reference = Reference(spec.lineage.run, spec.lineage.experiment)
-            if specs.score_id(checkout(journal, str(reference))) == score_id:
+            measured = checkout(journal, str(reference))
+            if (specs.score_id(measured), measured.orientation) == (score_id, spec.orientation):
                 return reference
     rows = journal.query_rows(
         "select run_id from runs where score_id = getvariable('score_id') "
+        "and orientation = getvariable('orientation') "
         "order by started_at desc, run_id desc limit 1",
         score_id=score_id,
+        orientation=spec.orientation,
     )
     return Reference(rows[0]["run_id"], experiment_id(0)) if rows else None
 

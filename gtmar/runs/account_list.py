@@ -14,7 +14,7 @@ from gtmar.data.scan import scan
 from gtmar.errors import AccountDataError, SpecError, UsageError, culprits, nearest
 from gtmar.plain_data import PlainData, digits, html_table, percent, some, whole
 from gtmar.runs.inputs import newest_date
-from gtmar.runs.score import CARRIED, score_table, with_spec_stamp
+from gtmar.runs.score import CARRIED, had_left, score_table, with_spec_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,8 +202,7 @@ def _without_former(
     """Leave out accounts whose win-back, a carried column, is known: who has left can't leave."""
     if column is None:
         return scored
-    values = scored[f"{CARRIED}{column}"]
-    gone = (values.fill_nan(None) if values.dtype.is_float() else values).is_not_null()
+    gone = had_left(scored, column)
     if gone.any() and announce is not None:
         count = some(int(gone.sum()), "account that left", "accounts that left")
         announce(f"{count} before the window, by {column}, can't be listed.")

@@ -42,7 +42,7 @@ class WentLive(PlainData):
     expect: str | None
     spec_id: str
     #: Weights that differ, before and after; None if nothing was live before, or the specs differ
-    #: in features, encoders or names of tiers.
+    #: in features, encoders, names of tiers or orientation.
     changes: dict[str, tuple[int, int]] | None
     #: Since when the replaced spec was live; None if there was none.
     replaced_since: datetime | None
@@ -246,7 +246,8 @@ def _changes(
     old: ScoringSpec, new: ScoringSpec
 ) -> tuple[dict[str, tuple[int, int]] | None, dict[str, tuple[float, float]] | None]:
     """Return the weights and the lower edges that differ; None and None if more differs."""
-    if form_id(old, tiers=False) != form_id(new, tiers=False) or {*old.tiers} != {*new.tiers}:
+    same_form = form_id(old, tiers=False) == form_id(new, tiers=False)
+    if not same_form or {*old.tiers} != {*new.tiers} or old.orientation != new.orientation:
         return None, None
     weights = {n: (old.weights[n], w) for n, w in new.weights.items() if w != old.weights[n]}
     edges = {n: (old.tiers[n].low, new.tiers[n].low) for n in new.tier_names}

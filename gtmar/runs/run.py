@@ -326,7 +326,8 @@ def recall_memory(
             columns=(),
             ids=rows["spec_id"].unique().to_list(),
         )
-    form = form_id(spec)
+    # With the other orientation, equal weights have another value.
+    form = form_id(spec), spec.orientation
     alike = {row["spec_id"] for row in texts.to_dicts() if _form_of(row["spec"]) == form}
     names = tuple(term.name for term in spec.terms)
     constraints = constraints_of(spec)
@@ -347,12 +348,13 @@ def recall_memory(
     return Memory(runs=tuple(runs), names=names, known=known, best=tuple(best))
 
 
-def _form_of(text: str) -> str | None:
-    """Return the form of a spec in the journal; None if this version can't read it."""
+def _form_of(text: str) -> tuple[str, str] | None:
+    """Return the form and orientation of a spec in the journal; None if it can't be read."""
     try:
-        return form_id(specs.parse(text))
+        spec = specs.parse(text)
     except SpecError:
         return None
+    return form_id(spec), spec.orientation
 
 
 def memory_sentence(memory: Memory, objective: str) -> str:

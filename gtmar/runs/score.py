@@ -18,12 +18,14 @@ from gtmar.data.contract import as_of_date, check_contract
 from gtmar.data.encode import divided, encoded_terms, flag_values
 from gtmar.data.locations import expanded, refuse_remote
 from gtmar.data.matrix import check_reach
+from gtmar.data.outcomes import OutcomeColumns
 from gtmar.data.prepare import prepared
 from gtmar.data.scan import collect, likely_id, scan
 from gtmar.data.split import key_expression
 from gtmar.errors import UsageError, culprits
 from gtmar.integrations.lakehouse import is_target, refuse_target, replace
 from gtmar.outputs import Output
+from gtmar.plain_data import some
 from gtmar.safe_text import without_credentials
 from gtmar.spec.calibration import PROBABILITY_UNITS
 from gtmar.spec.combination import Combination
@@ -41,6 +43,7 @@ __all__ = [
     "NewTable",
     "ScoredTable",
     "changed_since",
+    "had_left",
     "refuse_other_id",
     "score",
     "score_table",
@@ -145,8 +148,37 @@ def score_table(
             f"the result has {', '.join(sorted(own))}",
             hint="rename the table's column",
         )
-    frame = scored(table, spec, identifier, as_of=as_of, carry=carry)
-    return ScoredTable(frame, checked.set_aside, checked.notes)
+    notes = list(checked.notes)
+    won_back = _won_back(table, spec)
+    if won_back is None or won_back in carry:
+        # A caller that carries the column knows of former accounts itself.
+        frame = scored(table, spec, identifier, as_of=as_of, carry=carry)
+    else:
+        frame = scored(table, spec, identifier, as_of=as_of, carry=[*carry, won_back])
+        gone = int(had_left(frame, won_back).sum())
+        if gone:
+            notes.append(
+                f"{some(gone, 'account')} left before the window, by {won_back}: the probability "
+                f"of leaving says nothing of {'it' if gone == 1 else 'them'}."
+            )
+        frame = frame.drop(f"{CARRIED}{won_back}")
+    return ScoredTable(frame, checked.set_aside, tuple(notes))
+
+
+def _won_back(table: AccountTable, spec: ScoringSpec) -> str | None:
+    """Return the column that only former accounts have a value in; None if nobody asks for it.
+
+    It matters only where there is a probability of leaving.
+    """
+    if specs.calibration_of(spec) is None:
+        return None
+    return OutcomeColumns.matching(spec.outcomes, table.columns).columns.get("won_back")
+
+
+def had_left(scored: pl.DataFrame, won_back: str) -> pl.Series:
+    """Return whether each account left before the window: its win-back, carried, is known."""
+    values = scored[f"{CARRIED}{won_back}"]
+    return (values.fill_nan(None) if values.dtype.is_float() else values).is_not_null()
 
 
 def scored(

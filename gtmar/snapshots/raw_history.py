@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
@@ -22,11 +22,11 @@ import polars as pl
 from gtmar.data.databases import fetch, is_database
 from gtmar.data.locations import is_path, literal, local_path, quoted
 from gtmar.data.scan import Source, scan
-from gtmar.data.table_files import located
+from gtmar.data.table_files import located, refuse_alike
 from gtmar.data.text_columns import names_currency
 from gtmar.errors import AccountDataError, RecipeError, culprits, did_you_mean
 from gtmar.memory import default_budget
-from gtmar.safe_text import is_remote
+from gtmar.safe_text import is_remote, without_credentials
 from gtmar.snapshots.raw_columns import with_dates
 from gtmar.snapshots.recipe import (
     Activation,
@@ -245,6 +245,10 @@ def _opened(
     target = scratch / f"{len(list(scratch.iterdir()))}.parquet"
     try:
         made = _in_place(source) or _copied(source, target, account)
+        for file in made.files:
+            # What isn't Parquet at all is said below.
+            with suppress(pl.exceptions.PolarsError, OSError):
+                refuse_alike(without_credentials(source.location), pl.read_parquet_schema(file))
     except AccountDataError as err:
         # The user gave a recipe: a hint about --data wouldn't apply.
         hint = None if "--data" in (err.hint or "") else err.hint

@@ -64,8 +64,12 @@ def test_a_delta_table_at_an_older_version(delta: Path) -> None:
 
 
 def test_a_version_that_is_not_there(delta: Path) -> None:
-    with pytest.raises(AccountDataError, match=r"accounts\": can't be read: .*7"):
-        scan(Source(str(delta), 7))
+    for wanted in (7, 2, -1, 2**70):
+        with pytest.raises(AccountDataError, match=f"no version {wanted}; it has 0 to 1"):
+            scan(Source(str(delta), wanted))
+    OLD.write_delta(delta.parent / "one")
+    with pytest.raises(AccountDataError, match='one": no version 1; it has 0 alone'):
+        scan(Source(str(delta.parent / "one"), 1))
 
 
 @pytest.mark.slow
@@ -366,6 +370,14 @@ def test_a_query_over_two_sources(files: Path) -> None:
     source = Source("accounts.parquet", query=JOINED, others=named_sources(["usage=usage.csv"]))
     got = read(source).sort("account_id")
     assert got["depth"].to_list() == (NEW.sort("account_id")["depth"] / 2).to_list()
+
+
+def test_a_query_is_refused_a_table_whose_columns_it_takes_for_one(files: Path) -> None:
+    """`select "LOGINS"` gave the column "logins", of another meaning, under its name."""
+    NEW.with_columns(LOGINS=pl.col("logins") + 1).write_parquet("accounts.parquet")
+    assert "LOGINS" in read("accounts.parquet").columns
+    with pytest.raises(AccountDataError, match='"logins", "LOGINS" differ by capitals alone'):
+        scan(Source("accounts.parquet", query='select "LOGINS" from accounts'))
 
 
 @pytest.mark.slow

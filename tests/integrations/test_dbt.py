@@ -171,7 +171,7 @@ def test_dbt_builds_the_model_and_its_tests_pass(built: tuple[Built, Built]) -> 
     assert got["probability"].cast(pl.Float64).to_list() == expected["probability"].to_list()
 
     # The tests are no ornament.
-    for test in ("unique_health__account_id_", "not_null_health_score"):
+    for test in ("unique_health__account_id_", "not_null_health__score_"):
         assert [how for name, how in broken.ended.items() if test in name] == ["fail"], test
 
 
@@ -190,6 +190,9 @@ def test_the_properties_are_yaml_and_name_every_tier() -> None:
     calibrated = calibrate(make_accounts(200), odd_spec()).spec
     [other] = yaml.safe_load(dbt_model(calibrated, "accounts", name="health").yml)["models"]
     assert {column["name"] for column in other["columns"]} == {*columns, "probability"}
+    # As the model does: Snowflake has no column SCORE.
+    assert all(column["quote"] is True for column in other["columns"])
+    assert 'AS "score"' in dbt_model(odd_spec(), "accounts", dialect="snowflake", name="a").sql
     assert columns["account_id"]["data_tests"] == ["unique", "not_null"]
     accepted = columns["tier"]["data_tests"][1]["accepted_values"]["arguments"]["values"]
     assert accepted == ["it''s {{ \"{{\" }}A}}", "B"]

@@ -532,6 +532,17 @@ def test_all_problems_are_said_at_once_with_their_lines(tmp_path: Path) -> None:
     ]
 
 
+def test_a_line_that_stands_twice_is_no_second_experiment(tmp_path: Path) -> None:
+    """A file that was put together twice counted its experiments twice, as runs of their own."""
+    moments = ("2026-01-05T09:00:00Z", "2026-01-05T09:00:01Z")
+    first, second = (line(n, timestamp=moment) for n, moment in enumerate(moments, start=1))
+    problems = refused(tmp_path, first, second, first, second)
+    assert problems == ["lines 3, 4: the same experiment stands before it, equal in every key"]
+    # Two runs of one seed that don't say when they were made.
+    without = line(timestamp=None)
+    assert two(tmp_path, without, without) == 1
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     assert refused(tmp_path, "", "  ") == ["it is empty"]
     (tmp_path / "old.jsonl").write_bytes(b'{"a": "\xe4"}\n')

@@ -258,6 +258,29 @@ def test_an_id_with_the_name_of_a_result_is_refused() -> None:
         select(make_spec(id="tier"), "accounts")
 
 
+@every_dialect
+def test_columns_that_differ_by_capitals_alone_are_refused_where_they_are_one(
+    dialect: str,
+) -> None:
+    """DuckDB read "Logins" for both of them, and gave another score without a word."""
+    names = ("Logins", "logins")
+    features = {name: weighted(encode="identity") for name in names}
+    spec = make_spec(features=features)
+    if dialect in ("postgres", "snowflake"):
+        identifiers = parsed(select(spec, "accounts", dialect=dialect), dialect).find_all(
+            sqlglot.exp.Column
+        )
+        assert {*names} <= {each.name for each in identifiers}
+        return
+    with pytest.raises(UsageError, match='differ by capitals alone: "Logins", "logins"') as caught:
+        select(spec, "accounts", dialect=dialect)
+    assert str(caught.value).startswith(f"{dialect} doesn't tell columns apart")
+    # Columns of the result are read by no query.
+    bins = {name: {"weight": 1, "min": 0, "max": 9} for name in ("Pro", "pro")}
+    binned_by_case = {"plan": {"encode": {"kind": "bins", "bins": bins}}}
+    assert select(make_spec(features=binned_by_case), "accounts", dialect=dialect)
+
+
 def test_names_longer_than_the_engine_keeps_are_refused() -> None:
     features = {"x" * 60: weighted(encode="identity")}
     select(make_spec(features=features), "accounts")

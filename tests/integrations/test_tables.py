@@ -95,6 +95,14 @@ def test_a_target_that_can_not_be_written() -> None:
         write_table(score(ACCOUNTS, make_spec()), "delta:taken")
 
 
+def test_columns_that_a_delta_table_can_not_tell_apart_are_refused() -> None:
+    """It was an error that nobody foresaw."""
+    scored = score(ACCOUNTS, make_spec()).rename({"account_id": "Tier"})
+    with pytest.raises(UsageError, match='differ by capitals alone, as "Tier", "tier" do'):
+        write_table(scored, "delta:scores")
+    assert not list(Path().iterdir())
+
+
 # ---- what changed ---------------------------------------------------------------------------
 
 

@@ -4,8 +4,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
-from factories import make_accounts, make_spec
+from factories import make_accounts, make_spec, weighted
 
 from gtmar import runs
 from gtmar.errors import JournalError, ResourceError, UsageError
@@ -75,6 +76,37 @@ def test_every_number_is_the_journals(journal: Path, store: str) -> None:
     assert auc == record["holdout_best_value"]
     path = Path(client.download_artifacts(logged.mlflow_run_id, "best.yaml"))
     assert path.read_text("utf-8") == "model: test\n"
+
+
+@pytest.mark.slow
+def test_names_that_become_one_are_told_apart(tmp_path: Path) -> None:
+    """Bins such as "<50" and ">50" were a fault of gtmar, and two such tiers one value."""
+    names = ("size[<50]", "size[>50]", "a/../b", "..", "a/", "l" * 300)
+    columns = {name: pl.col("depth") * n for n, name in enumerate(names, start=1)}
+    table = make_accounts(300).with_columns(**columns).drop_nulls("depth")
+    features = {n: weighted(w, encode="identity") for w, n in enumerate(names, start=1)}
+    tiers = {"<A>": {"min": 40, "max": 101}, "(A)": {"min": 0, "max": 40}}
+    journal = tmp_path / "journal"
+    spec = make_spec(features=features, tiers=tiers)
+    runs.run(table, spec, limits=runs.Limits(3), journal=journal)
+    store = f"sqlite:///{tmp_path}/runs.db"
+    with Journal(journal) as opened:
+        logged = log_run(opened, None, store)
+        [start] = opened.query("select * from experiments where number = 0").to_dicts()
+    found = client_of(store).get_run(logged.mlflow_run_id).data
+    weights = {k.partition("/")[2]: v for k, v in found.params.items() if "start_weight/" in k}
+    assert weights == {
+        "size__50_": "1",
+        "size__50__2": "2",
+        "a____b": "3",
+        "__": "4",
+        "a_": "5",
+        "l" * 220: "6",
+    }
+    retained = dict(start["logo_retention_by_tier"])
+    said = [found.metrics.get(f"start/logo_retention_by_tier.{n}") for n in ("_A_", "_A__2")]
+    assert [retained["<A>"], retained["(A)"]] == said
+    assert len({*said}) == 2
 
 
 @pytest.mark.slow

@@ -78,6 +78,14 @@ def test_a_second_run_says_what_is_known_and_starts_from_the_best(
     assert second.best_value >= first.best_value
 
 
+def test_runs_of_the_other_orientation_teach_nothing(table: Path, journal: Path) -> None:
+    """Equal weights have the value 1 - AUC there, so the best of one is the worst of the other."""
+    turned = SPEC.model_copy(update={"orientation": "risk"})
+    found = run(table, turned, limits=Limits(10), seed=3, journal=journal)
+    assert memory_of(found) is None
+    assert not [row for row in rows_of(found) if row["repeats"] is not None]
+
+
 def test_known_rows_point_to_what_they_repeat_and_are_no_experiments(
     table: Path, taught: tuple[Path, RunResult], journal: Path
 ) -> None:

@@ -61,6 +61,19 @@ def test_it_counts_the_accounts_searched(ran: tuple[runs.RunResult, Path]) -> No
         assert (step.accounts, step.left) == (inside.height, inside["churned"].sum())
 
 
+def test_former_accounts_are_said_not_to_leave_again(ran: tuple[runs.RunResult, Path]) -> None:
+    """They have the probability of their score, as in SQL, which can't know who they are."""
+    found, _ = ran
+    gone = ACCOUNTS["won_back"].is_not_null().sum()
+    made = runs.score_table(ACCOUNTS, found.spec)
+    said = f"{gone} accounts left before the window, by won_back: the probability of leaving says"
+    assert [note for note in made.notes if "left before" in note] == [f"{said} nothing of them."]
+    assert made.frame["probability"].null_count() == 0
+    assert made.frame.equals(runs.score(ACCOUNTS.drop("won_back"), found.spec))
+    for table, spec in ((ACCOUNTS.drop("won_back"), found.spec), (ACCOUNTS, make_spec())):
+        assert not [n for n in runs.score_table(table, spec).notes if "left before" in n]
+
+
 def test_it_is_checked_on_the_holdout(ran: tuple[runs.RunResult, Path]) -> None:
     found, _ = ran
     others = searched(found.spec, held=True)

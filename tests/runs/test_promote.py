@@ -17,6 +17,7 @@ from gtmar.journal.catalog import Journal
 from gtmar.journal.events import event_files, read_event, untouched
 from gtmar.journal.files import RunFiles
 from gtmar.runs import Limits, promote, record, run
+from gtmar.runs.two_specs import difference
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "fixed_edges.yaml"
 SPEC = specs.load(EXAMPLE)
@@ -73,6 +74,23 @@ def test_an_edited_file_is_not_the_experiment_in_its_lineage(table: Path, tmp_pa
     name = next(iter(best.weights))
     edited = specs.reweighed(best, {name: best.weights[name] + 1})
     assert promote(edited, note="a little more", journal=tmp_path).experiment is None
+
+
+@pytest.mark.slow
+def test_scores_read_the_other_way_round_were_not_measured(table: Path, tmp_path: Path) -> None:
+    """Accounts have the same scores; the values of their experiment are those of the other end."""
+    found = run(table, SPEC, limits=Limits(10), seed=3, journal=tmp_path)
+    with Journal(tmp_path) as journal:
+        best = lookup.checkout(journal, found.run_id)
+    for measured in (SPEC, best):
+        turned = measured.model_copy(update={"orientation": "risk"})
+        assert promote(turned, note="high is bad", journal=tmp_path).experiment is None
+    between = difference(SPEC, SPEC.model_copy(update={"orientation": "risk"}), journal=tmp_path)
+    assert (between.metrics, between.parts) == (None, ("orientation",))
+    assert between.unmeasured is not None
+    turned = OTHER.model_copy(update={"orientation": "health"})
+    # Weights are not all that differs.
+    assert promote(turned, note="high is good", journal=tmp_path).changes is None
 
 
 @pytest.mark.slow

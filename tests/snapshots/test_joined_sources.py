@@ -57,6 +57,42 @@ def test_a_source_joins_tables_by_its_query(folder: Path) -> None:
     ]
 
 
+def test_an_account_whose_id_was_replaced_goes_on(tmp_path: Path) -> None:
+    """As docs/snapshots.md has it: without the query one left, and another came in its window."""
+    page = (Path(__file__).parents[2] / "docs" / "snapshots.md").read_text("utf-8")
+    [merged] = [each for each in page.split("```text\n")[1:] if "merged.csv" in each]
+    source = merged.partition("```")[0]
+    # "old" and "other" became "new" on the day on which their subscriptions end.
+    (tmp_path / "subscriptions.csv").write_text(
+        "customer,start,end,mrr\nold,2024-01-01,2024-07-15,50\nother,2024-03-01,2024-07-15,20\n"
+        "new,2024-07-15,,70\nleft,2024-02-01,2024-07-15,30\n"
+    )
+    (tmp_path / "merged.csv").write_text("old_id,new_id\nold,new\nother,new\n")
+    tail = """
+dates: [2024-07-01]
+window: 1 month
+data_until: 2025-01-01
+revenue: {subscriptions: {source: subs, amount: mrr}}
+rules: {overlaps: add}
+features: {n: {count: subs}, tenure: {tenure: subs}}
+"""
+    plain = "  subs: {data: subscriptions.csv, account: customer, from: start, until: end}\n"
+    columns = ("account_id", "mrr", "mrr_end", "churned", "n", "tenure")
+    tables = {
+        text: snapshot_table(parse(f"name: a\nsources:\n{text}{tail}"), DAY, base=tmp_path)
+        for text in (plain, source)
+    }
+    assert tables[plain].select(columns).sort("account_id").rows() == [
+        ("left", 30.0, 0.0, 1, 1, 151),
+        ("old", 50.0, 0.0, 1, 1, 182),
+        ("other", 20.0, 0.0, 1, 1, 122),
+    ]
+    assert tables[source].select(columns).sort("account_id").rows() == [
+        ("left", 30.0, 0.0, 1, 1, 151),
+        ("new", 70.0, 70.0, 0, 2, 182),
+    ]
+
+
 def test_a_table_of_data_alone_is_called_accounts_by_its_query(folder: Path) -> None:
     head, tail = RECIPE.partition("    tables")[0], RECIPE.partition("    account")[2]
     query = "select *, 5 as amount, 1 as quantity from accounts;"

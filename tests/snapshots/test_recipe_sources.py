@@ -15,6 +15,7 @@ from deltalake import write_deltalake
 from polars.testing import assert_frame_equal
 from snapshot_tables import snapshot_table
 
+from gtmar.errors import AccountDataError
 from gtmar.snapshots.build import build
 from gtmar.snapshots.recipe import parse
 
@@ -127,6 +128,17 @@ def test_files_in_an_object_store_give_the_same_table(
     write_deltalake(f"{bucket}/paid", PAID.to_arrow())
     for place in (f"{bucket}/paid.parquet", f"{bucket}/paid.csv", f"{bucket}/paid"):
         assert_frame_equal(snapshot_table(parse(recipe(place)), DAY), expected)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_a_source_whose_columns_sql_takes_for_one_is_refused(ending: str, tmp_path: Path) -> None:
+    """`where: "amount > 0"` read the column "Amount", which stands before it."""
+    turned = PAID.select("id", "day", Amount=-pl.col("amount"), amount="amount")
+    path = tmp_path / f"paid.{ending}"
+    turned.write_parquet(path) if ending == "parquet" else turned.write_csv(path)
+    with pytest.raises(AccountDataError, match='"Amount", "amount" differ by capitals') as caught:
+        snapshot_table(parse(recipe(str(path))), DAY)
+    assert str(caught.value).startswith("source paid: ")
 
 
 # ---- on record -----------------------------------------------------------------------------------
