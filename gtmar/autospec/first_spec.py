@@ -302,6 +302,7 @@ def _detected(
         "read": reading.model_dump(exclude_defaults=True),
         "date_format": date_format,
         "window": window,
+        "chosen_from": len(fitted) + len(weak) if weak else None,
     }
     data = _spec_data(optional, split, _TARGETS[target][1], features, frame, tiers)
     roles = ", ".join(f"{column} ({role})" for role, column in outcome_columns.columns.items())
@@ -833,7 +834,8 @@ def _spec_data(
         for name, feature in spec.features.items()
         if not isinstance(feature.encode, Bins)
     }
-    return data | stated | ({"fitted": fitted} if fitted else {})
+    chosen = {key: stated.pop(key) for key in ("chosen_from",) if key in stated}
+    return data | stated | ({"fitted": fitted} if fitted else {}) | chosen
 
 
 def _heading(

@@ -482,6 +482,8 @@ def _print_stability(stability: FoundStability, *, journal: Path) -> None:
             f"Noise, for all that these accounts can say: {', '.join(noise)}. Whether such a "
             "weight is for or against an account changes with the accounts drawn."
         )
+    if stability.note is not None:
+        say(stability.note)
     say()
     print_next("review", stability.run_id, journal=journal)
 

@@ -130,6 +130,10 @@ def test_where_none_can_go_nothing_is_written(tmp_path: Path) -> None:
     found = runs.simplify(table(), two, journal=tmp_path / "journal")
     assert found.result is None
     assert found.sentence.startswith("Every one of the 2 features is needed")
+    assert found.unseen.startswith("Each AUC is of accounts that chose no feature")
+    one = spec(features={NAMES[0]: weighted(10, low=-40, high=40)})
+    alone = runs.simplify(table(), one, journal=tmp_path / "journal")
+    assert alone.sentence == "The spec has 1 feature, so none can go."
     assert not (tmp_path / "journal").exists()
 
 
