@@ -257,6 +257,13 @@ def test_numbers_with_units_or_in_two_forms_are_called_so(tmp_path: Path, form: 
     assert any("Store the numbers alone" in note for note in found.notes)
 
 
+def test_codes_with_zeros_before_them_are_no_numbers_with_units(tmp_path: Path) -> None:
+    codes = pl.int_range(pl.len()).cast(pl.String).str.zfill(6)
+    found = first_spec(scan(written(tmp_path / "a.csv", codes)))
+    assert found.left_out["logins"].startswith("free text or an identifier")
+    assert not any("Store the numbers alone" in note for note in found.notes)
+
+
 def test_amounts_with_units_are_shown(tmp_path: Path) -> None:
     ACCOUNTS.with_columns(mrr=pl.format("{}k", "mrr")).write_csv(tmp_path / "a.csv")
     with pytest.raises(
