@@ -541,7 +541,8 @@ def _print_segment_part(part: SegmentPart, by_segment: BySegment) -> None:
     lines = part.lines
     total = sum(line.accounts for line in lines) // len(by_segment.columns)
     say()
-    say(f"On the {some(total, 'account')} {part.part}: {_segments_sentence(part)}")
+    seen = " (in-sample, so too good)" if part.part == "searched" else ""
+    say(f"On the {some(total, 'account')} {part.part}{seen}: {_segments_sentence(part)}")
     known = [line for line in lines if line.start.value is not None]
     rows = [
         (line.name, line.accounts, stage, *_ends(getattr(line, stage), signed=stage == "change"))
