@@ -469,7 +469,7 @@ def _print_stability(stability: FoundStability, *, journal: Path) -> None:
         for w in stability.weights
         for ends in [(f"{w.low:.0f}", f"{w.middle:.0f}", f"{w.high:.0f}")]
     ]
-    heads = ["weight", "start", "found", "2.5 %", "median", "97.5 %", "sign held", ""]
+    heads = ["weight", "start", "found", "2.5%", "median", "97.5%", "sign held", ""]
     if stability.signs is not None:
         heads.append("on dates")
         for row in rows:

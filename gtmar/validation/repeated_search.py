@@ -397,7 +397,7 @@ class NullAnswers:
     #: as an earlier version had it, on outcomes shuffled among all accounts.
     gains: tuple[float, ...]
     p_value: float
-    #: Median of these gains, and what 95 % of them stay below.
+    #: Median of these gains, and what 95% of them stay below.
     typical: float
     high: float
     #: Experiments of each search.
