@@ -568,8 +568,10 @@ def _pays_for_all(spec: ScoringSpec) -> bool:
 def chosen_columns(spec: ScoringSpec) -> str | None:
     """Return which columns of a spec `init` chose by outcomes, in words; None for none."""
     ruled = any(spec.features[name].conditions for name in fitted_features(spec))
-    chosen = [f"its features out of {spec.chosen_from:,} columns"] * bool(spec.chosen_from)
-    return " and ".join(chosen + ["the columns of its rules"] * ruled) or None
+    chosen = ["the columns of its rules"] * ruled
+    if spec.chosen_from is not None:
+        chosen.insert(0, f"its features out of {spec.chosen_from:,} columns")
+    return " and ".join(chosen) or None
 
 
 def _knows_these(session: Session) -> bool:

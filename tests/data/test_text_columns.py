@@ -1,5 +1,6 @@
 """Text columns by the spec that reads them, and what is said of cells that aren't as the others."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
