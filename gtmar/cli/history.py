@@ -198,6 +198,8 @@ def _print_tiers(tiers: Tiers, *, spec: Path, written: Path | None, searched: st
         row += [None if line.mrr is None else f"{line.mrr:,.0f}"] * money
         rows.append(row)
     table(heads, rows, title="Tiers; logos kept with 95% intervals" if kept else "Tiers")
+    if tiers.ties is not None:
+        say(tiers.ties, "warning")
     if tiers.former:
         left = some(tiers.former, "account")
         say(f"{left} left before the window: counted in a tier's size, in no other column.")
