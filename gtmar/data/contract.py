@@ -755,6 +755,9 @@ def _outcome_facts(outcomes: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]
         if outcomes.has("mrr_end"):
             end = outcomes.number("mrr_end", schema)
             facts["end_without_label"] = (unknown & end.is_not_null()).sum()
+    elif outcomes.has("mrr_end") and outcomes.has("mrr"):
+        nothing = (own["start"] == 0) & (own["end"] == 0) & own["won_back"].is_null()
+        facts["never_paid"] = nothing.sum()
     if any(map(outcomes.has, _MONEY)):
         texts = (pl.String, pl.Categorical, pl.Enum)
         for name in (n for n, kind in schema.items() if names_currency(n) and kind in texts):
@@ -785,6 +788,12 @@ _COUNTED = {
     "kept_without_revenue": (
         "is retained with mrr_end = 0: it kept the logo and lost the revenue.",
         "are retained with mrr_end = 0: they kept the logo and lost the revenue.",
+    ),
+    "never_paid": (
+        "paid nothing at the start and pays nothing at the end: it counts as lost, though it may "
+        "be a free one that stayed. A label would say so, or leave it out.",
+        "paid nothing at the start and pay nothing at the end: they count as lost, though free "
+        "ones may have stayed. A label would say so, or leave them out.",
     ),
     "ltv_not_positive": (
         "has no positive LTV and is left out of tier_separation.",
