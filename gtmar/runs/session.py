@@ -574,6 +574,23 @@ def chosen_columns(spec: ScoringSpec) -> str | None:
     return " and ".join(chosen) or None
 
 
+def _unpaid(spec: ScoringSpec) -> str | None:
+    """Return what halves don't find anew of a spec that knows their outcomes; None for nothing."""
+    said = []
+    if spec.chosen_from is not None:
+        said.append(
+            f"All of these accounts chose the features out of {spec.chosen_from:,} columns, and no "
+            "half chooses anew: a column of noise that looked best in all holds in halves far more "
+            "often than 1 time in 20."
+        )
+    if any(isinstance(feature.encode, Bins) for feature in spec.features.values()):
+        said.append(
+            "All of these accounts set the bins and their first points, which are no half's own: a "
+            "bin of noise holds far more often than 1 time in 20."
+        )
+    return " ".join(said) or None
+
+
 def _knows_these(session: Session) -> bool:
     """Return whether a run's start may have been made from the outcomes searched."""
     outcomes = session.start["outcomes_fingerprint"]
@@ -604,12 +621,8 @@ def stability(run_id: str, **options: Unpack[SearchesOptions]) -> FoundStability
         "experiments": search.limits.experiments,
         "seed": how["seed"],
     }
-    if session.spec.chosen_from is not None and _knows_these(session):
-        facts["note"] = (
-            f"All of these accounts chose the features out of {session.spec.chosen_from:,} "
-            "columns, and no half chooses anew: a column of noise that looked best in all holds in "
-            "halves far more often than 1 time in 20."
-        )
+    note = _unpaid(session.spec) if _knows_these(session) else None
+    facts |= {} if note is None else {"note": note}
     listed: dict[str, Any] = {"weights": [asdict(weight) for weight in weights]}
     searched, signs = session.accounts.search, None
     if searched.dates:

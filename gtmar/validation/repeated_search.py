@@ -453,9 +453,10 @@ class NullAnswers:
                 held = f"on those that it never saw, which can say it, it reaches {unseen:.4f}."
             return (
                 "Whether the score knows anything, these accounts can't say: its start may know "
-                "them beforehand, as the best of an earlier run, an edited first spec, one with "
-                "rules or one of a wide table does, and would on noise too. On shuffled outcomes "
-                f"the same search reaches {knows['typical']:.4f} typically, the run {value}; {held}"
+                "them beforehand, as the best of an earlier run, an edited first spec, a "
+                "scorecard, one with rules or one of a wide table does, and would on noise too. On "
+                f"shuffled outcomes the same search reaches {knows['typical']:.4f} typically, the "
+                f"run {value}; {held}"
             )
         return {
             "proven": f"The score knows something: {there}.",

@@ -153,6 +153,18 @@ def test_what_chose_the_columns_cant_say_what_they_are_worth(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_a_scorecard_says_that_its_bins_are_no_halfs_own(tmp_path: Path) -> None:
+    """On tables of noise 79 of 212 bins held."""
+    table = wide(3, signals=1, n=300)
+    for bins in (True, False):
+        journal, spec = tmp_path / str(bins), detected(table, bins=bins).spec
+        found = runs.run(table, spec, journal=journal, limits=runs.Limits(3))
+        held = runs.stability(found.run_id, data=table, journal=journal, searches=1)
+        assert (held.note is not None) is bins
+        assert held.note is None or "All of these accounts set the bins" in held.note
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("features", "signals", "bins"),
     [(250, 5, True), (400, 10, False)],
