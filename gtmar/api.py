@@ -137,9 +137,9 @@ class Run:
         return front(self, by=by, whole_table=whole_table, blocked=blocked)
 
     def _sentences(self) -> list[str]:
-        """Return the sentences for a lead, then how much the objective gained."""
+        """Return on how many dates a gain holds, sentences for a lead, the objective's gain."""
         moved = [numbers(self.result.row)] if self.result.improved else []
-        return [*self.result.sentences, *moved]
+        return [*self.result.dates_held, *self.result.sentences, *moved]
 
     def __repr__(self) -> str:
         return f"<Run {self.id}: {' '.join(self._sentences())}>"

@@ -7,6 +7,7 @@ feature starts with the same weight: nothing is claimed before it is measured.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,8 @@ FIRST_SPEC = "first_spec"
 _MOST_CATEGORIES = 50
 #: Unless each has so many accounts on average, as states and countries have.
 _ACCOUNTS_EACH, _MOST_OF_MANY = 10, 500
+#: How names of ids end; those of what is paid or bid do so, too, and are none.
+_ID_ENDING = re.compile(r"(?<!pa)(?<!b)(?<!gr)id$", re.IGNORECASE)
 #: A number and what stands behind it, if anything; few cells of a column of such are none.
 _WITH_UNIT, _FEW = r"^[-+]?\d[\d.,]*\s*(%|[A-Za-z]{0,8})$", 0.2
 _MIXED = "numbers with units, or in several forms"
@@ -303,6 +306,7 @@ def _detected(
         "read": reading.model_dump(exclude_defaults=True),
         "date_format": date_format,
         "window": window,
+        "chosen_from": len(fitted) + len(weak) if weak else None,
     }
     data = _spec_data(optional, split, _TARGETS[target][1], features, frame, tiers)
     roles = ", ".join(f"{column} ({role})" for role, column in outcome_columns.columns.items())
@@ -663,14 +667,19 @@ def _fit(
         return "empty"
     if distinct == 1 and not column.null_count():
         return f"constant: always {known[0]}"
-    if dtype.is_integer() and distinct == len(column) and column.name.lower().endswith("id"):
+    # Merges of pandas turn whole numbers into doubles.
+    whole = dtype.is_integer() or (dtype.is_float() and (known == known.floor()).all())
+    if whole and distinct == len(column) and _ID_ENDING.search(column.name):
         return "an identifier: every value differs"
     if dtype == pl.Boolean or dtype.is_numeric():
         return fit_flag(column, target) if flag else fit_number(column, target)
     many = distinct > _MOST_OF_MANY or distinct * _ACCOUNTS_EACH > len(known)
     if distinct > _MOST_CATEGORIES and many:
-        units = known.cast(pl.String).str.extract(_WITH_UNIT)
-        if units.null_count() <= _FEW * len(known):
+        text = known.cast(pl.String)
+        units = text.str.extract(_WITH_UNIT)
+        # Digits alone, zeros before them, are codes.
+        codes = text.str.contains(r"^\s*\d+\s*$").sum() >= (1 - _FEW) * len(known)
+        if units.null_count() <= _FEW * len(known) and not codes:
             return f"{_MIXED}: {culprits(known.head(3).to_list())}"
         return f"free text or an identifier: {distinct:,} distinct values"
     return fit_categories(column, target)
@@ -873,7 +882,8 @@ def _spec_data(
         for name, feature in spec.features.items()
         if not isinstance(feature.encode, Bins)
     }
-    return data | stated | ({"fitted": fitted} if fitted else {})
+    chosen = {key: stated.pop(key) for key in ("chosen_from",) if key in stated}
+    return data | stated | ({"fitted": fitted} if fitted else {}) | chosen
 
 
 def _heading(

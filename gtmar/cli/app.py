@@ -18,7 +18,7 @@ from gtmar import __version__
 from gtmar.cli.error_boundary import Commands, set_debug, set_yes, within_boundary
 from gtmar.cli.next_step import ChosenCommand, free_path, print_next
 from gtmar.cli.options import app, export_app, journal_app, spec_app
-from gtmar.cli.output import say, some, text
+from gtmar.cli.output import say, say_all, some, text
 from gtmar.linear_algebra import use_one_thread
 
 if TYPE_CHECKING:
@@ -211,6 +211,7 @@ def _print_journal_status(folder: Path) -> None:
     else:
         summary = last.summary
         say(f"Last run: {run_id} ({summary['state']}), {summary['model']} on {summary['source']}.")
+        say_all(*last.dates)
         journal.verdict_lines(
             last.sentences,
             last.verdict,

@@ -198,6 +198,8 @@ def _print_tiers(tiers: Tiers, *, spec: Path, written: Path | None, searched: st
         row += [None if line.mrr is None else f"{line.mrr:,.0f}"] * money
         rows.append(row)
     table(heads, rows, title="Tiers; logos kept with 95% intervals" if kept else "Tiers")
+    if tiers.ties is not None:
+        say(tiers.ties, "warning")
     if tiers.former:
         left = some(tiers.former, "account")
         say(f"{left} left before the window: counted in a tier's size, in no other column.")
@@ -558,6 +560,12 @@ def _print_went_live(went_live: WentLive) -> None:
         against = went_live.verdict != _READY
         word = " It goes live against that." if against else ""
         say(f"{_decided(vars(went_live))}{word}", "warning" if against else "good")
+    elif went_live.experiment and went_live.measured is None:
+        say(
+            "No decision on it is on record: gtmar decide says whether it holds where no search "
+            "looked.",
+            "warning",
+        )
     as_what = f"Measured as {went_live.experiment}"
     if went_live.measured is not None and went_live.measured.experiments:
         verb = "better" if went_live.measured.improved else "not better"

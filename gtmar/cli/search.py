@@ -353,7 +353,7 @@ def _print_simplified(
     ]
     if lines[0][1] is not None:
         table(["features", "AUC", "below the best", "error", "goes next", ""], lines)
-        say("Each AUC is of accounts that chose no feature and fitted no encoder and no weight.")
+        say(simplified.unseen)
     if simplified.result is None:
         say("Nothing is left out, so there is no new search, and no spec is written.")
         return

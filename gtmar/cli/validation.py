@@ -469,7 +469,7 @@ def _print_stability(stability: FoundStability, *, journal: Path) -> None:
         for w in stability.weights
         for ends in [(f"{w.low:.0f}", f"{w.middle:.0f}", f"{w.high:.0f}")]
     ]
-    heads = ["weight", "start", "found", "2.5 %", "median", "97.5 %", "sign held", ""]
+    heads = ["weight", "start", "found", "2.5%", "median", "97.5%", "sign held", ""]
     if stability.signs is not None:
         heads.append("on dates")
         for row in rows:
@@ -482,6 +482,8 @@ def _print_stability(stability: FoundStability, *, journal: Path) -> None:
             f"Noise, for all that these accounts can say: {', '.join(noise)}. Whether such a "
             "weight is for or against an account changes with the accounts drawn."
         )
+    if stability.note is not None:
+        say(stability.note)
     say()
     print_next("review", stability.run_id, journal=journal)
 
@@ -539,7 +541,8 @@ def _print_segment_part(part: SegmentPart, by_segment: BySegment) -> None:
     lines = part.lines
     total = sum(line.accounts for line in lines) // len(by_segment.columns)
     say()
-    say(f"On the {some(total, 'account')} {part.part}: {_segments_sentence(part)}")
+    seen = " (in-sample, so too good)" if part.part == "searched" else ""
+    say(f"On the {some(total, 'account')} {part.part}{seen}: {_segments_sentence(part)}")
     known = [line for line in lines if line.start.value is not None]
     rows = [
         (line.name, line.accounts, stage, *_ends(getattr(line, stage), signed=stage == "change"))

@@ -757,6 +757,9 @@ def _outcome_facts(outcomes: OutcomeColumns, schema: pl.Schema) -> list[pl.Expr]
         if outcomes.has("mrr_end"):
             end = outcomes.number("mrr_end", schema)
             facts["end_without_label"] = (unknown & end.is_not_null()).sum()
+    elif outcomes.has("mrr_end") and outcomes.has("mrr"):
+        nothing = (own["start"] == 0) & (own["end"] == 0) & own["won_back"].is_null()
+        facts["never_paid"] = nothing.sum()
     facts |= currency_facts(outcomes, schema)
     for role in filter(outcomes.has, _MONEY):
         x = outcomes.number(role, schema)
@@ -816,6 +819,12 @@ _COUNTED = {
     "kept_without_revenue": (
         "is retained with mrr_end = 0: it kept the logo and lost the revenue.",
         "are retained with mrr_end = 0: they kept the logo and lost the revenue.",
+    ),
+    "never_paid": (
+        "paid nothing at the start and pays nothing at the end: it counts as lost, though it may "
+        "be a free one that stayed. A label would say so, or leave it out.",
+        "paid nothing at the start and pay nothing at the end: they count as lost, though free "
+        "ones may have stayed. A label would say so, or leave them out.",
     ),
     "ltv_not_positive": (
         "has no positive LTV and is left out of tier_separation.",

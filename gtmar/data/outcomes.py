@@ -69,12 +69,14 @@ _MOST_WORDS, _WORDS_SHOWN = 12, 3
 def plain_name(name: str) -> str:
     """Return a name in lower case without anything but letters and digits.
 
+    Salesforce's ending of an own field, ``__c``, is left out, too.
+
     Examples
     --------
-    >>> plain_name("Churn Flag"), plain_name("churn_flag")
-    ('churnflag', 'churnflag')
+    >>> plain_name("Churn Flag"), plain_name("churn_flag"), plain_name("Churn_Flag__c")
+    ('churnflag', 'churnflag', 'churnflag')
     """
-    return re.sub(r"[^0-9a-z]+", "", name.casefold())
+    return re.sub(r"__c$|[^0-9a-z]+", "", name.casefold())
 
 
 def _plain(word: str) -> str:

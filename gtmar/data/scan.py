@@ -203,12 +203,12 @@ def likely_id(columns: Sequence[str]) -> str | None:
 
     Examples
     --------
-    >>> likely_id(["MRR", "Customer ID"]), likely_id(["MRR"])
-    ('Customer ID', None)
+    >>> likely_id(["MRR", "Customer ID"]), likely_id(["Account_ID__c"]), likely_id(["MRR"])
+    ('Customer ID', 'Account_ID__c', None)
     """
     lowered = {name.lower(): name for name in columns}
     usual = next((lowered[name] for name in ID_NAMES if name in lowered), None)
-    spelt = (c for c in columns if _ID_NAME.fullmatch(re.sub(r"[^0-9a-z]+", "", c.lower())))
+    spelt = (c for c in columns if _ID_NAME.fullmatch(re.sub(r"__c$|[^0-9a-z]+", "", c.lower())))
     return usual or next(spelt, None)
 
 

@@ -6,6 +6,7 @@ with types. A cell becomes a value of its column's kind, or null.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from shlex import quote
@@ -59,6 +60,8 @@ _CURRENCY = r"(?:\p{Sc}|[A-Z]{3}|US\$|Fr\.|kr\.?|z\u0142)"
 #: Codes of the signs that stand for one currency as a rule; a column may have either.
 _CODES = {"$": "USD", "US$": "USD", "\u20ac": "EUR", "\u00a3": "GBP", "\u00a5": "JPY"}
 _CODES |= {"Fr.": "CHF", "kr.": "kr", "z\u0142": "PLN"}
+#: Codes of the currencies that are written as kr.
+_CROWNS = ("SEK", "NOK", "DKK", "ISK")
 _BLANKS = "[ \u00a0\u202f]*"
 _DAY = r"\d{4}-\d{2}-\d{2}"
 _TIME = r"[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?(?:Z|UTC|[+-]\d{2}(?::?\d{2})?))?"
@@ -197,12 +200,21 @@ def mixed_currencies(
         codes = currency.replace(_CODES).drop_nulls()
         counts.append(codes.value_counts(sort=True, name="cells").implode().alias(name))
     problems = {}
-    for name, shown in collect(lazy.select(counts)).row(0, named=True).items() if counts else ():
+    for name, found in collect(lazy.select(counts)).row(0, named=True).items() if counts else ():
+        shown = _with_crowns(Counter({each[name]: each["cells"] for each in found})).most_common()
         if len(shown) > 1:
-            listed = ", ".join(f"{each['cells']:,} of {each[name]}" for each in shown[:_SHOWN])
+            listed = ", ".join(f"{cells:,} of {code}" for code, cells in shown[:_SHOWN])
             more = ", ..." if len(shown) > _SHOWN else ""
             problems[name] = f"amounts in {len(shown):,} currencies: {listed}{more}"
     return problems
+
+
+def _with_crowns(cells: Counter[str]) -> Counter[str]:
+    """Count kr, which several countries write, as the one crown whose code the column has."""
+    crowns = [code for code in _CROWNS if code in cells]
+    if len(crowns) == 1:
+        cells[crowns[0]] += cells.pop("kr", 0)
+    return cells
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ _RANKING = (
         null_when="no start MRR",
         range="0 to revenue_capture_ceiling; 0.2 is chance",
         formula="Σ start of exactly n/5 paying accounts / Σ start, ties on the boundary in part",
-        source="cumulative gains at 20 %",
+        source="cumulative gains at 20%",
     ),
     Metric(
         key="revenue_capture_ceiling",

@@ -212,10 +212,10 @@ def weight_chart(evidence: Evidence) -> Markup:
 
 
 def stability_chart(record: StabilityRecord) -> Markup:
-    """Draw each weight's range over the searches on resampled accounts, and the run's weight."""
+    """Draw each weight's range over the searches on halves of the accounts, and the run's."""
     rows = [{**weight, "name": legible(weight["name"])} for weight in record.weights]
     text = (
-        f"Range chart of {len(rows):,} weights over {record.searches:,} searches on resampled "
+        f"Range chart of {len(rows):,} weights over {record.searches:,} searches on halves of the "
         "accounts, beside the weight that the run found. The table below has the numbers."
     )
     points = {"found": ("best", "best")}

@@ -83,13 +83,15 @@ _LATEST = """
 
 @dataclass(frozen=True)
 class StabilityRecord:
-    """The latest stability check of a run, as recorded in its event."""
+    """The latest stability check of a run, on halves of its accounts, as recorded in its event."""
 
     searches: int
     #: Experiments of each search.
     experiments: int
     #: For each weight: `name`, `start`, `found`, `low`, `middle`, `high`, `sign_held`, `reading`.
     weights: list[dict[str, Any]]
+    #: What no half chose anew, in a sentence; None for nothing.
+    note: str | None = None
 
     def named(self, reading: str) -> list[str]:
         """Return the names of all weights with a reading."""

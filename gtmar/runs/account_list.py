@@ -38,7 +38,7 @@ _VETO = "\x00veto"
 class AccountList(PlainData):
     """Accounts by what is at stake with them: the probability of leaving times MRR."""
 
-    _left_out = ("set_aside",)
+    _left_out = ("set_aside", "notes")
     _beside = ("sentence",)
 
     source: str
@@ -60,6 +60,8 @@ class AccountList(PlainData):
     set_aside: SetAside = field(repr=False)
     #: The newest date, whose accounts were taken from a table of several; else None.
     newest: date | None = None
+    #: What was said of the table: unknown values, accounts left out, outcomes that it has already.
+    notes: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -86,7 +88,8 @@ class AccountList(PlainData):
         )
 
     def _repr_html_(self) -> str:
-        return html_table(self.rows.columns, self.rows.rows(), caption=self.sentence)
+        caption = " ".join([self.sentence, *self.notes])
+        return html_table(self.rows.columns, self.rows.rows(), caption=caption)
 
 
 def account_list(
@@ -144,10 +147,8 @@ def account_list(
     carried = dict.fromkeys([*columns, *ends, *(c for c in (money, former) if c is not None)])
     scored_table = score_table(table, spec, as_of=as_of, set_aside=set_aside, carry=list(carried))
     scored = scored_table.frame
-    if announce is not None:
-        for note in scored_table.notes:
-            announce(note)
-    scored = _without_former(scored, former, announce)
+    notes = list(scored_table.notes)
+    scored = _without_former(scored, former, notes)
     identity = scored.columns[: scored.columns.index("score")]
     if not identity:
         scored = scored.with_row_index("account", offset=1)
@@ -178,8 +179,11 @@ def account_list(
     if wanted.height and unknown == wanted.height:
         money = None
     first = _with_reasons(ranked.head(most), compared, spec)
-    if announce is not None and (past := _past(first, ends, spec)) is not None:
-        announce(past)
+    if (past := _past(first, ends, spec)) is not None:
+        notes.append(past)
+    for note in notes:
+        if announce is not None:
+            announce(note)
     rows = with_spec_stamp(first.select(*identity, *own, "reasons"), spec)
     return AccountList(
         source=table.source,
@@ -193,19 +197,21 @@ def account_list(
         mrr_unknown=unknown,
         newest=newest,
         set_aside=scored_table.set_aside,
+        notes=tuple(notes),
     )
 
 
-def _without_former(
-    scored: pl.DataFrame, column: str | None, announce: Callable[[str], None] | None
-) -> pl.DataFrame:
-    """Leave out accounts whose win-back, a carried column, is known: who has left can't leave."""
+def _without_former(scored: pl.DataFrame, column: str | None, notes: list[str]) -> pl.DataFrame:
+    """Leave out accounts whose win-back, a carried column, is known: who has left can't leave.
+
+    Their number is appended to `notes`.
+    """
     if column is None:
         return scored
     gone = had_left(scored, column)
-    if gone.any() and announce is not None:
+    if gone.any():
         count = some(int(gone.sum()), "account that left", "accounts that left")
-        announce(f"{count} before the window, by {column}, can't be listed.")
+        notes.append(f"{count} before the window, by {column}, can't be listed.")
     return scored.filter(~gone)
 
 

@@ -438,7 +438,7 @@ def _auc(
     """Return a score's AUC on a table, with its interval; None without usable outcomes."""
     options: dict[str, Any] = {"as_of": as_of, "set_aside": set_aside, "drop_unlabelled": True}
     try:
-        if not OutcomeColumns.matching(spec.outcomes, table.columns).has("retained", "churned"):
+        if not OutcomeColumns.matching(spec.outcomes, table.columns).labelled:
             return None
         matrix = load_accounts(table, without_holdout(spec), **options).search
     except AccountDataError:

@@ -61,6 +61,7 @@ __all__ = [
     "NullSearch",
     "Replay",
     "Session",
+    "chosen_columns",
     "commands_of",
     "desk_command",
     "ended_run",
@@ -473,6 +474,8 @@ class FoundStability(PlainData):
     experiments: int
     seed: int
     event_id: str
+    #: What no half chooses anew, so that noise is called sound more often; None for nothing.
+    note: str | None = None
     #: For each weight, whether its sign holds on each date, see `signs_by_date`; None for a table
     #: of one date.
     signs: dict[str, list[bool | None]] | None = None
@@ -551,15 +554,41 @@ def null_search(run_id: str, **options: Unpack[SearchesOptions]) -> NullSearch:
 def _pays_for_all(spec: ScoringSpec) -> bool:
     """Return whether refitting encoders removes all that a spec knows of the outcomes.
 
-    It does if all its encoders were fitted, and its weights were not. Which columns a rule or a
-    table reads was chosen among all columns, and isn't chosen again.
+    It does if all its encoders were fitted, and its weights were not, and no column was chosen:
+    which columns a rule or a table reads, and which of a wide table are features, isn't chosen
+    again.
     """
     fitted = fitted_features(spec)
-    ruled = any(spec.features[name].conditions for name in fitted)
     bins = any(isinstance(feature.encode, Bins) for feature in spec.features.values())
     weights = {spec.features[name].weight for name in fitted}
     whole = len(fitted) == len(spec.fitted) and len(weights) == 1
-    return spec.lineage is None and whole and not bins and not ruled
+    return spec.lineage is None and whole and not bins and chosen_columns(spec) is None
+
+
+def chosen_columns(spec: ScoringSpec) -> str | None:
+    """Return which columns of a spec `init` chose by outcomes, in words; None for none."""
+    ruled = any(spec.features[name].conditions for name in fitted_features(spec))
+    chosen = ["the columns of its rules"] * ruled
+    if spec.chosen_from is not None:
+        chosen.insert(0, f"its features out of {spec.chosen_from:,} columns")
+    return " and ".join(chosen) or None
+
+
+def _unpaid(spec: ScoringSpec) -> str | None:
+    """Return what halves don't find anew of a spec that knows their outcomes; None for nothing."""
+    said = []
+    if spec.chosen_from is not None:
+        said.append(
+            f"All of these accounts chose the features out of {spec.chosen_from:,} columns, and no "
+            "half chooses anew: a column of noise that looked best in all holds in halves far more "
+            "often than 1 time in 20."
+        )
+    if any(isinstance(feature.encode, Bins) for feature in spec.features.values()):
+        said.append(
+            "All of these accounts set the bins and their first points, which are no half's own: a "
+            "bin of noise holds far more often than 1 time in 20."
+        )
+    return " ".join(said) or None
 
 
 def _knows_these(session: Session) -> bool:
@@ -572,7 +601,7 @@ def knows_outcomes(spec: ScoringSpec, journal: Path, outcomes: str) -> bool:
     """Return whether `init` or a run may have made a spec from the outcomes of a fingerprint."""
     lineage = spec.lineage
     if lineage is None:
-        return spec.model == FIRST_SPEC or bool(spec.fitted)
+        return spec.model == FIRST_SPEC or bool(spec.fitted) or spec.chosen_from is not None
     files = RunFiles(journal, lineage.run)
     if not files.start.is_file():
         return True
@@ -592,6 +621,8 @@ def stability(run_id: str, **options: Unpack[SearchesOptions]) -> FoundStability
         "experiments": search.limits.experiments,
         "seed": how["seed"],
     }
+    note = _unpaid(session.spec) if _knows_these(session) else None
+    facts |= {} if note is None else {"note": note}
     listed: dict[str, Any] = {"weights": [asdict(weight) for weight in weights]}
     searched, signs = session.accounts.search, None
     if searched.dates:

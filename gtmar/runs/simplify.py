@@ -36,7 +36,7 @@ from gtmar.runs.backtest import only_columns
 from gtmar.runs.holdout import without_holdout
 from gtmar.runs.inputs import HoldoutOptions, load
 from gtmar.runs.run import run
-from gtmar.runs.session import knows_outcomes
+from gtmar.runs.session import chosen_columns, knows_outcomes
 from gtmar.spec.ids import fitted_features
 from gtmar.stats.logistic import every_so_many, fit_logistic
 from gtmar.stats.paired_auc import folded_difference, placed
@@ -62,8 +62,8 @@ __all__ = ["Parsimony", "Simplified", "Size", "parsimony", "simplify"]
 class Simplified(PlainData):
     """The curve over the number of features, and the search over the spec with fewer of them."""
 
-    _left_out = ("curve", "result")
-    _beside = ("sentence",)
+    _left_out = ("curve", "result", "chosen")
+    _beside = ("sentence", "unseen")
 
     curve: Parsimony
     #: Accounts searched whose outcome is known.
@@ -73,6 +73,21 @@ class Simplified(PlainData):
     dropped: tuple[str, ...]
     #: None where no feature can go.
     result: RunResult | None
+    #: Which columns the accounts that each AUC is of chose beforehand, in words; None for none.
+    chosen: str | None = None
+
+    @property
+    def unseen(self) -> str:
+        """What the accounts that each AUC is of had no part in, and what they had."""
+        if self.chosen is None:
+            return (
+                "Each AUC is of accounts that chose no feature and fitted no encoder and no weight."
+            )
+        return (
+            "Each AUC is of accounts that fitted no encoder and no weight, but init chose "
+            f"{self.chosen} by all of them: so each AUC is too good, and those that no search saw "
+            "say how good the score is."
+        )
 
     @property
     def sentence(self) -> str:
@@ -80,6 +95,8 @@ class Simplified(PlainData):
         first = self.curve.sizes[0]
         if first.auc is None:
             return "Too few accounts stayed or left to say which features matter."
+        if not self.dropped and first.features == 1:
+            return "The spec has 1 feature, so none can go."
         if not self.dropped:
             return (
                 f"Every one of the {first.features} features is needed: with fewer the AUC falls "
@@ -151,8 +168,9 @@ def simplify(
             "retained_6mo, churned, mrr_end",
             hint="name your column in the spec's outcomes",
         )
-    known = names and knows_outcomes(spec, Path(journal), accounts.outcomes_fingerprint)
-    curve, counted = _curve(coded, spec, refit if known else None)
+    known = knows_outcomes(spec, Path(journal), accounts.outcomes_fingerprint)
+    curve, counted = _curve(coded, spec, refit if known and names else None)
+    chosen = chosen_columns(spec) if known else None
     kept = curve.kept([*spec.features])
     if most is not None and curve.sizes[0].auc is not None:
         least = curve.sizes[-1].features
@@ -164,7 +182,7 @@ def simplify(
         kept = Parsimony(curve.sizes, most).kept([*spec.features])
     dropped = tuple(s.next_out for s in curve.sizes if s.next_out and s.next_out not in kept)
     if not dropped:
-        return Simplified(curve, counted, kept, dropped, None)
+        return Simplified(curve, counted, kept, dropped, None, chosen)
     why = note or f"{len(kept)} of {len(spec.features)} features; without {culprits([*dropped])}"
     result = run(
         table,
@@ -178,7 +196,7 @@ def simplify(
         watch=watch,
         **table_options,
     )
-    return Simplified(curve, counted, kept, dropped, result)
+    return Simplified(curve, counted, kept, dropped, result, chosen)
 
 
 def _curve(

@@ -25,7 +25,7 @@ from gtmar.metrics import accounts as account_metrics
 from gtmar.metrics.registry import measure, metric_column
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
-from gtmar.plain_data import PlainData, html_table, plain
+from gtmar.plain_data import PlainData, html_table, plain, some
 from gtmar.runs.holdout import searched_note, without_holdout
 from gtmar.runs.inputs import TableOptions, load, newest_date, of_day
 from gtmar.runs.journaled_search import Search
@@ -87,6 +87,25 @@ class Tiers(PlainData):
     newest: date | None = None
     #: Accounts that left before the window; they count in the sizes of tiers alone.
     former: int = 0
+
+    @property
+    def ties(self) -> str | None:
+        """Which tiers miss the size that the spec asks for by over 1 % of all accounts; else None.
+
+        Accounts of one score are in one tier, so a large tie leaves no edge near that size.
+        """
+        own = ((line, self.spec.tiers[line.tier]) for line in self.lines)
+        sizes = [(x, t.accounts if t.share is None else t.share * self.accounts) for x, t in own]
+        if sum(size or 0 for _, size in sizes) > self.accounts + 1:
+            # More is asked for than there is, which is no tie.
+            return None
+        missed = [
+            f"tier {line.tier} has {some(line.accounts, 'account')}, not {size:,.0f}"
+            for line, size in sizes
+            if size is not None and abs(line.accounts - size) > self.accounts / 100
+        ]
+        listed = "; ".join(missed)
+        return f"Accounts with the same score are in one tier: {listed}." if missed else None
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain data."""

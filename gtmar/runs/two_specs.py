@@ -109,7 +109,8 @@ class Difference(PlainData):
         if self.parts:
             shown += html_sentence(f"Also different: {', '.join(self.parts)}.")
         if self.metrics is not None:
-            shown += html_table(self.metrics.columns, self.metrics.rows(), caption="Metrics")
+            caption = "Metrics that differ, on the accounts searched"
+            shown += html_table(self.metrics.columns, self.metrics.rows(), caption=caption)
             bases = self.metrics["basis"].drop_nulls().unique().to_list()
             if note := basis_note(bases[0] if bases else None):
                 shown += html_sentence(note)

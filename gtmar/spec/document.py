@@ -552,6 +552,7 @@ _NOTES = {
     "constraints": "What the weights hold together",
     "calibration": "How many accounts with such a score left; fitted, not written by hand",
     "fitted": "Encoders that were fitted to outcomes, as they were then; not by hand",
+    "chosen_from": "Columns that features were chosen from by outcomes; not by hand",
     "segments": "Whose accounts are looked at apart",
 }
 

@@ -564,6 +564,8 @@ class ScoringSpec(SpecModel):
     calibration: Calibration | None = None
     #: `encoder_id` by feature when its encoder was fitted to outcomes.
     fitted: dict[str, str] = Field(default_factory=dict)
+    #: Number of columns that the features were chosen from by outcomes; None where none were.
+    chosen_from: StrictInt | None = Field(default=None, ge=2)
     lineage: Lineage | None = None
 
     @field_validator("date_format")

@@ -452,9 +452,12 @@ def _asked_segments(of: Grounds) -> Iterator[Gate]:
 def _large_segments(of: Grounds) -> Iterator[Gate]:
     """Yield a failed gate for each large segment that is proven worse, or one passed gate.
 
-    Bonferroni's correction keeps the level over all of them together.
+    Bonferroni's correction keeps the level over all of them together. A segment without an
+    interval, as where all accounts stayed, says nothing, so it isn't one of them.
     """
-    measured = {n: part for n, part in of.large.items() if part.accounts >= SMALLEST_SEGMENT}
+    sized = {n: part for n, part in of.large.items() if part.accounts >= SMALLEST_SEGMENT}
+    untold = {n: why for n, part in sized.items() if (why := _no_interval(part, of)) is not None}
+    measured = {n: part for n, part in sized.items() if n not in untold}
     if not measured:
         return
     count = len(measured)
@@ -486,9 +489,14 @@ def _large_segments(of: Grounds) -> Iterator[Gate]:
     few = [
         f"{name} ({part.accounts:,} accounts{_of_mrr(part, of.panel)})"
         for name, part in of.large.items()
-        if name not in measured
+        if name not in sized
     ]
     worded += f"; too few accounts to tell in {', '.join(few)}" if few else ""
+    silent = [
+        f"{name} ({why}, {sized[name].accounts:,} accounts{_of_mrr(sized[name], of.panel)})"
+        for name, why in untold.items()
+    ]
+    worded += f"; no interval in {', '.join(silent)}" if silent else ""
     yield from failed or [Gate(_LARGE, limit, worded, passed=True)]
 
 
@@ -567,6 +575,15 @@ def segment_safety(gates: Iterable[Mapping[str, Any]]) -> str:
 
 def _ends(gain: Interval) -> str:
     return f"{gain.value:+.4f}, from {gain.low:+.4f} to {gain.high:+.4f}"
+
+
+def _no_interval(part: Panel, of: Grounds) -> str | None:
+    """Return why a segment's gain has no interval, so that no loss can show; None if it has one."""
+    # Whether there is one depends neither on bootstrap draws nor on the level.
+    gain = _objective(part, of.judge, of.level, draws=0)[1]
+    if gain is not None and gain.low is not None:
+        return None
+    return (gain and gain.reason) or "not measured"
 
 
 def _loss(part: Panel, judge: Judge, level: float) -> Interval | None:

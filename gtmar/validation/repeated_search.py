@@ -264,7 +264,7 @@ def gain_by_chance(
 
 @dataclass(frozen=True)
 class WeightStability:
-    """One weight in searches over resampled accounts.
+    """One weight in searches over halves of the accounts.
 
     Parameters
     ----------
@@ -397,7 +397,7 @@ class NullAnswers:
     #: as an earlier version had it, on outcomes shuffled among all accounts.
     gains: tuple[float, ...]
     p_value: float
-    #: Median of these gains, and what 95 % of them stay below.
+    #: Median of these gains, and what 95% of them stay below.
     typical: float
     high: float
     #: Experiments of each search.
@@ -453,9 +453,10 @@ class NullAnswers:
                 held = f"on those that it never saw, which can say it, it reaches {unseen:.4f}."
             return (
                 "Whether the score knows anything, these accounts can't say: its start may know "
-                "them beforehand, as the best of an earlier run, an edited first spec or one with "
-                "rules does, and would on noise too. On shuffled outcomes the same search reaches "
-                f"{knows['typical']:.4f} typically, the run {value}; {held}"
+                "them beforehand, as the best of an earlier run, an edited first spec, a "
+                "scorecard, one with rules or one of a wide table does, and would on noise too. On "
+                f"shuffled outcomes the same search reaches {knows['typical']:.4f} typically, the "
+                f"run {value}; {held}"
             )
         return {
             "proven": f"The score knows something: {there}.",

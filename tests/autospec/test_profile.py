@@ -147,13 +147,18 @@ def test_categories_that_are_all_rare_say_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "left_out"), [("user_id", True), ("userId", True), ("age", False)]
+    ("name", "left_out"),
+    [("user_id", True), ("userId", True), ("GSID", True), ("age", False), ("amount_paid", False)],
 )
 def test_numbers_that_all_differ_are_an_identifier_by_their_name(name: str, left_out: bool) -> None:
-    found = detect(ACCOUNTS.with_columns(pl.Series(name, range(N))))
-    assert (name in found.left_out) is left_out
-    if left_out:
-        assert found.left_out[name] == "an identifier: every value differs"
+    """Also where a merge made doubles of them: 1000.0 was a feature."""
+    for dtype in (pl.Int64, pl.Float64):
+        found = detect(ACCOUNTS.with_columns(pl.Series(name, range(N), dtype=dtype)))
+        assert (name in found.left_out) is left_out
+        if left_out:
+            assert found.left_out[name] == "an identifier: every value differs"
+    found = detect(ACCOUNTS.with_columns(pl.Series(name, [n + 0.5 for n in range(N)])))
+    assert name not in found.left_out
 
 
 def test_outcome_under_another_name_is_left_out() -> None:

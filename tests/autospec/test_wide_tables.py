@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -11,12 +11,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from gtmar import runs
+from gtmar import spec as specs
 from gtmar.autospec import wide_tables
 from gtmar.autospec.first_spec import MOST_CLIPPED, FirstSpec, first_spec
 from gtmar.autospec.fit_encoders import Fitted, fit_categories, fit_flag, fit_number
 from gtmar.data.encode import encoded_terms
 from gtmar.data.scan import scan
 from gtmar.data.split import holdout_mask
+from gtmar.journal.catalog import Journal
+from gtmar.report.pages import run_page
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 N = 3_000
 
@@ -111,6 +117,51 @@ def test_scores_that_would_be_clipped_get_a_higher_maximum() -> None:
     encoded = table.select(encoded_terms(found.spec, table.schema).values())
     raw = encoded.to_numpy() @ np.array(list(found.spec.weights.values())) / 10_000
     assert np.mean(raw > found.spec.max_score) <= MOST_CLIPPED < np.mean(raw > 100)
+
+
+@pytest.mark.slow
+def test_what_chose_the_columns_cant_say_what_they_are_worth(tmp_path: Path) -> None:
+    """Ten of 300 columns of noise: null said that the score knows something, at the least p.
+
+    Half of them held in `stability`, and the AUCs of `simplify` were of accounts that "chose no
+    feature".
+    """
+    draw = np.random.default_rng(11)
+    noise = {f"f{i}": draw.normal(size=600).round(3) for i in range(300)}
+    stayed = (draw.random(600) < 0.7).astype(int)
+    table = pl.DataFrame({"account_id": [f"a{i}" for i in range(600)], **noise})
+    table = table.with_columns(retained_6mo=pl.Series(stayed))
+    table.write_parquet(tmp_path / "a.parquet")
+    spec = detected(table).spec
+    assert (spec.chosen_from, len(spec.features)) == (300, 10)
+    assert specs.spec_id(spec) == specs.spec_id(spec.model_copy(update={"chosen_from": None}))
+    journal = tmp_path / "j"
+    found = runs.run(tmp_path / "a.parquet", spec, limits=runs.Limits(10), journal=journal)
+    assert found.spec.chosen_from == 300
+    null = runs.null_search(found.run_id, journal=journal, searches=4)
+    assert null.knows is not None
+    assert null.knows["p_value"] == 1 / 5
+    assert "knows anything, these accounts can't say" in null.sentences[0]
+    held = runs.stability(found.run_id, journal=journal, searches=4)
+    assert held.note is not None
+    assert held.note.startswith("All of these accounts chose the features out of 300 columns")
+    simple = runs.simplify(table, spec, limits=runs.Limits(10), journal=journal)
+    assert "init chose its features out of 300 columns by all of them" in simple.unseen
+    with Journal(journal) as opened:
+        page = run_page(opened, found.run_id).html
+    assert "on halves of the accounts. All of these accounts chose the features out of 300" in page
+
+
+@pytest.mark.slow
+def test_a_scorecard_says_that_its_bins_are_no_halfs_own(tmp_path: Path) -> None:
+    """On tables of noise 79 of 212 bins held."""
+    table = wide(3, signals=1, n=300)
+    for bins in (True, False):
+        journal, spec = tmp_path / str(bins), detected(table, bins=bins).spec
+        found = runs.run(table, spec, journal=journal, limits=runs.Limits(3))
+        held = runs.stability(found.run_id, data=table, journal=journal, searches=1)
+        assert (held.note is not None) is bins
+        assert held.note is None or "All of these accounts set the bins" in held.note
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from typer.testing import CliRunner, Result
 from gtmar import runs
 from gtmar import spec as specs
 from gtmar.cli.app import app
+from gtmar.cli.history import _print_went_live
 from gtmar.data import synthetic
 from gtmar.journal.catalog import Journal
 from gtmar.journal.verify import verify
+from gtmar.runs.promote import WentLive
 
 NOTE = "VP of CS: alerts are noise"
 FEATURE = "alert_created"
@@ -296,3 +299,27 @@ def test_log_marks_values_on_the_binary_basis(tmp_path: Path) -> None:
 
     assert "nrr_by_tier.A (binary)" in logged("binary", "mrr_end")
     assert "(binary)" not in logged("observed")
+
+
+@pytest.mark.parametrize("verdict", [None, "READY_FOR_REVIEW"])
+def test_what_goes_live_undecided_is_said_to_be(
+    verdict: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = datetime(2026, 5, 1, tzinfo=UTC)
+    lacking: dict[str, Any] = dict.fromkeys(
+        ("author", "expect", "changes", "replaced_since", "tiers")
+    )
+    went_live = WentLive(
+        event_id="e1",
+        model="m",
+        since=at,
+        note="n",
+        spec_id="s1",
+        experiment="r1/exp_00001",
+        verdict=verdict,
+        decided_at=at if verdict else None,
+        **lacking,
+    )
+    _print_went_live(went_live)
+    undecided = "No decision on it is on record: gtmar decide says whether it holds"
+    assert (undecided in " ".join(capsys.readouterr().out.split())) is (verdict is None)

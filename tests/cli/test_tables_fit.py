@@ -6,8 +6,8 @@ import pytest
 
 from gtmar.cli.journal import _arrow
 from gtmar.cli.output import table
-from gtmar.cli.validation import _segments_sentence
-from gtmar.runs.segments import SegmentLine, SegmentPart
+from gtmar.cli.validation import _print_segment_part, _segments_sentence
+from gtmar.runs.segments import BySegment, SegmentLine, SegmentPart
 from gtmar.stats.interval import Interval
 
 
@@ -68,6 +68,25 @@ def test_of_many_segments_without_an_answer_five_are_named() -> None:
     assert five.endswith("plan=4 (too few: 3 accounts, 50 needed).")
     assert five.count("plan=") == all_of_them.count("plan=") == 5
     assert all_of_them.endswith(" and 1,004 more, with --json.")
+
+
+def test_segments_of_the_accounts_searched_are_called_in_sample(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    nothing = Interval(None, None, None, 0.95, 3, "too few: 3 accounts, 50 needed")
+    line = SegmentLine("plan=a", 3, nothing, nothing, nothing, "unknown", {}, {}, {})
+    told = []
+    for part in ("searched", "held out"):
+        made = SegmentPart(part, 0.95, (line,), None, None)
+        of = BySegment(
+            "r", "r/e", "auc", higher_is_better=True, tier="A", columns=("plan",), parts=(made,)
+        )
+        _print_segment_part(made, of)
+        told.append(capsys.readouterr().out.split(": ")[0].strip())
+    assert told == [
+        "On the 3 accounts searched (in-sample, so too good)",
+        "On the 3 accounts held out",
+    ]
 
 
 @pytest.mark.parametrize("width", [80, 60, 40])

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from gtmar import runs
 from gtmar import spec as specs
 from gtmar.cli.app import app
 from gtmar.data.synthetic import generate
@@ -356,6 +357,37 @@ def test_an_output_that_is_there_stays(health: Desk) -> None:
     assert not (health.folder / "journal").exists()
     health.tiers("--shares", "25,25,25,25", "-o", str(out), "--force")
     assert specs.load(out).tiers["A"].share == 0.25
+
+
+@pytest.mark.parametrize(
+    ("rule", "sizes", "told"),
+    [
+        (
+            "share",
+            {"A": 0.15, "B": 0.85},
+            "tier A has 40 accounts, not 30; tier B has 160 accounts",
+        ),
+        ("share", {"A": 0.2, "B": 0.8}, None),
+        ("accounts", {"A": 30}, "tier A has 40 accounts, not 30."),
+        # Asked for more than there is, which is no tie.
+        ("accounts", {"A": 900}, None),
+    ],
+)
+def test_a_size_that_ties_miss_is_said(
+    rule: Any, sizes: dict[str, float], told: str | None
+) -> None:
+    """Of a tier of 10 % that took 14.8 % of the accounts, which score alike, nothing was said."""
+    flag = [1] * 40 + [0] * 160
+    stays = [n % 3 > 0 for n in range(200)]
+    table = pl.DataFrame({"account_id": range(200), "flag": flag, "retained_6mo": stays})
+    data = {
+        "model": "m",
+        "features": {"flag": {"weight": 10, "min": 0, "max": 20, "encode": "bool"}},
+        "tiers": {"A": {"min": 5, "max": 101}, "B": {"min": 0, "max": 5}},
+    }
+    found = runs.tiers_of(table, specs.ScoringSpec.model_validate(data), rule=rule, sizes=sizes)
+    assert (found.ties is None) is (told is None)
+    assert told is None or told in (found.ties or "")
 
 
 def test_more_accounts_than_there_are_leave_lower_tiers_empty(health: Desk) -> None:

@@ -755,6 +755,16 @@ def test_label_taken_from_the_end_mrr_is_said() -> None:
     assert note not in notes(frame)
 
 
+def test_free_accounts_that_count_as_lost_are_said() -> None:
+    """A tenth of the accounts paid nothing at either end, and was called lost without a word."""
+    frame = small(mrr=[0, 0, 1, 1], mrr_end=[0, 0, 0, 2])
+    start = "2 accounts paid nothing at the start and pay nothing at the end: they count as lost"
+    assert any(note.startswith(start) for note in notes(frame.drop("retained_6mo")))
+    assert not any("paid nothing" in note for note in notes(frame.with_columns(retained_6mo=1)))
+    paid = small(mrr=[1, 1, 1, 1], mrr_end=[0, 1, 0, 2]).drop("retained_6mo")
+    assert not any("paid nothing" in note for note in notes(paid))
+
+
 def test_binary_basis_is_said() -> None:
     start = "No mrr_end column: revenue retention is on the binary basis, MRR assumed flat"
     frame = small(mrr=[1, 1, 1, 1])

@@ -106,6 +106,16 @@ def test_yes_means_what_the_column_says() -> None:
         assert left(named, first(named, outcomes=Outcomes(**{role: "status"}))) == lost
 
 
+def test_own_fields_of_salesforce_are_known_by_their_names(tmp_path: Path) -> None:
+    frame = accounts("Account_ID__c", Churned__c=("FALSE", "TRUE"), MRR__c=SOURCE.random(N))
+    frame.write_csv(tmp_path / "a.csv")
+    options = ["--data", str(tmp_path / "a.csv"), "-o", str(tmp_path / "s.yaml")]
+    said = CliRunner().invoke(app, ["init", *options])
+    assert said.exit_code == 0, said.output
+    assert "Outcomes: Churned__c (churned), MRR__c (mrr)." in said.output
+    assert "Id: Account_ID__c." in said.output
+
+
 def test_what_words_count_is_said_and_written_down(tmp_path: Path) -> None:
     frame = accounts("Customer ID", **{"Churn Flag": ("No", "Yes")}, MRR=SOURCE.random(N))
     frame.write_csv(tmp_path / "a.csv")

@@ -1,5 +1,6 @@
 """Text columns by the spec that reads them, and what is said of cells that aren't as the others."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,37 @@ def test_amounts_of_several_currencies_are_not_added_up(tmp_path: Path) -> None:
     assert [(v.column, v.problem) for v in refused.value.violations] == [("logins", told)]
     with pytest.raises(ViolationsError):
         score(path, spec)
+
+
+@pytest.mark.parametrize(
+    ("codes", "told"),
+    [
+        (("SEK",), None),
+        (("DKK",), None),
+        # Whose crowns those without a code are, nothing says.
+        (("SEK", "NOK"), "amounts in 3 currencies: 100 of SEK, 100 of kr, 100 of NOK"),
+        (("EUR",), "amounts in 2 currencies: 150 of EUR, 150 of kr"),
+    ],
+)
+def test_kr_is_the_crown_whose_code_stands_beside_it(
+    tmp_path: Path, codes: tuple[str, ...], told: str | None
+) -> None:
+    """240 kr beside SEK 240 were two currencies."""
+    forms = [*(f"{code} {{}}" for code in codes), "{} kr"]
+    row = pl.int_range(pl.len()) % len(forms)
+    amount = pl.coalesce(
+        pl.when(row == n).then(pl.format(form, "logins")) for n, form in enumerate(forms)
+    )
+    path = written(tmp_path / "a.csv", amount)
+    reading = Reading.model_validate({"columns": {"logins": "money"}})
+    if told is None:
+        assert "logins" in first_spec(scan(path), reading=reading).spec.features
+        return
+    with pytest.raises(AccountDataError) as caught:
+        first_spec(scan(path), reading=reading)
+    start, *counted = re.split(": |, ", told)
+    assert start in str(caught.value)
+    assert all(each in str(caught.value) for each in counted)
 
 
 def test_a_sign_and_a_code_are_one_currency_and_unread_columns_may_be_of_several(
@@ -257,6 +289,13 @@ def test_numbers_with_units_or_in_two_forms_are_called_so(tmp_path: Path, form: 
     found = first_spec(scan(path))
     assert "numbers with units, or in several forms" in found.left_out["logins"]
     assert any("Store the numbers alone" in note for note in found.notes)
+
+
+def test_codes_with_zeros_before_them_are_no_numbers_with_units(tmp_path: Path) -> None:
+    codes = pl.int_range(pl.len()).cast(pl.String).str.zfill(6)
+    found = first_spec(scan(written(tmp_path / "a.csv", codes)))
+    assert found.left_out["logins"].startswith("free text or an identifier")
+    assert not any("Store the numbers alone" in note for note in found.notes)
 
 
 def test_amounts_with_units_are_shown(tmp_path: Path) -> None:

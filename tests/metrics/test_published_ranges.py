@@ -40,6 +40,6 @@ def test_the_page_of_metrics_has_the_same_figures() -> None:
     for each in PUBLISHED:
         assert each.key in all_metrics()
         row = rows[each.name]
-        assert f"{each.low * 100:.0f} % to {each.high * 100:.0f} %" in row
+        assert f"{each.low * 100:.0f}% to {each.high * 100:.0f}%" in row
     for source in {each.source for each in PUBLISHED}:
         assert source in table

@@ -216,6 +216,8 @@ def test_accounts_whose_end_is_known_are_said_to_be_past(
         f"The table says already what became of {len(known)} of the 40 accounts listed: {left} "
         "left. That is past; whom to act on, a table of today's accounts says."
     ) in said
+    # A notebook, which has no terminal's notes, says so too.
+    assert f"{left} left. That is past" in found._repr_html_()
     # In words and in money, and not at all where the end isn't there.
     words = pl.when(pl.col("retained_6mo") == 1).then(pl.lit("stays")).otherwise(pl.lit("gone"))
     told = spec.model_copy(update={"labels": {"retained": {"stays": 1, "gone": 0}}})

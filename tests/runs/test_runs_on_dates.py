@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from gtmar import runs
+from gtmar.api import Run
 from gtmar.cli.app import app
 from gtmar.data.matrix import load_accounts
 from gtmar.data.scan import Source, scan
@@ -122,6 +123,19 @@ def test_a_run_is_done_again_from_its_record(folder: Path, done: RunResult) -> N
 
 
 @pytest.mark.slow
+def test_on_how_many_dates_a_gain_holds_is_said_beside_it_everywhere(
+    folder: Path, done: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`gtmar` alone and a notebook showed the gain over all dates without it."""
+    [dates] = done.dates_held
+    assert "The gain holds in" in dates
+    shown = Run(done)._repr_html_()
+    assert shown.index(dates) < shown.index(done.sentences[0])
+    monkeypatch.setenv("GTMAR_JOURNAL", str(folder / "journal"))
+    printed = CliRunner().invoke(app, []).stdout
+    assert printed.index(dates) < printed.index(done.sentences[0])
+
+
 def test_a_frame_of_several_dates_is_read_by_the_dates_on_record(
     tmp_path: Path, spec: ScoringSpec
 ) -> None:

@@ -20,7 +20,9 @@ from gtmar.data.scan import scan
 from gtmar.engine.equal_sizes import tier_sizes
 from gtmar.errors import UsageError
 from gtmar.journal.catalog import Journal
-from gtmar.spec.model import ScoringSpec
+from gtmar.runs.session import chosen_columns
+from gtmar.spec.ids import encoder_id
+from gtmar.spec.model import Feature, ScoringSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,6 +113,18 @@ def test_encoders_are_fitted_without_the_accounts_that_judge_them(tmp_path: Path
     assert fitted < kept - 0.02
 
 
+def test_which_columns_were_chosen_is_said_of_features_and_of_rules() -> None:
+    stated = spec()
+    assert chosen_columns(stated) is None
+    wide = stated.model_copy(update={"chosen_from": 1_240})
+    assert chosen_columns(wide) == "its features out of 1,240 columns"
+    rule = Feature.model_validate({"rule": "usage < 3", "weight": 5, "min": 0, "max": 9})
+    ruled = {"features": {**stated.features, "few": rule}, "fitted": {"few": encoder_id(rule)}}
+    assert chosen_columns(stated.model_copy(update=ruled)) == "the columns of its rules"
+    both = chosen_columns(wide.model_copy(update=ruled))
+    assert both == "its features out of 1,240 columns and the columns of its rules"
+
+
 def test_a_best_that_clips_where_its_start_did_not_is_said_aloud(tmp_path: Path) -> None:
     tried = runs.try_weights(table(), spec(base=40), {"usage": 40}, note="far", journal=tmp_path)
     assert tried.improved
@@ -130,6 +144,10 @@ def test_where_none_can_go_nothing_is_written(tmp_path: Path) -> None:
     found = runs.simplify(table(), two, journal=tmp_path / "journal")
     assert found.result is None
     assert found.sentence.startswith("Every one of the 2 features is needed")
+    assert found.unseen.startswith("Each AUC is of accounts that chose no feature")
+    one = spec(features={NAMES[0]: weighted(10, low=-40, high=40)})
+    alone = runs.simplify(table(), one, journal=tmp_path / "journal")
+    assert alone.sentence == "The spec has 1 feature, so none can go."
     assert not (tmp_path / "journal").exists()
 
 

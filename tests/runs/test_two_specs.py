@@ -316,6 +316,18 @@ def test_a_live_score_turned_upside_down_is_said_first_by_every_command(tmp_path
         assert "upside down" not in found.stdout
 
 
+def test_drift_reads_who_left_from_the_end_mrr(tmp_path: Path) -> None:
+    """It said that the table doesn't tell, and an upside-down score ended in exit code 0."""
+    old, new = table(1_200, 1), table(1_200, 2, sign=-1, prefix="b")
+    labelled = runs.drift(new, OTHER, against=old)
+    paid = new.with_columns(mrr=10.0, mrr_end=pl.col("retained_6mo") * 10.0).drop("retained_6mo")
+    found = runs.drift(paid, OTHER, against=old)
+    assert found.auc is not None
+    assert labelled.auc is not None
+    assert found.auc.value == pytest.approx(area(new, OTHER))
+    assert found.upside_down == labelled.upside_down is not None
+
+
 def test_drift_without_outcomes_says_what_it_can_not_know(tmp_path: Path) -> None:
     frame = table(600, 1)
     found = runs.drift(frame.drop("retained_6mo"), OTHER, against=frame)

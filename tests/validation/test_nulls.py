@@ -311,8 +311,8 @@ def test_both_answers_are_sentences(
     fitted = replace(answers, knows={**KNOWS, "p_value": 0.05, "fitted": True})
     assert fitted.sentences[0] == (
         "Whether the score knows anything, these accounts can't say: its start may know them "
-        "beforehand, as the best of an earlier run, an edited first spec or one with rules does, "
-        "and would on noise too. On shuffled outcomes "
+        "beforehand, as the best of an earlier run, an edited first spec, a scorecard, one with "
+        "rules or one of a wide table does, and would on noise too. On shuffled outcomes "
         "the same search reaches 0.5000 typically, the run 0.8300; on those that it never saw, "
         "which can say it, it reaches 0.8100."
     )
