@@ -33,7 +33,13 @@ _PATIENCE = 10
 
 #: Settings of a cluster that we start, unless the environment has others: no usage statistics are
 #: sent, and it listens on loopback alone. That is what the second variable does, despite its name.
-_OWN_CLUSTER = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+#: Its workers have this process's priority, where Ray would have them yield to everything else: on
+#: a machine that is busy beside, this process would wait for them ten times as long.
+_OWN_CLUSTER = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_worker_niceness": "0",
+}
 
 
 @contextmanager

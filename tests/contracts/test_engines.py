@@ -250,6 +250,15 @@ def test_a_cluster_of_our_own_is_for_this_machine_alone(ray: ModuleType) -> None
 
 
 @pytest.mark.slow
+def test_shards_of_our_own_cluster_have_our_priority(
+    warm_ray: ModuleType, accounts: Accounts
+) -> None:
+    with closing(ClusterEvaluator(warm_ray, accounts.search, SPEC, shards=1)) as evaluator:
+        [process] = evaluator.processes
+        assert os.getpriority(os.PRIO_PROCESS, process) == os.getpriority(os.PRIO_PROCESS, 0)
+
+
+@pytest.mark.slow
 def test_a_run_begun_here_goes_on_in_shards(
     warm_ray: ModuleType, plain: RunResult, tmp_path: Path
 ) -> None:
