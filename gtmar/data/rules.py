@@ -542,6 +542,10 @@ def leave_out(
             f"{count / rows:.2%}, more than the {share:.2%} that may be set aside: {aside.listed}",
             hint=f"mend the table, or allow for more: --set-aside {needed:g}",
         )
+    # Every reading of the table from here on asks these again; rules that no row breaks, most of
+    # them, would only cost. The check of the rows that stay has all rules.
+    rules = [rule for rule, number in zip(rules, by_rule, strict=True) if number]
+    broken = pl.any_horizontal(rule.mask for rule in rules)
     reasons = pl.concat_list(pl.when(rule.mask).then(pl.lit(rule.problem)) for rule in rules)
     own = f"{OWN}{_REASON}"
     marked = table.frame.with_columns(

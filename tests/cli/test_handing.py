@@ -75,11 +75,12 @@ def test_export_mlflow_says_where_the_run_is_and_what_is_with_it(folder: Path) -
     gtmar("run", "--data", "accounts.parquet", "--spec", "spec.yaml", "--n", "10", "--quiet")
     with blank_charts():
         said = gtmar("export", "mlflow", "--store", "sqlite:///here.db")
+        again = gtmar("export", "mlflow", "--store", "sqlite:///here.db")
+        found = json.loads(gtmar("export", "mlflow", "--store", "sqlite:///here.db", "--json"))
     assert "with best.yaml, report.html, start.yaml." in said
     assert "Next: mlflow ui --backend-store-uri sqlite:///here.db" in said
     assert Path("here.db").exists()
-    assert "already" in gtmar("export", "mlflow", "--store", "sqlite:///here.db")
-    found = json.loads(gtmar("export", "mlflow", "--store", "sqlite:///here.db", "--json"))
+    assert "already" in again
     assert (found["new"], found["without"]) == (False, [])
     written = next(Path("here-artifacts").rglob("best.yaml"))
     assert "weight" in written.read_text("utf-8")

@@ -171,21 +171,29 @@ def killed_before_its_end(writer: RunWriter, kind: str, fields: Any) -> None:
     RECORD(writer, kind, fields)
 
 
-@pytest.fixture
-def run_id(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return a run over all dates, made once, and a calibrated spec beside it."""
-    monkeypatch.chdir(folder)
-    if not Path("calibrated.yaml").exists():
+@pytest.fixture(scope="module")
+def searched(folder: Path) -> tuple[Path, str]:
+    """Return the folder with a run over all dates, a spec of it that is live, and one cut off."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("GTMAR_JOURNAL", raising=False)
         table = ["--data", "accounts", "--at", AT]
         ran("run", *table, "--spec", "spec.yaml", "--n", "20", "-q", "-o", "calibrated.yaml")
         ran("promote", "calibrated.yaml", "--note", "agreed")
-        with monkeypatch.context() as patch:
-            patch.setattr(RunWriter, "record", killed_before_its_end)
-            source = Source("accounts", at=AT)
-            with pytest.raises(journals.Killed):
-                runs.run(source, "spec.yaml", limits=runs.Limits(20), journal="cut")
-    text = Path("calibrated.yaml").read_text()
+        patch.setattr(RunWriter, "record", killed_before_its_end)
+        with pytest.raises(journals.Killed):
+            runs.run(Source("accounts", at=AT), "spec.yaml", limits=runs.Limits(20), journal="cut")
+    text = (folder / "calibrated.yaml").read_text()
     found: str = re.findall(r"r\d{8}-\d{6}-[0-9a-f]{6}", text)[0]
+    return folder, found
+
+
+@pytest.fixture
+def run_id(searched: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the run's id, in a copy: what one command writes isn't read by the next one, too."""
+    folder, found = searched
+    shutil.copytree(folder, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
     return found
 
 

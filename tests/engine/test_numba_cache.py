@@ -169,29 +169,42 @@ def test_without_a_folder_nothing_is_compiled(
     assert not compiler_runs()
 
 
-#: A search of a process whose compiler is broken.
+#: A search of a process whose compiler is broken, and has ended before the search goes on.
 _SHORT = """
-import sys
+import sys, time
 from gtmar.data.synthetic import generate
 from gtmar.engine import numba_cache
 from gtmar.runs import Limits, run
 
 numba_cache._COMPILER = "1 / 0"
-table, limits = generate("health_score", accounts=300, seed=4), Limits(2_000, proposals=1_000)
+asked, start = [], numba_cache._compile_beside
+
+def started(part):
+    asked.append(start(part))
+    for _ in range(6_000):
+        if not numba_cache.compiler_runs():
+            break
+        time.sleep(0.01)
+    return asked[-1]
+
+numba_cache._compile_beside = started
+table, limits = generate("health_score", accounts=300, seed=4), Limits(2_000, proposals=60)
 print(run(table, sys.argv[1], journal=sys.argv[2], limits=limits, announce=print).digest)
+print(any(asked), file=sys.stderr)
 """
 
 
 @pytest.mark.slow
 def test_where_nothing_can_be_written_or_compiled_numpy_counts(tmp_path: Path) -> None:
     found = []
-    for name, changes in {
-        "nowhere to write": {"NUMBA_CACHE_DIR": "/proc/nowhere", "HOME": "/proc/nowhere"},
-        "empty": {"NUMBA_CACHE_DIR": str(tmp_path / "cache")},
-    }.items():
+    for name, changes, compiles in (
+        ("nowhere to write", {"NUMBA_CACHE_DIR": "/proc/nowhere", "HOME": "/proc/nowhere"}, False),
+        ("empty", {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}, True),
+    ):
         environment = dict(os.environ) | changes
         done = forks.script(_SHORT, str(SPEC), str(tmp_path / name), environment=environment)
         assert done.returncode == 0, done.stderr
+        assert done.stderr.splitlines() == [str(compiles)]
         found.append(done.stdout)
     # The digest alone: it is the same, and nothing is said of machine code.
     assert found[0] == found[1]

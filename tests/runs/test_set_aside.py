@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from gtmar.autospec.first_spec import first_spec
 from gtmar.cli.app import app
 from gtmar.data.matrix import load_accounts
+from gtmar.data.rules import RowRule, leave_out
 from gtmar.data.scan import scan
 from gtmar.errors import AccountDataError, NotResumableError, UsageError, ViolationsError
 from gtmar.journal.files import RunFiles
@@ -93,6 +94,20 @@ def test_more_than_the_stated_share_is_refused() -> None:
     load_accounts(scan(broken()), SPEC, set_aside=0.008)
     with pytest.raises(UsageError, match=r"must be in \[0, 1\)"):
         load_accounts(scan(broken()), SPEC, set_aside=1.5)
+
+
+def test_later_readings_ask_only_the_rules_that_rows_were_left_out_for() -> None:
+    rules = [
+        RowRule("mrr", pl.col("mrr") < 0, "negative"),
+        RowRule("logins", pl.col("logins") > 54_321, "large"),
+        RowRule("logins", pl.col("logins").is_null(), "null"),
+    ]
+    left, aside = leave_out(scan(broken()), rules, 0.1)
+    assert aside.counts == {"negative": 1, "null": 2}
+    assert "54321" not in left.frame.explain()
+    gone = pl.int_range(pl.len()).is_in([7, 11])
+    assert left.frame.collect().equals(broken().filter(~gone))
+    assert aside.written()["set_aside_for"].to_list() == ["negative; null", "null"]
 
 
 def test_what_no_row_is_to_blame_for_is_still_refused() -> None:
