@@ -186,6 +186,10 @@ class ConstrainedProposer:
         """Pass on the result of the candidate that was evaluated, which may be a repaired one."""
         self._proposer.learn(result)
 
+    def goes_on(self, number: int, tried: Collection[tuple[int, ...]], /) -> bool:
+        """Ask the proposer; `tried` are candidates as they were evaluated, repaired or not."""
+        return self._proposer.goes_on(number, tried)
+
     def propose(self, number: int, weights: Sequence[int]) -> dict[int, int]:
         """Suggest changes; none if the proposal can't be repaired."""
         changes = self._proposer.propose(number, weights)

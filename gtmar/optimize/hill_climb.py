@@ -265,21 +265,26 @@ class Climb:
             self.weights, self.value = weights, value
             self.incumbent, self.since_win = self.number, 0
 
-    def ask(self, limit: int, *, until: int | None = None) -> Batch:
+    def ask(self, limit: int, *, until: int | None = None, goes_on: bool = True) -> Batch:
         """Return the next candidates, with at most `limit` of them to evaluate.
 
         Asking has no side effect: until `tell`, the same call returns the same batch. A batch ends
         where the proposer needs results before it can continue, at proposal `until`, or when the
-        search is exhausted.
+        search is exhausted; without `goes_on` at the end of the proposer's block, too.
         """
         candidates: list[Candidate] = []
         fresh: set[tuple[int, ...]] = set()
         seen, number = self._seen, self.proposals
         known_in_row, left = self._known_in_row, limit
         block = self._proposer.block
-        ends = [] if block is None else [(self.proposals // block + 1) * block]
-        last = min([*ends, *([] if until is None else [until])], default=None)
-        while left and known_in_row < EXHAUSTED_AFTER and number != last:
+        # Where a block was begun before, results of its first candidates are known by now.
+        ahead = goes_on and block is not None and number % block == 0
+        end = None if block is None else (number // block + 1) * block
+        while left and known_in_row < EXHAUSTED_AFTER and number != until:
+            if number == end:
+                if not (ahead and block is not None and self._proposer.goes_on(number, fresh)):
+                    break
+                end += block
             number += 1
             candidate = self._candidate(number)
             _, _, vector, _, _, taken_over = candidate

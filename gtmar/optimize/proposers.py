@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -66,6 +66,15 @@ class Proposer(Protocol):
 
     def learn(self, result: Result) -> None:
         """Take note of a result. Called once for each, in the order of proposals."""
+        ...
+
+    def goes_on(self, number: int, tried: Collection[tuple[int, ...]], /) -> bool:
+        """Return whether the block after proposal `number` needs no value of the one before.
+
+        Asked of proposers with blocks alone, at the end of one that has no result yet. `tried` are
+        that block's vectors; if the answer is yes, the next block is planned as if none of them was
+        kept.
+        """
         ...
 
     def propose(self, number: int, weights: Sequence[int]) -> dict[int, int]:
@@ -144,6 +153,10 @@ class RandomProposer:
 
     def learn(self, result: Result) -> None:
         """Do nothing: random proposals don't depend on results."""
+
+    def goes_on(self, _number: int, _tried: Collection[tuple[int, ...]], /) -> bool:
+        """Return True: no proposal depends on results."""
+        return True
 
     def propose(self, number: int, weights: Sequence[int]) -> dict[int, int]:
         """Suggest changes; see `Proposer`. Cost: about 10 microseconds."""

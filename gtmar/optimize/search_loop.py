@@ -34,6 +34,8 @@ __all__ = ["STAGES", "Limits", "SearchLoop"]
 #: number of experiments since the last win: evaluations after a win in the batch are wasted.
 _SMALLEST_BATCH = 4
 _LARGEST_BATCH = 64
+#: Experiments without a win after which a batch may go on beyond a proposer's block.
+_SETTLED = 32
 
 #: Stages of an experiment whose time is measured, in the order of the loop.
 STAGES = ("propose", "evaluate", "judge", "journal")
@@ -100,6 +102,7 @@ class SearchLoop:
         # If a batch's fixed cost is small compared with a candidate's, smaller batches waste less.
         growth = math.sqrt(max(1.0, matrix.accounts / evaluator.batch_cost))
         self._batches = [max(1, round(end / growth)) for end in (_SMALLEST_BATCH, _LARGEST_BATCH)]
+        self._settled = _SETTLED * growth**2
 
     @cached_property
     def start_value(self) -> float | None:
@@ -162,7 +165,11 @@ class SearchLoop:
                 if limits.patience is not None and climb.since_win >= limits.patience:
                     return "patience"
                 self._mark = time.perf_counter()
-                proposed = climb.ask(self._ahead(climb, limits, batch), until=limits.proposals)
+                proposed = climb.ask(
+                    self._ahead(climb, limits, batch),
+                    until=limits.proposals,
+                    goes_on=climb.since_win >= self._settled,
+                )
                 self.lap("propose")
                 self._evaluate(climb, proposed, record)
                 if after_batch is not None:

@@ -20,7 +20,7 @@ from gtmar.optimize.proposers import Stream
 from gtmar.optimize.surrogate import TUNING, Bounds, Knowledge, chance, most_draws, options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -111,6 +111,9 @@ class LearnedProposer:
         self._since = -1
         self._center: Sequence[int] = ()
         self._plan: list[Vector] = []
+        #: Number of a proposal, and vectors that the plan after it takes as seen, though nothing
+        #: was learned of them yet.
+        self._ahead: tuple[int, set[Vector]] = (-1, set())
 
     def _freed(self, weights: Sequence[int]) -> Vector:
         """Return the free ones of all weights."""
@@ -119,8 +122,16 @@ class LearnedProposer:
     def learn(self, result: Result) -> None:
         """Take note of a result, which counts from the next block or win on."""
         self._waiting.append(result)
+        self._ahead = (-1, set())
         if result.won:
             self._last_win = result.proposal
+
+    def goes_on(self, number: int, tried: Collection[Vector], /) -> bool:
+        """Return whether the next block is one of random moves, which depend on no value."""
+        if self._roles(number) is not _CHANCE:
+            return False
+        self._ahead = number, {self._freed(vector) for vector in tried}
+        return True
 
     def propose(self, number: int, weights: Sequence[int]) -> dict[int, int]:
         """Suggest changes; see `Proposer`."""
@@ -158,10 +169,14 @@ class LearnedProposer:
         if better:
             self._fenced.add(after, 1.0 if won else -1.0)
 
+    def _roles(self, since: int) -> tuple[str, ...]:
+        """Return the kinds of the proposals `since` + 1 to `since` + 8, if none wins before."""
+        stale = since - self._last_win >= _STALE_AFTER
+        return _FRESH if not stale else _STALE if since // _BLOCK % 2 else _CHANCE
+
     def _block_from(self, since: int, center: Vector) -> list[Vector]:
         """Return the vectors of a block, for proposals `since` + 1 to `since` + 8."""
-        stale = since - self._last_win >= _STALE_AFTER
-        roles = _FRESH if not stale else _STALE if since // _BLOCK % 2 else _CHANCE
+        roles = self._roles(since)
         known = None if roles is _CHANCE else self._knowledge()
         raw = self._stream.raw(since + 1, most_draws(known, len(center)))
         here = np.array(center, dtype=np.int64)
@@ -169,7 +184,8 @@ class LearnedProposer:
             moves, steps, heights = chance(raw, here, self._bounds)
         else:
             moves, steps, heights = options(known, raw, here, self._bounds, _RANKED[roles])
-        taken = {center}
+        ahead, tried = self._ahead
+        taken = {center, *tried} if ahead == since else {center}
         spare = chain(_rows(moves[TUNING.ranked :]), _rows(moves[: TUNING.ranked]))
         ranked, tops = iter(heights), steps.tolist()
         plan = []

@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -197,6 +197,9 @@ class Scripted:
 
     def learn(self, result: Result) -> None:
         pass
+
+    def goes_on(self, _number: int, _tried: Collection[Vector], /) -> bool:
+        return False
 
     def propose(self, number: int, weights: Sequence[int]) -> dict[int, int]:
         return self.changes[min(number, len(self.changes)) - 1]
