@@ -474,8 +474,7 @@ def fit_surface(points: Doubles, values: Doubles, slopes: Doubles, noise: Double
     reach = total(squares)
     inner, quartic = product(points, points), product(squares, squares)
     error = TUNING.near_error**2 + TUNING.far_error**2 * reach * reach * reach
-    kernel = inner * (TUNING.slope + TUNING.curvature / 2 * inner)
-    kernel = kernel + TUNING.own_curvature / 4 * quartic + np.diag(error)
+    kernel = covariance(inner, quartic, error)
 
     slopes = slopes * TUNING.boldness
     noise = by_rows(noise * TUNING.boldness, np.sqrt(error))
@@ -497,6 +496,12 @@ def fit_surface(points: Doubles, values: Doubles, slopes: Doubles, noise: Double
         - TUNING.expected
     )
     return Surface(slopes, bends + np.diag(own))
+
+
+def covariance(inner: Doubles, quartic: Doubles, error: Doubles) -> Doubles:
+    """Return the kernel of K results, (K, K), by inner products of coordinates and of squares."""
+    kernel = inner * (TUNING.slope + TUNING.curvature / 2 * inner)
+    return kernel + TUNING.own_curvature / 4 * quartic + np.diag(error)
 
 
 def _amplitude(right: Doubles, parts: Doubles) -> float:
@@ -702,7 +707,7 @@ def machine_names() -> dict[str, Any]:
     # Numba's own versions of these numpy operations take long to compile.
     for name in ("total", "product", "solved", "by_rows", "by_columns", "raised"):
         add(name, names[f"_{name}_loops"], **_INNER)
-    for name in ("put", "add_at", "nearest", "middle", "lowered", "framed"):
+    for name in ("put", "add_at", "nearest", "middle", "lowered", "framed", "covariance"):
         add(name, names[f"_{name}_loops"], **_INNER)
     for name in ("_halve", "_below", "outer", "_length", "_softened", "_amplitude", "_damped"):
         add(name, names[name], **_INNER)
@@ -769,6 +774,21 @@ def _framed_loops(frame: Frame, vectors: Doubles, sizes: Doubles) -> Doubles:
         for column in range(vectors.shape[1]):
             moved = (vectors[row, column] * factors[column] + down) / size
             result[row, column] = moved + along * shifts[column]
+    return result
+
+
+def _covariance_loops(inner: Doubles, quartic: Doubles, error: Doubles) -> Doubles:
+    half, own = TUNING.curvature / 2, TUNING.own_curvature / 4
+    result = np.empty(inner.shape)
+    for row in range(len(inner)):
+        for column in range(inner.shape[1]):
+            product = inner[row, column]
+            value = product * (TUNING.slope + half * product) + own * quartic[row, column]
+            # Off the diagonal 0 is added, which turns a negative 0 into a positive one.
+            result[row, column] = value + 0.0
+        last = inner[row, row]
+        value = last * (TUNING.slope + half * last) + own * quartic[row, row]
+        result[row, row] = value + error[row]
     return result
 
 
