@@ -2,7 +2,8 @@
 
 Run it from the checkout: ``python tests/benchmarks/checkouts.py OTHER``. Each has one process, and
 both search the same table, which this checkout makes. The loop is timed by the processor time of
-its process, so that other work on the machine costs it caches alone; digests must be the same.
+its process, so that other work on the machine costs it caches alone; or by the clock, for what
+threads share, which wants a quiet machine. Digests must be the same.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 SIZES = ((5_000, 14, 2_000), (5_000, 60, 2_000), (100_000, 14, 300))
 
 
-def serve(accounts: int, features: int, experiments: int) -> None:
+def serve(accounts: int, features: int, experiments: int, clocked: int) -> None:
     """Do a round for each line of the standard input; answer with a line of JSON."""
     sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "helpers")]
     from benchmarks.throughput import made
@@ -35,14 +36,15 @@ def serve(accounts: int, features: int, experiments: int) -> None:
     from gtmar.runs.bench import Track
 
     track = Track(*made(accounts, features))
-    clock: Any = SimpleNamespace(**vars(time) | {"perf_counter": time.process_time})
-    search_loop.time = journaled_search.time = clock  # type: ignore[attr-defined]
+    if not clocked:
+        clock: Any = SimpleNamespace(**vars(time) | {"perf_counter": time.process_time})
+        search_loop.time = journaled_search.time = clock  # type: ignore[attr-defined]
     for _ in sys.stdin:
         rate = track.round(experiments)
         print(json.dumps({"rate": rate, "digest": track.pace(experiments).digest}), flush=True)
 
 
-def compared(folders: list[Path], size: tuple[int, int, int], rounds: int, cache: Path) -> str:
+def compared(folders: list[Path], size: tuple[int, ...], rounds: int, cache: Path) -> str:
     """Return a line of the table."""
     processes = [
         subprocess.Popen(
@@ -85,7 +87,8 @@ def main() -> None:
     parser.add_argument("other", type=Path, nargs="?", help="the other checkout")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--cache", type=Path, help="where machine code is kept, or a fresh folder")
-    parser.add_argument("--serve", type=int, nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--clock", action="store_true", help="by the clock, not processor time")
+    parser.add_argument("--serve", type=int, nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         serve(*arguments.serve)
@@ -95,7 +98,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as fresh:
         for size in SIZES:
             folders, cache = [ROOT, arguments.other.resolve()], arguments.cache or Path(fresh)
-            print(compared(folders, size, arguments.rounds, cache), flush=True)
+            asked = *size, int(arguments.clock)
+            print(compared(folders, asked, arguments.rounds, cache), flush=True)
     packages = ", ".join(f"{name} {version(name)}" for name in ("polars", "numpy", "numba"))
     print(f"\n{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {packages}")
 
