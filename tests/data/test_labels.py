@@ -106,32 +106,35 @@ def test_yes_means_what_the_column_says() -> None:
         assert left(named, first(named, outcomes=Outcomes(**{role: "status"}))) == lost
 
 
+def said_by_init(frame: pl.DataFrame, folder: Path, *more: str) -> str:
+    """Return what `init` says of a table; it writes ``s.yaml`` into the folder."""
+    frame.write_csv(folder / "a.csv")
+    options = ["--data", str(folder / "a.csv"), "-o", str(folder / "s.yaml")]
+    said = CliRunner().invoke(app, ["init", *options, *more])
+    assert said.exit_code == 0, said.output
+    return said.output
+
+
 def test_own_fields_of_salesforce_are_known_by_their_names(tmp_path: Path) -> None:
     frame = accounts("Account_ID__c", Churned__c=("FALSE", "TRUE"), MRR__c=SOURCE.random(N))
-    frame.write_csv(tmp_path / "a.csv")
-    options = ["--data", str(tmp_path / "a.csv"), "-o", str(tmp_path / "s.yaml")]
-    said = CliRunner().invoke(app, ["init", *options])
-    assert said.exit_code == 0, said.output
-    assert "Outcomes: Churned__c (churned), MRR__c (mrr)." in said.output
-    assert "Id: Account_ID__c." in said.output
+    said = said_by_init(frame, tmp_path)
+    assert "Outcomes: Churned__c (churned), MRR__c (mrr)." in said
+    assert "Id: Account_ID__c." in said
 
 
 def test_what_words_count_is_said_and_written_down(tmp_path: Path) -> None:
     frame = accounts("Customer ID", **{"Churn Flag": ("No", "Yes")}, MRR=SOURCE.random(N))
-    frame.write_csv(tmp_path / "a.csv")
-    options = ["--data", str(tmp_path / "a.csv"), "-o", str(tmp_path / "s.yaml")]
-    said = CliRunner().invoke(app, ["init", *options])
-    assert said.exit_code == 0, said.output
-    assert "Outcomes: Churn Flag (churned), MRR (mrr)." in said.output
-    assert 'column Churn Flag: "No" counts 0, "Yes" counts 1.' in said.output
-    assert "Id: Customer ID." in said.output
-    assert "objective: auc_roc_retain" in said.output
+    said = said_by_init(frame, tmp_path)
+    assert "Outcomes: Churn Flag (churned), MRR (mrr)." in said
+    assert 'column Churn Flag: "No" counts 0, "Yes" counts 1.' in said
+    assert "Id: Customer ID." in said
+    assert "objective: auc_roc_retain" in said
     spec = load(tmp_path / "s.yaml")
     assert spec.labels == {"churned": {"No": 0, "Yes": 1}}
     assert spec.id == "Customer ID"
     assert parse(to_yaml(spec)) == spec
     (tmp_path / "s.yaml").unlink()
-    facts = json.loads(CliRunner().invoke(app, ["init", *options, "--json"]).output)
+    facts = json.loads(said_by_init(frame, tmp_path, "--json"))
     assert facts["id"] == "Customer ID"
     assert facts["outcomes"] == {"churned": "Churn Flag", "mrr": "MRR"}
     assert facts["labels"] == {"churned": {"No": 0, "Yes": 1}}
