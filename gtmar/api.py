@@ -292,6 +292,7 @@ def run(
     set_aside_to: str | Path | None = None,
     proposer: str = runs.DEFAULT_PROPOSER,
     start: str = runs.DEFAULT_START,
+    folds: int | None = None,
     cold: bool = False,
     engine: runs.Engine | None = None,
     author: str | None = None,
@@ -333,6 +334,10 @@ def run(
         ``learned`` or ``random``.
     start
         Where to begin: ``spec``, or ``logistic`` for weights of a logistic regression.
+    folds
+        In how many folds of the accounts searched, 2 or more, to ask whether the search pays beyond
+        the weights that it tries first; where it doesn't, only these are tried. None for not
+        asking. It takes the time of so many further searches.
     cold
         Whether to ignore results of earlier runs in the journal.
     engine

@@ -329,7 +329,7 @@ def _print_screen(review: Review, *, journal: str) -> None:
         after = [x for x in review.verdict[1:] if x.startswith("Tier ")] + review.warnings
         say(numbers(s))
     say_all(*after, tone="warning")
-    say_all(*(each["sentence"] for each in review.customers))
+    say_all(*(each["sentence"] for each in review.customers), review.search_pays)
     _print_tiers_at_equal_sizes(review)
     say_all(*(_win_line(row) for row in _largest(review)[:_WINS_ON_SCREEN]))
     say(f"More: {next_command('review', s['run_id'], full=True, journal=journal)}")
@@ -376,7 +376,7 @@ def _print_all(review: Review) -> None:
     blocked = f"{s['blocked']:,} broke a guardrail; " if s["blocked"] else ""
     say(f"{rate}{blocked}{last}longest stretch without a win {s['longest_gap']:,}.")
     apart = (each["sentence"] for each in review.customers)
-    say_all(*apart, basis_note(s["basis"]), review.retention_reading)
+    say_all(*apart, review.search_pays, basis_note(s["basis"]), review.retention_reading)
     if review.wins:
         gains = _largest(review)[:_WINS_SHOWN]
         rows = [(win["number"], win["largest"], win["gain"]) for win in gains]

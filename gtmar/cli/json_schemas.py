@@ -39,6 +39,7 @@ from gtmar.validation.gates import Gate, Gates
 from gtmar.validation.intervals import Uncertainty
 from gtmar.validation.psi import Shift
 from gtmar.validation.reliability import Reliability
+from gtmar.validation.search_pays import SearchPays
 
 __all__ = ["json_schemas"]
 
@@ -56,7 +57,8 @@ class _Keys:
 
 #: Names in annotations of the classes below that their modules import only for type checking.
 _KINDS = (date, datetime, Customers, Gate, Gates, Interval, Live, Measurement, Reliability, Shift)
-_NAMES = vars(runs) | {each.__name__: each for each in (*_KINDS, ScoringSpec, Uncertainty)}
+_MORE = (ScoringSpec, SearchPays, Uncertainty)
+_NAMES = vars(runs) | {each.__name__: each for each in (*_KINDS, *_MORE)}
 _NAMES |= {"Any": Any, "Literal": Literal, "Row": dict[str, Any], "pl": pl}
 
 
@@ -175,7 +177,7 @@ def _answers() -> dict[str, Any]:
     review = _keys(
         _row("review"),
         **_keys(Review, "= verdict improved hhi_reading findings decision customers").types,
-        **_keys(Review, "= probabilities usual by_date").types,
+        **_keys(Review, "= probabilities usual by_date search_pays").types,
         sentence=str,
         held_on_holdout=bool | None,
         broken=dict[str, int] | None,

@@ -115,6 +115,10 @@ def run(
             autocompletion=a.complete_starts,
         ),
     ] = "spec",
+    folds: Annotated[
+        int | None,
+        typer.Option(help="Ask in so many folds whether a search pays, and stop where not."),
+    ] = None,
     cold: Annotated[
         bool, typer.Option("--cold", help="Learn nothing from earlier runs in the journal.")
     ] = False,
@@ -147,6 +151,7 @@ def run(
             note=note,
             proposer=proposer or runs.DEFAULT_PROPOSER,
             start=start,
+            folds=folds,
             cold=cold,
             engine=option_values.engine(**engine),
             announce=None if quiet else progress.announce,
@@ -316,6 +321,7 @@ def _print_run(result: RunResult, *, written: str | None) -> None:
         warnings=warnings_of(result.findings),
     )
     say_all(*(each["sentence"] for each in result.customers))
+    say_all(None if result.search_pays is None else result.search_pays.sentence)
     if result.state != "finished":
         say(f"The run ended early: {_ENDED[result.state]}")
     say(

@@ -75,6 +75,8 @@ class Review:
     usual: tuple[str, ...] = ()
     #: Start and best date by date, as the run's end has it; None of a table of one date.
     by_date: dict[str, Any] | None = None
+    #: Whether the search pays on accounts that it doesn't see, in words; None if nobody asked.
+    search_pays: str | None = None
 
     @property
     def dates(self) -> list[str]:
@@ -294,6 +296,7 @@ class Review:
             "probabilities": self.probabilities,
             "customers": list(self.customers),
             "usual": list(self.usual),
+            "search_pays": self.search_pays,
             "by_date": self.by_date,
         }
 
@@ -342,6 +345,7 @@ _BROKEN = """
 _RECORDED = """
     select
         parameters['findings'] as findings,
+        parameters['search_pays'] as search_pays,
         equal_sizes,
         calibration,
         customers,
@@ -438,6 +442,7 @@ def review(journal: Journal, run: str | None = None, *, brief: bool = False) -> 
         customers=customers,
         calibration=json.loads(record["calibration"] or "null"),
         by_date=by_date,
+        search_pays=json.loads(record["search_pays"] or "{}").get("sentence"),
         usual=()
         if brief
         else _usual(tables["tiers"], equal_sizes, record["spec"], rows[0]["basis"]),

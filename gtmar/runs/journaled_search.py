@@ -375,6 +375,7 @@ class Search:
             else order_unverified(self.accounts, self.spec),
             resized=self._resized(sized["searched"]),
             by_date=dated,
+            search_pays=self.plan.search_pays,
         )
         seen = self._seen(holdout, sized, customers)
         sentences = lead(result.row, seen, improved=result.improved, held=result.held)

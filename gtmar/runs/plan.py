@@ -5,6 +5,7 @@ Also the bounds and constraints of a spec's weights, for searches and for change
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from gtmar.optimize.search_loop import Limits
 from gtmar.optimize.surrogate_proposer import LearnedProposer
 from gtmar.runs.results import findings_in
 from gtmar.spec.model import VALUE_UNITS
+from gtmar.validation.search_pays import SearchPays
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -91,8 +93,22 @@ class Plan:
     #: Id of the spec with the weights that a person proposes, by which an earlier look at the
     #: holdout is known as the same comparison; None for a search.
     changed_spec_id: str | None = None
+    #: Whether the search pays on accounts that it doesn't see; None if nobody asked.
+    search_pays: SearchPays | None = None
     #: Findings of the check of table and start; None before it is made.
     findings: tuple[Finding, ...] | None = None
+
+    @property
+    def only_first(self) -> bool:
+        """Whether the search is to try `given` alone, as more doesn't pay."""
+        return self.search_pays is not None and not self.search_pays.pays
+
+    def ended_by_folds(self) -> Plan:
+        """Return the plan with the limit, and without the memory, of a search that doesn't pay."""
+        if not self.only_first:
+            return self
+        given = self.given.vectors if self.given else ()
+        return replace(self, limits=replace(self.limits, proposals=len(given)), memory=None)
 
     @property
     def tried_first(self) -> tuple[Given, ...]:
@@ -116,6 +132,9 @@ class Plan:
             "tiers_before": self.tiers_before,
             "changed_spec_id": self.changed_spec_id,
             "expect": self.expect,
+            "folds": self.search_pays and len(self.search_pays.first),
+            "search_pays": self.search_pays
+            and json.dumps(self.search_pays.as_json(), sort_keys=True),
         }
 
     @classmethod
@@ -126,6 +145,7 @@ class Plan:
         given, first = parameters.get("given"), parameters.get("start", DEFAULT_START)
         by = "human" if first == DEFAULT_START else first
         vectors = tuple(tuple(map(int, v.split(","))) for v in given.split()) if given else ()
+        answer = parameters.get("search_pays")
         return cls(
             kind=start["kind"],
             seed=start["seed"],
@@ -143,8 +163,9 @@ class Plan:
             expect=parameters.get("expect"),
             as_of=parameters.get("as_of"),
             holdout_as_of=parameters.get("holdout_as_of"),
+            search_pays=SearchPays.of_json(answer) if answer else None,
             findings=findings_in(parameters),
-        )
+        ).ended_by_folds()
 
     def make_proposer(self, spec: ScoringSpec, *, sign: int, warm: bool = False) -> Proposer:
         """Return the proposer for a spec's weights.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gtmar.data.matrix import AccountMatrix, Accounts
     from gtmar.objective.objective import Judge
     from gtmar.spec.model import ScoringSpec
+    from gtmar.validation.search_pays import SearchPays
 
 __all__ = [
     "Finding",
@@ -111,6 +112,8 @@ class RunResult(PlainData):
     #: A sentence if no window shows the holdout's own table to be later; None if one does, or there
     #: is no such table.
     time_order: str | None = None
+    #: Whether the search pays on accounts that it doesn't see; None if nobody asked.
+    search_pays: SearchPays | None = None
     #: Start and best on each date, as in the end record; None for a table of one date.
     by_date: dict[str, Any] | None = None
     #: Sentences for a lead, the most important first.

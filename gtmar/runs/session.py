@@ -299,7 +299,7 @@ def commands_of(start: Mapping[str, Any]) -> list[str]:
     lines = [f"gtmar checkout {run_id}/start -o start.yaml"]
     again = ["gtmar", "run", *_table_options(source, "--data", "--", "accounts.sql", lines)]
     again += ["--spec", "start.yaml", "--metric", start["objective"], "--seed", str(start["seed"])]
-    names = ["n", "patience", "time_budget", "proposer", "start"]
+    names = ["n", "patience", "time_budget", "proposer", "start", "folds"]
     if later is None:
         names += ["holdout", "as_of"]
     else:
@@ -650,6 +650,7 @@ def repeated_search(session: Session) -> RepeatedSearch:
             patience=None if plan.memory else plan.limits.patience,
         ),
         given=partial(given_at_start, plan.start, spec=spec),
+        only_first=plan.only_first,
     )
 
 

@@ -12,7 +12,7 @@ the optimism of fitting them. The terminal and a run's page use the same sentenc
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -64,6 +64,8 @@ class SearchOutcome:
     experiments: int
     #: The spec that was searched, with refitted encoders if there are any.
     spec: ScoringSpec = field(repr=False)
+    #: The best of the weights that were tried before any proposal, the start's own among them.
+    first: tuple[int, ...] = ()
 
     def gain(self, sign: int) -> float | None:
         """Return the improvement over the start; None without a value on either side."""
@@ -91,6 +93,8 @@ class RepeatedSearch:
     refit
         Fits encoders to a matrix, whose columns must include those to be encoded; None if no
         encoder depends on outcomes.
+    only_first
+        Whether to try `given` alone, and no proposal.
     """
 
     spec: ScoringSpec
@@ -99,6 +103,7 @@ class RepeatedSearch:
     limits: Limits
     given: Callable[[AccountMatrix], Given | None] | None = None
     refit: EncoderRefit | None = None
+    only_first: bool = False
 
     def over(self, matrix: AccountMatrix) -> SearchOutcome:
         """Search over one matrix."""
@@ -114,8 +119,13 @@ class RepeatedSearch:
             better=self.judge.gain,
             given=(given,) if given else (),
         )
-        loop.drive(climb, self.limits)
-        return SearchOutcome(loop.start_value, climb.value, climb.weights, climb.experiments, spec)
+        if given:
+            loop.drive(climb, replace(self.limits, proposals=len(given.vectors)))
+        first = climb.weights
+        if not self.only_first:
+            loop.drive(climb, self.limits)
+        found = climb.value, climb.weights, climb.experiments
+        return SearchOutcome(loop.start_value, *found, spec, first)
 
     def encoded(self, matrix: AccountMatrix, spec: ScoringSpec) -> AccountMatrix:
         """Return a matrix encoded by a spec, the search's own or one with refitted encoders."""

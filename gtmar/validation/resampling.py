@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gtmar.data.matrix import AccountMatrix
 
-__all__ = ["ALIKE", "halved", "in_order_of_content", "repeated", "shuffled"]
+__all__ = ["ALIKE", "folded", "halved", "in_order_of_content", "repeated", "shuffled"]
 
 #: Approximate number of accounts of similar score among which outcomes are shuffled. With more of
 #: them, less of the start's own order is left; with fewer, more accounts keep their own outcome.
@@ -150,6 +150,22 @@ def halved(matrix: AccountMatrix, *, seed: int, number: int) -> AccountMatrix:
     if matrix.account_of is not None:
         times = times[np.unique(matrix.account_of, return_inverse=True)[1]]
     return repeated(matrix, times)
+
+
+def folded(
+    matrix: AccountMatrix, *, folds: int, number: int
+) -> tuple[AccountMatrix, AccountMatrix]:
+    """Return all accounts but those of one fold, and those of the fold; `number` is 1 to `folds`.
+
+    Every so many accounts are one fold, so rows in the order of their content spread the outcomes
+    evenly. All rows of an account are in the same fold.
+    """
+    whose = matrix.account_of
+    accounts = (
+        np.arange(matrix.accounts) if whose is None else np.unique(whose, return_inverse=True)[1]
+    )
+    own = accounts % folds == number - 1
+    return matrix.take(np.flatnonzero(~own)), matrix.take(np.flatnonzero(own))
 
 
 def repeated(matrix: AccountMatrix, times: NDArray[np.intp]) -> AccountMatrix:

@@ -12,7 +12,8 @@ as many pairs as the score has rules; optbinning's scorecard; FasterRisk's score
 The last three are asked for only here, and are left out where they aren't installed:
 ``pip install interpret-core optbinning requests`` and ``pip install --no-deps fasterrisk``; so are
 those that ``--leave-out`` names, *score* (no search) and *rules* among them. With ``--bins`` the
-spec is that of `init --bins`, and *curves* has its very bins.
+spec is that of `init --bins`, and *curves* has its very bins. With ``--folds 5``, *folds* is the
+same spec searched with `run --start logistic --folds 5`, and *pays* how often the search went on.
 """
 
 from __future__ import annotations
@@ -52,10 +53,11 @@ ID = "account_id"
 LABEL = "retained_6mo"
 SHARE = 0.3
 #: What is printed of a split, in this order; of these the last are no AUC.
-SIZES = ("columns", "rules", "weights")
+SIZES = ("columns", "rules", "weights", "pays", "pays, rules")
 SHOWN = (
-    *("start", "score", "start, rules", "score, rules", "logistic", "curves", "curves, rules"),
-    *("EBM", "EBM, pairs", "boosting", "tuned", "optbinning", "FasterRisk", "searched", *SIZES),
+    *("start", "score", "folds", "pays", "start, rules", "score, rules", "folds, rules"),
+    *("pays, rules", "logistic", "curves", "curves, rules"),
+    *("EBM", "EBM, pairs", "boosting", "tuned", "optbinning", "FasterRisk", "searched", *SIZES[:3]),
 )
 MODULES = {"scikit-learn": "sklearn", "interpret-core": "interpret"}
 
@@ -174,7 +176,14 @@ class TenTerms:
 
 
 def one(
-    path: Path, number: int, n: int, *, bins: bool, start: str, left_out: Collection[str]
+    path: Path,
+    number: int,
+    n: int,
+    *,
+    bins: bool,
+    start: str,
+    folds: int | None,
+    left_out: Collection[str],
 ) -> dict[str, float]:
     """Return AUCs on the holdout of one split: ours, before and after, and the others'."""
     table = split_anew(pl.read_parquet(path), number)
@@ -196,6 +205,21 @@ def one(
             weights = found.weights
             row |= {f"start{suffix}": held["baseline_value"], f"score{suffix}": held["best_value"]}
             row |= {} if rules else {"searched": found.best_value or 0.0}
+            if folds is None:
+                continue
+            # The plain search in the same journal would be remembered.
+            asked = runs.run(
+                made,
+                spec,
+                limits=runs.Limits(n),
+                journal=Path(folder) / f"asked_{rules}",
+                start="logistic",
+                folds=folds,
+            )
+            row |= {f"folds{suffix}": (asked.holdout or {})["best_value"]}
+            row |= {
+                f"pays{suffix}": float(asked.search_pays is not None and asked.search_pays.pays)
+            }
     columns = sorted({c for name, each in spec.features.items() for c in each.reads(name)})
     count = sum(bool(each.conditions) for each in spec.features.values())
     row |= others(table, columns, count, left_out)
@@ -211,6 +235,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=2_000)
     parser.add_argument("--bins", action="store_true")
     parser.add_argument("--start", default="spec")
+    parser.add_argument("--folds", type=int, help="ask in so many folds whether a search pays")
     parser.add_argument("--only", default="*", help="the one table, by its name")
     parser.add_argument("--leave-out", nargs="+", default=(), help="models, as columns name them")
     arguments = parser.parse_args()
@@ -221,7 +246,7 @@ def main() -> None:
     print(f"| --- |{' ---: |' * len(SHOWN)}")
     for path in sorted(arguments.folder.glob(f"{arguments.only}.parquet")):
         how: dict[str, Any] = {"n": arguments.n, "bins": arguments.bins, "start": arguments.start}
-        how |= {"left_out": arguments.leave_out}
+        how |= {"folds": arguments.folds, "left_out": arguments.leave_out}
         with Processes(None) as processes:
             rows = processes.each(partial(one, path, **how), range(arguments.splits))
         mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}

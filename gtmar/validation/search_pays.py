@@ -1,0 +1,136 @@
+"""Does a search pay? It is done in folds, and held against the weights that are tried before it.
+
+A search takes whatever ranks the accounts searched best by a hair. Where few accounts leave for
+each weight, that is luck rather than signal, and weights fitted by a regression rank other accounts
+better. So each fold of the accounts is set aside in turn, the search is done on all others, and the
+fold is scored twice: with the best of the weights tried first, and with those that the search ends
+with. The holdout isn't touched.
+
+References
+----------
+Stone, Cross-validatory choice and assessment of statistical predictions, 1974.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gtmar.engine.local import LocalEvaluator
+from gtmar.plain_data import PlainData
+from gtmar.validation.resampling import folded, in_order_of_content
+
+if TYPE_CHECKING:
+    from gtmar.data.matrix import AccountMatrix
+    from gtmar.validation.repeated_search import RepeatedSearch
+
+__all__ = ["SearchPays", "search_in_folds"]
+
+
+@dataclass(frozen=True)
+class SearchPays(PlainData):
+    """What a search is worth on accounts that it doesn't see, K folds of them."""
+
+    _beside = ("gain", "pays", "sentence")
+
+    objective: str
+    #: False where less of the objective is better.
+    higher_is_better: bool
+    #: Experiments of each search at most.
+    experiments: int
+    #: Whether weights of a regression are among those tried first.
+    fitted: bool
+    #: The objective on each fold, K of them, at the best of the weights tried first and at those
+    #: that the search ends with; None where it is null.
+    first: tuple[float | None, ...]
+    searched: tuple[float | None, ...]
+
+    @property
+    def _means(self) -> tuple[float, float] | None:
+        """Mean objective at first and after the search, over the folds that have both values."""
+        pairs = [
+            (first, found)
+            for first, found in zip(self.first, self.searched, strict=True)
+            if first is not None and found is not None
+        ]
+        if not pairs:
+            return None
+        first, found = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+        return first, found
+
+    @property
+    def gain(self) -> float | None:
+        """Mean improvement by the search, above 0 if it is better; None if no fold has values."""
+        if self._means is None:
+            return None
+        first, found = self._means
+        return found - first if self.higher_is_better else first - found
+
+    @property
+    def pays(self) -> bool:
+        """Whether to search; where the folds can't tell, a search that was asked for is done."""
+        return self.gain is None or self.gain > 0
+
+    @property
+    def sentence(self) -> str:
+        """The answer for people."""
+        if self._means is None:
+            return f"Whether a search pays can't be told: no fold has a value of {self.objective}."
+        first, found = (f"{value:.4f}" for value in self._means)
+        tried = "the spec's weights and fitted ones" if self.fitted else "the spec's own weights"
+        folds = f"in {len(self.first)} folds, on accounts that a search didn't see,"
+        if self.pays:
+            return (
+                f"A search pays here: {folds} {self.objective} is {found} after it, and {first} at "
+                f"the best of what is tried first, {tried}."
+            )
+        return (
+            f"A search doesn't pay here, so only {tried} were tried: {folds} {self.objective} is "
+            f"{found} after it, and {first} without."
+        )
+
+    @classmethod
+    def of_json(cls, text: str) -> SearchPays:
+        """Return the answer of a start record."""
+        own = json.loads(text)
+        own |= {name: tuple(own[name]) for name in ("first", "searched")}
+        return cls(**{name: own[name] for name in own if name not in cls._beside})
+
+
+def search_in_folds(search: RepeatedSearch, matrix: AccountMatrix, folds: int) -> SearchPays:
+    """Do a search in folds, and measure it on the accounts set aside.
+
+    Parameters
+    ----------
+    search
+        Encoders that know the outcomes are refitted to each fold's other accounts, if it has a
+        `refit`.
+    matrix
+        The accounts searched; the order of its rows makes no difference.
+    folds
+        Their number K, 2 or more.
+
+    Notes
+    -----
+    Cost: that of K searches, over (K - 1) / K of the accounts each.
+    """
+    ordered = in_order_of_content(matrix)
+    values = (_in_fold(search, ordered, folds, number) for number in range(1, folds + 1))
+    first, searched = zip(*values, strict=True)
+    judge = search.judge
+    own = judge.name, judge.sign > 0, search.limits.experiments, search.given is not None
+    return SearchPays(*own, first, searched)
+
+
+def _in_fold(
+    search: RepeatedSearch, matrix: AccountMatrix, folds: int, number: int
+) -> tuple[float | None, float | None]:
+    """Return a fold's objective at the best of the weights tried first, and after the search."""
+    others, own = folded(matrix, folds=folds, number=number)
+    outcome = search.over(others)
+    evaluator = LocalEvaluator(search.encoded(own, outcome.spec), outcome.spec, by_rule=True)
+    evaluator.move(outcome.first)
+    sums = evaluator.sums([outcome.first, outcome.weights])
+    first, found = search.judge.values(evaluator.frame_of(sums))
+    return first, found
