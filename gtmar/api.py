@@ -291,7 +291,7 @@ def run(
     set_aside: float | None = None,
     set_aside_to: str | Path | None = None,
     proposer: str = runs.DEFAULT_PROPOSER,
-    start: str = runs.DEFAULT_START,
+    start: str | None = None,
     folds: int | None = None,
     cold: bool = False,
     engine: runs.Engine | None = None,
@@ -333,11 +333,13 @@ def run(
     proposer
         ``learned`` or ``random``.
     start
-        Where to begin: ``spec``, or ``logistic`` for weights of a logistic regression.
+        Where to begin: ``spec``, or ``logistic`` for weights of a logistic regression. None is
+        ``logistic`` where folds are asked, else ``spec``.
     folds
         In how many folds of the accounts searched, 2 or more, to ask whether the search pays beyond
-        the weights that it tries first; where it doesn't, only these are tried. None for not
-        asking. It takes the time of so many further searches.
+        the weights that it tries first; where it doesn't, only these are tried. It takes the time
+        of so many further searches. 0 for not asking. None asks in five where the spec is of
+        `init`, the objective is AUC, and few accounts leave or stay for each weight.
     cold
         Whether to ignore results of earlier runs in the journal.
     engine

@@ -206,20 +206,13 @@ def check(
         if stated:
             print_next("init", output_path=free_path("spec.yaml"))
             return
-        fewer = min(checkup.cohorts["retained"], checkup.cohorts["lost"])
-        weights = checkup.features if loaded is None else len(loaded.terms)
-        by_init = loaded is None or bool(loaded.fitted)
-        folds = _FOLDS if by_init and 0 < fewer < _ENOUGH * weights else None
-        # A scorecard is best searched from fitted weights, too.
-        start = "logistic" if folds or (scorecard and fewer) else None
-        print_next("run", start=start, folds=folds, output_path=free_path("best.yaml"))
+        # A scorecard is best searched from fitted weights.
+        fitted = scorecard and checkup.cohorts["retained"] and checkup.cohorts["lost"]
+        start = "logistic" if fitted else None
+        print_next("run", start=start, output_path=free_path("best.yaml"))
 
     return Answer(checkup.as_json, text, code)
 
-
-#: Where fewer accounts of the rarer outcome than this stand behind a weight, a search may find luck
-#: alone; so whether it pays is asked in so many folds.
-_ENOUGH, _FOLDS = 150, 5
 
 #: If more than this share of rows breaks the contract, leaving them out isn't proposed: they are
 #: seldom like the others. Labels of -1 for 0, for one, are of all who left.

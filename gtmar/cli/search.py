@@ -109,15 +109,15 @@ def run(
         typer.Option(help="learned (default) or random.", autocompletion=a.complete_proposers),
     ] = None,
     start: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="What to try first: spec, or logistic for fitted weights.",
             autocompletion=a.complete_starts,
         ),
-    ] = "spec",
+    ] = None,
     folds: Annotated[
         int | None,
-        typer.Option(help="Ask in so many folds whether a search pays, and stop where not."),
+        typer.Option(help="Folds to ask whether a search pays; 0 searches in any case."),
     ] = None,
     cold: Annotated[
         bool, typer.Option("--cold", help="Learn nothing from earlier runs in the journal.")

@@ -45,7 +45,7 @@ from gtmar.spec.combination import Combination
 from gtmar.spec.model import SCORE_UNITS, VALUE_UNITS, ScoringSpec, Split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import date
 
@@ -88,6 +88,11 @@ _CODED = "\x00coded."
 _SHARED_REACH = 2**50
 #: Accounts that a first spec is fitted to at most. More would not improve it.
 MOST_SAMPLED = 200_000
+
+
+def _ranks(codes: NDArray[np.integer]) -> NDArray[np.intp]:
+    """Return the rank of each code among 0 and the codes that there are, shape (N,)."""
+    return np.asarray(np.unique(np.append(0, codes), return_inverse=True)[1][1:])
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,18 @@ class AccountMatrix:
     def distinct(self) -> int:
         """Number of distinct accounts."""
         return self.accounts if self.account_of is None else len(np.unique(self.account_of))
+
+    @property
+    def content(self) -> Iterator[NDArray[np.integer]]:
+        """Columns and segments, each of shape (N,), that know of no value of other accounts.
+
+        A code is a rank among the values of the whole table, the holdout's included; here it is the
+        rank among 0, which is unknown in a column, and the values of these rows.
+        """
+        for name, column in zip(self.names, self.columns, strict=True):
+            yield _ranks(column) if name.startswith(_CODED) else column
+        for each in self.segments:
+            yield _ranks(each.codes)
 
     def rows(self, first: Movement, last: Movement) -> slice:
         """Return the range of rows whose movement class lies between two, both included."""

@@ -38,6 +38,7 @@ __all__ = [
     "limit_findings",
     "order_findings",
     "recorded_findings",
+    "start_breaches",
     "warnings_of",
 ]
 
@@ -302,21 +303,34 @@ def order_findings(auc: float | None, spec: ScoringSpec) -> list[Finding]:
     return [Finding("order", "note", text)]
 
 
+def _start_guard(judge: Judge, spec: ScoringSpec, matrix: AccountMatrix) -> Guard:
+    """Return the guardrails that can be asked of a start, which gains nothing over itself."""
+    comparisons = tuple(g for g in judge.comparisons if g.metric != "gain")
+    return Guard(matrix, spec, replace(judge, comparisons=comparisons), spec.vector)
+
+
+def start_breaches(
+    judge: Judge, spec: ScoringSpec, matrix: AccountMatrix, sums: pl.DataFrame
+) -> tuple[str, ...]:
+    """Return a message for each guardrail that a spec's own weights break; `sums` are theirs.
+
+    None where a guardrail can't be asked.
+    """
+    guard = _start_guard(judge, spec, matrix)
+    return () if guard.lacking() else guard.breaches(sums, spec.vector, None, None)
+
+
 def limit_findings(
     judge: Judge, spec: ScoringSpec, matrix: AccountMatrix, sums: pl.DataFrame
 ) -> list[Finding]:
     """Return findings about guardrails that the start breaks or lacks, clipping, fixed weights."""
-    start = spec.vector
-    # The start can't gain anything over itself.
-    comparisons = tuple(g for g in judge.comparisons if g.metric != "gain")
-    guard = Guard(matrix, spec, replace(judge, comparisons=comparisons), start)
-    lacking = guard.lacking()
+    lacking = _start_guard(judge, spec, matrix).lacking()
     findings = [
         Finding("limit", "note", f"Guardrail {name} can't be asked here: {why}.")
         for name, why in lacking.items()
     ]
     findings += clipping(spec, sums)
-    for breach in () if lacking else guard.breaches(sums, start, None, None):
+    for breach in start_breaches(judge, spec, matrix, sums):
         missed = missed_by(breach)
         by = "" if missed is None else f", by {digits(missed, 4)}"
         text = f"The start breaks a guardrail, {breach}{by}: nothing is kept until a candidate "

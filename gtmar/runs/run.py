@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from gtmar import spec as specs
 from gtmar.autospec.first_spec import first_spec
-from gtmar.autospec.refit_encoders import EncoderRefit, columns_of
 from gtmar.data.own_rows import refused
 from gtmar.data.scan import scan
 from gtmar.engine.evaluator import EVALUATOR_VERSION
@@ -18,6 +16,7 @@ from gtmar.journal.writer import RunWriter
 from gtmar.objective.objective import Judge
 from gtmar.optimize.hill_climb import MOST_GIVEN, Given, Known, Memory
 from gtmar.optimize.search_loop import Limits
+from gtmar.runs.folds import asked_in_folds, folds_and_start
 from gtmar.runs.holdout import journal_if_there, shared_account_notes, without_holdout
 from gtmar.runs.inputs import load
 from gtmar.runs.journaled_search import Search, new_run_id, start_record
@@ -33,20 +32,16 @@ from gtmar.runs.plan import (
     refuse_unknown,
 )
 from gtmar.runs.results import warnings_of
-from gtmar.runs.session import knows_outcomes
-from gtmar.spec.ids import fitted_features, form_id
-from gtmar.validation.repeated_search import RepeatedSearch
-from gtmar.validation.search_pays import search_in_folds
+from gtmar.spec.ids import form_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gtmar.data.matrix import AccountMatrix, Accounts
+    from gtmar.data.matrix import Accounts
     from gtmar.data.scan import Tabular
     from gtmar.runs.inputs import HoldoutOptions
     from gtmar.runs.results import Progress, RunResult
     from gtmar.spec.model import ScoringSpec
-    from gtmar.validation.search_pays import SearchPays
 
 __all__ = [
     "changed_weights",
@@ -75,7 +70,7 @@ def run(
     note: str | None = None,
     batch: int | None = None,
     proposer: str = DEFAULT_PROPOSER,
-    start: str = DEFAULT_START,
+    start: str | None = None,
     folds: int | None = None,
     cold: bool = False,
     engine: Engine | None = None,
@@ -96,9 +91,10 @@ def run(
     proposer, start
         One of `plan.PROPOSERS`, and one of `plan.STARTS`. With the start `logistic`, the first
         experiments have weights of a logistic regression of retention on the accounts searched.
+        None for `spec`, or `logistic` where folds are asked and accounts stay and leave.
     folds
         In how many folds to ask whether the search pays, see `search_pays`; where it doesn't, only
-        the weights that are tried first are. None for not asking.
+        the weights that are tried first are. 0 for not asking; None asks where `folds` says.
     engine
         Where to compute, and with how much memory. Changes no result; None for this process.
     announce
@@ -118,8 +114,9 @@ def run(
     engine = engine or Engine()
     refuse_out_of_range(limits, seed=seed, holdout=holdout, batch=batch, folds=folds)
     refuse_unknown("proposer", proposer, PROPOSERS)
-    refuse_unknown("start", start, STARTS)
-    if folds is not None and engine.kind != "local":
+    if start is not None:
+        refuse_unknown("start", start, STARTS)
+    if folds and engine.kind != "local":
         raise UsageError("folds are searched in this process", hint="--engine local with --folds")
     table = scan(data)
     spec_file = spec if isinstance(spec, str | Path) else None
@@ -131,7 +128,7 @@ def run(
         held = dict.fromkeys((*spec.no_worse, *no_worse))
         spec = spec.model_copy(update={"no_worse": tuple(held)})
     judge = Judge.of(spec, metric)
-    if engine.own_rows and start != DEFAULT_START:
+    if engine.own_rows and start not in (None, DEFAULT_START):
         raise refused(table.source, f'start "{start}" is fitted to all features at once')
     with engine.rows() as rows:
         accounts, aside = load(
@@ -143,6 +140,9 @@ def run(
         reading = [each for each in checked.reading if each not in checked.warnings]
         for sentence in (*aside, *reading, *shared_account_notes(accounts)):
             announce(sentence)
+        folds, start = folds_and_start(
+            accounts, spec, judge, folds=folds, start=start, engine=engine
+        )
         plan = Plan(
             seed=seed,
             limits=limits,
@@ -155,10 +155,11 @@ def run(
             as_of=table_options.get("as_of"),
             holdout_as_of=table_options.get("holdout_as_of"),
         )
-        if folds is not None:
+        if folds:
             announce(f"Asking in {folds} folds whether a search pays ...")
-            coded = _with_codes(accounts, spec, Path(journal), table_options)
-            plan = replace(plan, search_pays=_asked(coded, spec, judge, plan, folds))
+            how: dict[str, Any] = {"journal": journal, "table_options": table_options}
+            answer = asked_in_folds(accounts, spec, judge, plan, folds, **how)
+            plan = replace(plan, search_pays=answer)
         memory = None
         if not (cold or plan.only_first):
             memory = recall_memory(Path(journal), accounts, spec, judge)
@@ -173,44 +174,6 @@ def run(
             for sentence in warnings_of(f for f in search.findings if f.kind == "limit"):
                 announce(sentence)
             return run_and_journal(search, journal)
-
-
-def _with_codes(
-    accounts: Accounts, spec: ScoringSpec, journal: Path, table_options: HoldoutOptions
-) -> tuple[AccountMatrix, EncoderRefit | None]:
-    """Return the accounts searched, and what refits encoders that may know their outcomes.
-
-    The accounts have the columns that this needs, beside those of the spec.
-    """
-    names = fitted_features(spec)
-    if not names or not knows_outcomes(spec, journal, accounts.outcomes_fingerprint):
-        return accounts.search, None
-    options = table_options.copy()
-    # These rows were written already.
-    options.pop("set_aside_to", None)
-    coded, _ = load(accounts.table, spec, coded=columns_of(spec, names), **options)
-    return coded.search, EncoderRefit.of(accounts.table, spec, names)
-
-
-def _asked(
-    coded: tuple[AccountMatrix, EncoderRefit | None],
-    spec: ScoringSpec,
-    judge: Judge,
-    plan: Plan,
-    folds: int,
-) -> SearchPays:
-    """Ask in folds whether a planned search pays."""
-    matrix, refit = coded
-    fitted = plan.start != DEFAULT_START
-    search = RepeatedSearch(
-        spec=spec,
-        judge=judge,
-        proposer=partial(plan.make_proposer, spec, sign=judge.sign),
-        limits=replace(plan.limits, seconds=None),
-        given=partial(given_at_start, plan.start, spec=spec) if fitted else None,
-        refit=refit,
-    )
-    return search_in_folds(search, matrix, folds)
 
 
 def spec_as_asked(
@@ -257,7 +220,7 @@ def refuse_out_of_range(
         (seconds is None or seconds >= 0, "the time budget must be 0 seconds or more", seconds),
         (holdout is None or 0 <= holdout < 1, "holdout must be in [0, 1)", holdout),
         (batch is None or batch >= 1, "batch must be 1 or more", batch),
-        (folds is None or folds >= 2, "folds must be 2 or more", folds),
+        (folds in (None, 0) or (folds or 0) >= 2, "folds must be 0 for none, or 2 or more", folds),
     )
     if wrong := [f"{rule}, got {value}" for fits, rule, value in ranges if not fits]:
         raise UsageError("; ".join(wrong))

@@ -36,14 +36,14 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 def in_order_of_content(matrix: AccountMatrix) -> AccountMatrix:
-    """Return the same accounts in an order that doesn't depend on the order of the table's rows.
+    """Return the same accounts in an order that depends on nothing but their content.
 
-    So draws by row number don't depend on it either. Rows stay in the order of their movement and
-    activation codes; within a code, they are sorted by a hash of all other columns.
+    So draws by row number depend neither on the order of the table's rows nor on accounts that the
+    matrix doesn't have. Rows stay in the order of their movement and activation codes; within a
+    code, they are sorted by a hash of all other columns.
     """
     money = (matrix.start, matrix.end, matrix.ltv, matrix.day_codes)
-    segments = (each.codes for each in matrix.segments)
-    own = (*matrix.columns, *matrix.flags.values(), *segments, *money)
+    own = (*matrix.content, *matrix.flags.values(), *money)
     digest = np.zeros(matrix.accounts, dtype=np.uint64)
     for values in own:
         if values is not None:

@@ -3,7 +3,8 @@
 Run it with the folder of the tables: ``python tests/benchmarks/logistic.py FOLDER``. Each table
 is split anew ten times, 70 to 30, by giving every account another id. Nothing is edited by hand:
 `init` writes the spec, `run` searches with its defaults, and the holdout is scored once; then the
-same with `init --rules 3`. *Curves* is logistic regression over the spec's own encoders. All others
+same with `init --rules 3`. *Pays* is how often it searched beyond fitted weights. *Plain* is `run
+--start spec`, which asks no folds, *fitted* the fitted weights alone. *Curves* is logistic regression over the spec's own encoders. All others
 are fitted to the same accounts and the same columns: scikit-learn's logistic regression, numbers
 standardised, unknown ones at their mean with a flag of their own, categories one-hot; its histogram
 boosting, untuned, and tuned by three-fold cross-validation; interpret's EBM without pairs, and with
@@ -12,8 +13,7 @@ as many pairs as the score has rules; optbinning's scorecard; FasterRisk's score
 The last three are asked for only here, and are left out where they aren't installed:
 ``pip install interpret-core optbinning requests`` and ``pip install --no-deps fasterrisk``; so are
 those that ``--leave-out`` names, *score* (no search) and *rules* among them. With ``--bins`` the
-spec is that of `init --bins`, and *curves* has its very bins. With ``--folds 5``, *folds* is the
-same spec searched with `run --start logistic --folds 5`, and *pays* how often the search went on.
+spec is that of `init --bins`, and *curves* has its very bins.
 """
 
 from __future__ import annotations
@@ -52,12 +52,14 @@ if TYPE_CHECKING:
 ID = "account_id"
 LABEL = "retained_6mo"
 SHARE = 0.3
+#: Experiments that try the weights of a fitted start alone, four at most.
+_FITTED = 4
 #: What is printed of a split, in this order; of these the last are no AUC.
 SIZES = ("columns", "rules", "weights", "pays", "pays, rules")
 SHOWN = (
-    *("start", "score", "folds", "pays", "start, rules", "score, rules", "folds, rules"),
-    *("pays, rules", "logistic", "curves", "curves, rules"),
-    *("EBM", "EBM, pairs", "boosting", "tuned", "optbinning", "FasterRisk", "searched", *SIZES[:3]),
+    *("start", "score", "pays", "plain", "fitted", "start, rules", "score, rules", "pays, rules"),
+    *("logistic", "curves", "curves, rules", "EBM", "EBM, pairs", "boosting", "tuned"),
+    *("optbinning", "FasterRisk", "searched", *SIZES[:3]),
 )
 MODULES = {"scikit-learn": "sklearn", "interpret-core": "interpret"}
 
@@ -181,8 +183,7 @@ def one(
     n: int,
     *,
     bins: bool,
-    start: str,
-    folds: int | None,
+    start: str | None,
     left_out: Collection[str],
 ) -> dict[str, float]:
     """Return AUCs on the holdout of one split: ours, before and after, and the others'."""
@@ -199,27 +200,21 @@ def one(
             row |= {f"curves{suffix}": over_terms(table, spec)}
             if "score" in left_out:
                 continue
-            journal = Path(folder) / f"journal_{rules}"
-            found = runs.run(made, spec, limits=runs.Limits(n), journal=journal, start=start)
-            held = found.holdout or {}
-            weights = found.weights
-            row |= {f"start{suffix}": held["baseline_value"], f"score{suffix}": held["best_value"]}
-            row |= {} if rules else {"searched": found.best_value or 0.0}
-            if folds is None:
-                continue
-            # The plain search in the same journal would be remembered.
-            asked = runs.run(
-                made,
-                spec,
-                limits=runs.Limits(n),
-                journal=Path(folder) / f"asked_{rules}",
-                start="logistic",
-                folds=folds,
-            )
-            row |= {f"folds{suffix}": (asked.holdout or {})["best_value"]}
-            row |= {
-                f"pays{suffix}": float(asked.search_pays is not None and asked.search_pays.pays)
-            }
+            ways: dict[str, tuple[str | None, int]] = {"score": (start, n)}
+            ways |= {} if rules else {"plain": ("spec", n), "fitted": ("logistic", _FITTED)}
+            for way, (begin, most) in ways.items():
+                # A journal each, as a run remembers those before it.
+                journal = Path(folder) / f"{way}_{rules}"
+                limits = runs.Limits(most)
+                found = runs.run(made, spec, limits=limits, journal=journal, start=begin)
+                held = found.holdout or {}
+                row |= {f"{way}{suffix}": held["best_value"]}
+                if way == "score":
+                    weights = found.weights
+                    asked = found.search_pays
+                    row |= {f"start{suffix}": held["baseline_value"]}
+                    row |= {f"pays{suffix}": float(asked is None or asked.pays)}
+                    row |= {} if rules else {"searched": found.best_value or 0.0}
     columns = sorted({c for name, each in spec.features.items() for c in each.reads(name)})
     count = sum(bool(each.conditions) for each in spec.features.values())
     row |= others(table, columns, count, left_out)
@@ -234,8 +229,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--n", type=int, default=2_000)
     parser.add_argument("--bins", action="store_true")
-    parser.add_argument("--start", default="spec")
-    parser.add_argument("--folds", type=int, help="ask in so many folds whether a search pays")
+    parser.add_argument("--start", help="as of run, which then asks no folds")
     parser.add_argument("--only", default="*", help="the one table, by its name")
     parser.add_argument("--leave-out", nargs="+", default=(), help="models, as columns name them")
     arguments = parser.parse_args()
@@ -246,7 +240,7 @@ def main() -> None:
     print(f"| --- |{' ---: |' * len(SHOWN)}")
     for path in sorted(arguments.folder.glob(f"{arguments.only}.parquet")):
         how: dict[str, Any] = {"n": arguments.n, "bins": arguments.bins, "start": arguments.start}
-        how |= {"folds": arguments.folds, "left_out": arguments.leave_out}
+        how |= {"left_out": arguments.leave_out}
         with Processes(None) as processes:
             rows = processes.each(partial(one, path, **how), range(arguments.splits))
         mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}

@@ -94,7 +94,7 @@ def ask(*words: str) -> str:
     assert answer.exit_code in (0, KEPT) if words[0] == "decide" else not answer.exit_code, (
         answer.output
     )
-    return answer.output
+    return answer.stdout
 
 
 def facts(*words: str) -> Any:
@@ -159,7 +159,17 @@ class Searched:
 
 
 def search(folder: Path, spec: Path, *more: str, n: int) -> Searched:
-    words = ["run", "--data", str(folder / "t.parquet"), "--spec", str(spec), "--n", str(n)]
+    words = [
+        "run",
+        "--data",
+        str(folder / "t.parquet"),
+        "--spec",
+        str(spec),
+        "--n",
+        str(n),
+        "--folds",
+        "0",
+    ]
     best = folder / "best.yaml"
     words += ["-o", str(best), "--journal", str(folder / "journal"), *more]
     found = facts(*words)
@@ -168,7 +178,7 @@ def search(folder: Path, spec: Path, *more: str, n: int) -> Searched:
 
 @pytest.fixture(scope="module", params=["shares", "fixed edges"])
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Searched:
-    """The telecom case: from `init` to a run with all defaults; and tiers of edges alone."""
+    """The telecom case: from `init` to a run of so many experiments; and tiers of edges alone."""
     folder = tmp_path_factory.mktemp("telecom")
     telecom().write_parquet(folder / "t.parquet")
     spec = folder / "spec.yaml"

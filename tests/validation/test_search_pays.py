@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -19,16 +19,22 @@ from gtmar.autospec.first_spec import first_spec
 from gtmar.data.matrix import load_accounts
 from gtmar.data.outcomes import Movement
 from gtmar.data.scan import scan
+from gtmar.data.split import held_out
 from gtmar.engine.local import LocalEvaluator
 from gtmar.errors import UsageError
 from gtmar.journal.files import RunFiles
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
+from gtmar.runs.folds import folds_and_start
 from gtmar.runs.plan import Plan
 from gtmar.runs.session import ended_run, repeated_search
+from gtmar.spec.model import Guardrail, ScoringSpec
 from gtmar.validation.repeated_search import RepeatedSearch
 from gtmar.validation.resampling import folded, in_order_of_content
 from gtmar.validation.search_pays import SearchPays, search_in_folds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def noisy(n: int, *, seed: int, columns: int = 16) -> pl.DataFrame:
@@ -185,7 +191,8 @@ def test_a_search_that_pays_is_the_one_that_nobody_asked_about(tmp_path: Path) -
     spec = make_spec()
     how: dict[str, Any] = {"limits": runs.Limits(80), "metric": "auc_roc_retain"}
     plain = runs.run(table, spec, **how, journal=tmp_path / "plain")
-    asked = runs.run(table, spec, **how, journal=tmp_path / "asked", folds=3)
+    how |= {"start": "spec", "folds": 3}
+    asked = runs.run(table, spec, **how, journal=tmp_path / "asked")
     assert asked.search_pays is not None
     assert asked.search_pays.pays
     assert not asked.search_pays.fitted
@@ -194,10 +201,76 @@ def test_a_search_that_pays_is_the_one_that_nobody_asked_about(tmp_path: Path) -
 
 
 def test_all_that_is_wrong_is_said_before_anything_is_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"seed must be in .* folds must be 2 or more, got 1"):
+    wrong = r"seed must be in .* folds must be 0 for none, or 2 or more, got 1"
+    with pytest.raises(UsageError, match=wrong):
         runs.run("absent.parquet", make_spec(), folds=1, seed=-1, journal=tmp_path)
     with pytest.raises(UsageError, match="folds are searched in this process"):
         runs.run("absent.parquet", make_spec(), folds=5, engine=runs.Engine("ray"))
+
+
+# ---- when it is asked ----------------------------------------------------------------------------
+
+
+def planned(accounts: int, spec_of: Callable[[ScoringSpec], ScoringSpec], **how: Any) -> Any:
+    """Return folds and start of a run over some accounts, half of which leave."""
+    table = noisy(accounts, seed=3, columns=3)
+    spec = spec_of(first_spec(scan(table)).spec)
+    judge = Judge.of(spec, how.pop("metric", None))
+    how = {"folds": None, "start": None, "engine": runs.Engine(), **how}
+    return folds_and_start(load_accounts(scan(table), spec), spec, judge, **how)
+
+
+@pytest.mark.parametrize(
+    ("accounts", "how", "expected"),
+    [
+        (400, {}, (5, "logistic")),
+        (400, {"folds": 0}, (0, "spec")),
+        (400, {"start": "spec"}, (0, "spec")),
+        (400, {"start": "logistic"}, (0, "logistic")),
+        (400, {"start": "spec", "folds": 3}, (3, "spec")),
+        (400, {"metric": "tier_separation"}, (0, "spec")),
+        (400, {"metric": "tier_separation", "folds": 4}, (4, "logistic")),
+        (400, {"engine": runs.Engine("ray")}, (0, "spec")),
+        (2_000, {}, (0, "spec")),
+        (2_000, {"folds": 4}, (4, "logistic")),
+    ],
+)
+def test_it_is_asked_where_few_leave_for_each_weight_of_a_first_spec(
+    accounts: int, how: dict[str, Any], expected: tuple[int, str]
+) -> None:
+    assert planned(accounts, lambda spec: spec, **how) == expected
+
+
+def test_it_is_not_asked_of_a_spec_of_ones_own() -> None:
+    own = planned(400, lambda spec: spec.model_copy(update={"fitted": {}}))
+    assert own == (0, "spec")
+
+
+def test_a_start_that_breaks_a_guardrail_is_searched_in_any_case() -> None:
+    def guarded(spec: ScoringSpec) -> ScoringSpec:
+        never = Guardrail(metric="share_by_tier.A", max=0.01)
+        return spec.model_copy(update={"guardrails": (never,)})
+
+    assert planned(400, guarded, folds=5) == (0, "spec")
+
+
+def test_other_accounts_values_change_no_fold() -> None:
+    """Codes rank the values of the whole table, those held out among them."""
+    table = noisy(400, seed=3, columns=3)
+    spec = first_spec(scan(table)).spec
+    moved = table.with_columns(
+        pl.when(held_out(pl.col("account_id"), spec.split))
+        .then(pl.col("x0") * 0.01 + 0.3)
+        .otherwise("x0")
+        .alias("x0")
+    )
+    one, other = (
+        in_order_of_content(load_accounts(scan(each), spec, coded=["x0"]).search)
+        for each in (table, moved)
+    )
+    assert not np.array_equal(np.sort(one.columns[-1]), np.sort(other.columns[-1]))
+    for mine, theirs in zip(one.columns[:-1], other.columns[:-1], strict=True):
+        assert np.array_equal(mine, theirs)
 
 
 def test_run_review_and_page_say_why_so_little_was_tried(

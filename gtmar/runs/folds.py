@@ -1,0 +1,110 @@
+"""When a run asks in folds whether its search pays, where it begins then, and over which accounts.
+
+By default it asks where that was measured to hold: for the AUC of specs whose encoders `init`
+fitted, with few accounts for each weight. A start that breaks a guardrail needs a search in any
+case, since nothing is kept until a candidate respects it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gtmar.autospec.refit_encoders import EncoderRefit, columns_of
+from gtmar.data.outcomes import Movement
+from gtmar.engine.local import LocalEvaluator
+from gtmar.objective.objective import DEFAULT_OBJECTIVE
+from gtmar.runs.inputs import load
+from gtmar.runs.plan import DEFAULT_START, given_at_start
+from gtmar.runs.results import start_breaches
+from gtmar.runs.session import knows_outcomes
+from gtmar.spec.ids import fitted_features
+from gtmar.validation.repeated_search import RepeatedSearch
+from gtmar.validation.search_pays import search_in_folds
+
+if TYPE_CHECKING:
+    from gtmar.data.matrix import Accounts
+    from gtmar.objective.objective import Judge
+    from gtmar.runs.inputs import HoldoutOptions
+    from gtmar.runs.plan import Engine, Plan
+    from gtmar.spec.model import ScoringSpec
+    from gtmar.validation.search_pays import SearchPays
+
+__all__ = ["asked_in_folds", "folds_and_start"]
+
+#: Folds, where nobody says how many.
+_FOLDS = 5
+#: Accounts searched of the rarer outcome, for each weight, from which on nobody asks by default: a
+#: search finds little luck there.
+_ENOUGH = 100
+
+
+def folds_and_start(
+    accounts: Accounts,
+    spec: ScoringSpec,
+    judge: Judge,
+    *,
+    folds: int | None,
+    start: str | None,
+    engine: Engine,
+) -> tuple[int, str]:
+    """Return in how many folds to ask, 0 for none, and where to begin.
+
+    `folds` and `start` are what was asked for, None for the default.
+    """
+    matrix = accounts.search
+    kept = matrix.rows(Movement.KEPT_REVENUE_LOST, Movement.KEPT_NONPAYING)
+    lost = matrix.rows(Movement.LOST_NONPAYING, Movement.LOST_PAYING)
+    rarer = min(kept.stop - kept.start, lost.stop - lost.start)
+    free = sum(not term.fixed for term in spec.terms)
+    usual = start is None and bool(spec.fitted) and judge.name == DEFAULT_OBJECTIVE
+    usual = usual and engine.kind == "local"
+    if folds is None and usual and 0 < rarer < _ENOUGH * free:
+        folds = _FOLDS
+    if not folds or _breaks_guardrail(accounts, spec, judge):
+        return 0, start or DEFAULT_START
+    return folds, start or ("logistic" if rarer else DEFAULT_START)
+
+
+def _breaks_guardrail(accounts: Accounts, spec: ScoringSpec, judge: Judge) -> bool:
+    if not (judge.limits or judge.comparisons):
+        return False
+    frame = LocalEvaluator(accounts.search, spec).frame([spec.vector])
+    return bool(start_breaches(judge, spec, accounts.search, frame))
+
+
+def asked_in_folds(
+    accounts: Accounts,
+    spec: ScoringSpec,
+    judge: Judge,
+    plan: Plan,
+    folds: int,
+    *,
+    journal: str | Path,
+    table_options: HoldoutOptions,
+) -> SearchPays:
+    """Ask in folds whether a planned search pays.
+
+    Encoders that may know the outcomes of these accounts are refitted in each fold; for that the
+    table is read once more. `journal` may have the run that the spec comes from.
+    """
+    matrix, refit = accounts.search, None
+    names = fitted_features(spec)
+    if names and knows_outcomes(spec, Path(journal), accounts.outcomes_fingerprint):
+        options = table_options.copy()
+        # These rows were written already.
+        options.pop("set_aside_to", None)
+        coded, _ = load(accounts.table, spec, coded=columns_of(spec, names), **options)
+        matrix, refit = coded.search, EncoderRefit.of(accounts.table, spec, names)
+    fitted = plan.start != DEFAULT_START
+    search = RepeatedSearch(
+        spec=spec,
+        judge=judge,
+        proposer=partial(plan.make_proposer, spec, sign=judge.sign),
+        limits=replace(plan.limits, seconds=None),
+        given=partial(given_at_start, plan.start, spec=spec) if fitted else None,
+        refit=refit,
+    )
+    return search_in_folds(search, matrix, folds)
