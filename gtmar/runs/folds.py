@@ -2,7 +2,8 @@
 
 By default it asks where that was measured to hold: for the AUC of specs whose encoders `init`
 fitted, with few accounts for each weight. A start that breaks a guardrail needs a search in any
-case, since nothing is kept until a candidate respects it.
+case, since nothing is kept until a candidate respects it. Weights that were found on these very
+accounts can't be held against a search, since no fold of them is unseen.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING
 from gtmar.autospec.refit_encoders import EncoderRefit, columns_of
 from gtmar.data.outcomes import Movement
 from gtmar.engine.local import LocalEvaluator
+from gtmar.errors import UsageError
 from gtmar.objective.objective import DEFAULT_OBJECTIVE
 from gtmar.runs.inputs import load
 from gtmar.runs.plan import DEFAULT_START, given_at_start
 from gtmar.runs.results import start_breaches
 from gtmar.runs.session import knows_outcomes
+from gtmar.spec.encoders import Bins
 from gtmar.spec.ids import fitted_features
 from gtmar.validation.repeated_search import RepeatedSearch
 from gtmar.validation.search_pays import search_in_folds
@@ -49,10 +52,13 @@ def folds_and_start(
     folds: int | None,
     start: str | None,
     engine: Engine,
+    journal: str | Path,
 ) -> tuple[int, str]:
     """Return in how many folds to ask, 0 for none, and where to begin.
 
-    `folds` and `start` are what was asked for, None for the default.
+    `folds` and `start` are what was asked for, None for the default; `journal` may have the run
+    that the spec comes from. Raises `UsageError` if folds were asked for, and the spec's weights
+    come from the accounts searched.
     """
     matrix = accounts.search
     kept = matrix.rows(Movement.KEPT_REVENUE_LOST, Movement.KEPT_NONPAYING)
@@ -60,12 +66,26 @@ def folds_and_start(
     rarer = min(kept.stop - kept.start, lost.stop - lost.start)
     free = sum(not term.fixed for term in spec.terms)
     usual = start is None and bool(spec.fitted) and judge.name == DEFAULT_OBJECTIVE
-    usual = usual and engine.kind == "local"
-    if folds is None and usual and 0 < rarer < _ENOUGH * free:
-        folds = _FOLDS
+    usual = usual and engine.kind == "local" and 0 < rarer < _ENOUGH * free
+    if folds is None and usual:
+        folds = 0 if _weights_know(accounts, spec, journal) else _FOLDS
+    elif folds and _weights_know(accounts, spec, journal):
+        raise UsageError(
+            f'spec "{spec.model}": its weights come from the outcomes of these accounts, so no '
+            "fold of them is unseen, and whether a search pays can't be asked",
+            hint="--folds 0, or the spec that it started from: gtmar checkout RUN/start",
+        )
     if not folds or _breaks_guardrail(accounts, spec, judge):
         return 0, start or DEFAULT_START
     return folds, start or ("logistic" if rarer else DEFAULT_START)
+
+
+def _weights_know(accounts: Accounts, spec: ScoringSpec, journal: str | Path) -> bool:
+    """Return whether a spec's weights, and not its encoders alone, may know the outcomes."""
+    bins = any(isinstance(feature.encode, Bins) for feature in spec.features.values())
+    if spec.lineage is None and not bins:
+        return False
+    return knows_outcomes(spec, Path(journal), accounts.outcomes_fingerprint)
 
 
 def _breaks_guardrail(accounts: Accounts, spec: ScoringSpec, judge: Judge) -> bool:

@@ -140,9 +140,8 @@ def run(
         reading = [each for each in checked.reading if each not in checked.warnings]
         for sentence in (*aside, *reading, *shared_account_notes(accounts)):
             announce(sentence)
-        folds, start = folds_and_start(
-            accounts, spec, judge, folds=folds, start=start, engine=engine
-        )
+        asked: dict[str, Any] = {"folds": folds, "start": start, "engine": engine}
+        folds, start = folds_and_start(accounts, spec, judge, **asked, journal=journal)
         plan = Plan(
             seed=seed,
             limits=limits,

@@ -4,11 +4,12 @@ Run it with the folder of the tables: ``python tests/benchmarks/logistic.py FOLD
 is split anew ten times, 70 to 30, by giving every account another id. Nothing is edited by hand:
 `init` writes the spec, `run` searches with its defaults, and the holdout is scored once; then the
 same with `init --rules 3`. *Pays* is how often it searched beyond fitted weights. *Plain* is `run
---start spec`, which asks no folds, *fitted* the fitted weights alone. *Curves* is logistic regression over the spec's own encoders. All others
-are fitted to the same accounts and the same columns: scikit-learn's logistic regression, numbers
-standardised, unknown ones at their mean with a flag of their own, categories one-hot; its histogram
-boosting, untuned, and tuned by three-fold cross-validation; interpret's EBM without pairs, and with
-as many pairs as the score has rules; optbinning's scorecard; FasterRisk's score of ten terms.
+--start spec`, which asks no folds, *fitted* the fitted weights alone. *Curves* is logistic
+regression over the spec's own encoders. All others are fitted to the same accounts and the same
+columns: scikit-learn's logistic regression, numbers standardised, unknown ones at their mean with a
+flag of their own, categories one-hot; its histogram boosting, untuned, and tuned by three-fold
+cross-validation; interpret's EBM without pairs, and with as many pairs as the score has rules;
+optbinning's scorecard; FasterRisk's score of ten terms.
 
 The last three are asked for only here, and are left out where they aren't installed:
 ``pip install interpret-core optbinning requests`` and ``pip install --no-deps fasterrisk``; so are

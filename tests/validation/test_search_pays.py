@@ -216,7 +216,7 @@ def planned(accounts: int, spec_of: Callable[[ScoringSpec], ScoringSpec], **how:
     table = noisy(accounts, seed=3, columns=3)
     spec = spec_of(first_spec(scan(table)).spec)
     judge = Judge.of(spec, how.pop("metric", None))
-    how = {"folds": None, "start": None, "engine": runs.Engine(), **how}
+    how = {"folds": None, "start": None, "engine": runs.Engine(), "journal": "absent", **how}
     return folds_and_start(load_accounts(scan(table), spec), spec, judge, **how)
 
 
@@ -252,6 +252,39 @@ def test_a_start_that_breaks_a_guardrail_is_searched_in_any_case() -> None:
         return spec.model_copy(update={"guardrails": (never,)})
 
     assert planned(400, guarded, folds=5) == (0, "spec")
+
+
+def test_weights_that_these_accounts_gave_cant_be_asked_about(
+    overfitted: runs.RunResult, tmp_path: Path
+) -> None:
+    table = Path(overfitted.journal).parent / "accounts.parquet"
+    how: dict[str, Any] = {"limits": runs.Limits(5), "journal": overfitted.journal}
+    again = runs.run(table, overfitted.spec, **how)
+    assert again.search_pays is None
+    with pytest.raises(UsageError, match="its weights come from the outcomes of these accounts"):
+        runs.run(table, overfitted.spec, **how, folds=5)
+    card = first_spec(scan(table), bins=True).spec
+    with pytest.raises(UsageError, match="so no fold of them is unseen"):
+        runs.run(table, card, **how, folds=5)
+    # Of other accounts it can be asked.
+    noisy(300, seed=4).write_parquet(tmp_path / "later.parquet")
+    assert runs.run(tmp_path / "later.parquet", overfitted.spec, **how).search_pays is not None
+
+
+def test_a_search_that_doesnt_pay_from_the_specs_own_weights_tries_nothing(tmp_path: Path) -> None:
+    noisy(200, seed=5).write_parquet(tmp_path / "t.parquet")
+    spec = first_spec(scan(tmp_path / "t.parquet")).spec
+    how: dict[str, Any] = {"start": "spec", "journal": tmp_path / "j"}
+    fitted = runs.run(tmp_path / "t.parquet", spec, limits=runs.Limits(300), **how)
+    best = fitted.spec.model_copy(update={"lineage": None, "fitted": {}})
+    asked = runs.run(tmp_path / "t.parquet", best, limits=runs.Limits(200), folds=5, **how)
+    # Its weights know all folds, but nothing in it says so any more.
+    assert asked.search_pays is not None
+    assert not asked.search_pays.pays
+    assert asked.experiments == 0
+    assert asked.weights == best.weights
+    assert "only the spec's own weights were tried" in asked.search_pays.sentence
+    assert runs.replay(asked.run_id, journal=tmp_path / "j").identical
 
 
 def test_other_accounts_values_change_no_fold() -> None:
