@@ -62,6 +62,11 @@ _NAMES = {
         r"|(is|has)?(exited|attrited)|attrition(flag)?|(is|has)?cancell?ed"
     ),
 }
+#: Further names of MRR at either end of the window, as `plain_name` gives them, likeliest first.
+_REVENUE = {
+    "mrr": ("mrrstart", "startmrr", "startingmrr", "mrratstart", "openingmrr"),
+    "mrr_end": ("endmrr", "endingmrr", "mrratend", "closingmrr"),
+}
 #: Largest number of words of a label column, and how many of unknown value a hint lists.
 _MOST_WORDS, _WORDS_SHOWN = 12, 3
 
@@ -210,6 +215,10 @@ def named_outcomes(
         role: column if column in table.columns else plain.get(plain_name(column), column)
         for role, column in outcomes.model_dump().items()
     }
+    for role, others in _REVENUE.items():
+        there = next((plain[name] for name in others if name in plain), None)
+        if there is not None and named[role] not in table.columns:
+            named[role] = there
     present = {role: column for role, column in named.items() if column in table.columns}
     if not any(role in present for role in _NAMES):
         taken = set(present.values())

@@ -96,7 +96,7 @@ ID_NAMES = ("account_id", "customer_id", "company_id", "accountid", "customerid"
 #: and where the chosen name is written down.
 _ID_NAME = re.compile(
     r"(account|acct|customer|cust|company|client|user|tenant|workspace|org|organi[sz]ation|"
-    r"subscriber)u?u?id|(account|acct|customer|cust)(no|nr|number|key)|id"
+    r"subscriber|record)u?u?id|(account|acct|customer|cust)(no|nr|number|key)|id"
 )
 
 

@@ -299,7 +299,7 @@ class Search:
             return
         seconds, limits = time.perf_counter() - self._began, self.plan.limits
         wins, baseline, best = self.wins, self.baseline, climb.value
-        n, most = climb.experiments, limits.experiments
+        n, most = climb.experiments, min(limits.experiments, limits.proposals or limits.experiments)
         weights = dict(zip(self.names, climb.weights, strict=True))
         self.watch(
             Progress(run_id, n, most, wins, baseline, best, seconds, limits.seconds, weights)

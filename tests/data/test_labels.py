@@ -239,12 +239,29 @@ def test_number_that_is_no_label_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Customer ID", "CustomerId", "Account Id", "user_id", "Account-Number", "tenant_uuid"]
+    "name",
+    [
+        *("Customer ID", "CustomerId", "Account Id", "user_id", "Account-Number", "tenant_uuid"),
+        "Record ID",
+    ],
 )
 def test_id_under_another_name(name: str) -> None:
     found = first(accounts(name, retained_6mo=(1, 0)))
     assert found.spec.id == name
     assert any(f"Id: {name}." in each for each in found.taken)
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [("MRR (start)", "MRR (end)"), ("starting_mrr", "Ending MRR"), ("mrr", "end_mrr")],
+)
+def test_revenue_at_either_end_under_another_name(start: str, end: str) -> None:
+    """Taken for a feature, it would leave every revenue metric null."""
+    money = SOURCE.integers(1, 90, N) * 10.0
+    found = first(accounts(retained_6mo=(1, 0), **{start: money, end: money}))
+    assert (found.spec.outcomes.mrr, found.spec.outcomes.mrr_end) == (start, end)
+    assert not {start, end} & {f.column or n for n, f in found.spec.features.items()}
+    assert any(f"{start} (mrr)" in each for each in found.taken)
 
 
 def test_id_of_another_name_that_stands_twice_is_none() -> None:
