@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import sqrt
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from gtmar.engine.local import LocalEvaluator
@@ -32,7 +34,7 @@ __all__ = ["SearchPays", "search_in_folds"]
 class SearchPays(PlainData):
     """What a search is worth on accounts that it doesn't see, K folds of them."""
 
-    _beside = ("gain", "pays", "sentence")
+    _beside = ("gain", "error", "pays", "sentence")
 
     objective: str
     #: False where less of the objective is better.
@@ -47,25 +49,25 @@ class SearchPays(PlainData):
     searched: tuple[float | None, ...]
 
     @property
-    def _means(self) -> tuple[float, float] | None:
-        """Mean objective at first and after the search, over the folds that have both values."""
-        pairs = [
+    def _pairs(self) -> list[tuple[float, float]]:
+        """Objective at first and after the search, of the folds that have both values."""
+        return [
             (first, found)
             for first, found in zip(self.first, self.searched, strict=True)
             if first is not None and found is not None
         ]
-        if not pairs:
-            return None
-        first, found = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
-        return first, found
 
     @property
     def gain(self) -> float | None:
         """Mean improvement by the search, above 0 if it is better; None if no fold has values."""
-        if self._means is None:
-            return None
-        first, found = self._means
-        return found - first if self.higher_is_better else first - found
+        gains = [found - first for first, found in self._pairs]
+        return (1 if self.higher_is_better else -1) * fmean(gains) if gains else None
+
+    @property
+    def error(self) -> float | None:
+        """Standard error of `gain`, by how folds differ; None for fewer than two of them."""
+        gains = [found - first for first, found in self._pairs]
+        return stdev(gains) / sqrt(len(gains)) if len(gains) > 1 else None
 
     @property
     def pays(self) -> bool:
@@ -75,19 +77,21 @@ class SearchPays(PlainData):
     @property
     def sentence(self) -> str:
         """The answer for people."""
-        if self._means is None:
+        if self.gain is None:
             return f"Whether a search pays can't be told: no fold has a value of {self.objective}."
-        first, found = (f"{value:.4f}" for value in self._means)
+        first, found = (f"{fmean(values):.4f}" for values in zip(*self._pairs, strict=True))
         tried = "the spec's weights and fitted ones" if self.fitted else "the spec's own weights"
-        folds = f"in {len(self.first)} folds, on accounts that a search didn't see,"
+        close = self.error is None or abs(self.gain) <= self.error
+        call = "Whether a search pays is a close call"
         if self.pays:
-            return (
-                f"A search pays here: {folds} {self.objective} is {found} after it, and {first} at "
-                f"the best of what is tried first, {tried}."
-            )
+            how = f"{call}, so it is done" if close else "A search pays here"
+            without = f"at the best of what is tried first, {tried}"
+        else:
+            how = call if close else "A search doesn't pay here"
+            how, without = f"{how}, so only {tried} were tried", "without"
         return (
-            f"A search doesn't pay here, so only {tried} were tried: {folds} {self.objective} is "
-            f"{found} after it, and {first} without."
+            f"{how}: in {len(self.first)} folds, on accounts that a search didn't see, "
+            f"{self.objective} is {found} after it, and {first} {without}."
         )
 
     @classmethod

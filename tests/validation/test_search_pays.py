@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import polars as pl
 import pytest
 from commands import printed
 from factories import make_accounts, make_spec
+from scipy.stats import sem
 from sklearn.metrics import roc_auc_score
 
 from gtmar import runs
@@ -132,9 +134,18 @@ def test_row_order_changes_no_answer() -> None:
 
 
 def test_the_mean_decides_and_its_sentence_says_so() -> None:
-    pays = SearchPays("auc_roc_retain", True, 200, True, (0.7, 0.6, None), (0.72, 0.59, 0.9))
+    pays = SearchPays("auc_roc_retain", True, 200, True, (0.7, 0.6, None), (0.702, 0.608, 0.9))
     assert pays.gain == pytest.approx(0.005)
+    assert pays.error == pytest.approx(sem([0.002, 0.008]))
     assert pays.pays
+    assert pays.sentence.startswith("A search pays here: in 3 folds")
+    close = replace(pays, searched=(0.72, 0.59, 0.9))
+    assert close.gain == pytest.approx(0.005)
+    assert close.pays
+    assert "is a close call, so it is done: in 3 folds" in close.sentence
+    closely = replace(close, higher_is_better=False)
+    assert not closely.pays
+    assert "is a close call, so only the spec's weights and fitted ones were" in closely.sentence
     assert "is 0.6550 after it, and 0.6500 at the best of what is tried first" in pays.sentence
     less = replace(pays, higher_is_better=False)
     assert less.gain == pytest.approx(-0.005)
@@ -144,6 +155,8 @@ def test_the_mean_decides_and_its_sentence_says_so() -> None:
     equal = replace(pays, searched=pays.first)
     assert equal.gain == 0
     assert not equal.pays
+    one = replace(pays, first=(0.7, None, None))
+    assert one.error is None
     none = replace(pays, first=(None, None, None))
     assert none.gain is None
     assert none.pays
@@ -318,4 +331,4 @@ def test_run_review_and_page_say_why_so_little_was_tried(
     assert found["search_pays"] == answer.sentence
     page = f"gtmar report {overfitted.run_id} --journal {overfitted.journal} -o page.html"
     printed(page, tmp_path)
-    assert "A search doesn&#39;t pay here" in (tmp_path / "page.html").read_text()
+    assert answer.sentence in unescape((tmp_path / "page.html").read_text())
