@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 from typer.main import get_command
@@ -50,6 +52,26 @@ def _schemas() -> dict[str, Any]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have the longest tests first, whole pages of commands: begun last they'd be waited for."""
     items.sort(key=lambda item: "docs" not in item.path.parts[-2:])
+
+
+#: By module, its generators of random numbers and their states once it was imported.
+_DRAWS: dict[str, list[tuple[Any, Any]]] = {}
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note how each module's generators of random numbers stand before any test."""
+    for item in session.items:
+        module = getattr(item, "module", None)
+        if module is not None and module.__name__ not in _DRAWS:
+            own = [each for each in vars(module).values() if isinstance(each, np.random.Generator)]
+            _DRAWS[module.__name__] = [(each, deepcopy(each.bit_generator.state)) for each in own]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Have a test draw the same numbers whichever tests ran before it in its process."""
+    module = getattr(item, "module", None)
+    for generator, state in _DRAWS.get(getattr(module, "__name__", ""), ()):
+        generator.bit_generator.state = deepcopy(state)
 
 
 @cache

@@ -26,13 +26,14 @@ from gtmar.journal.files import RunFiles
 from gtmar.metrics.metric import Sums
 from gtmar.metrics.registry import all_metrics
 from gtmar.objective.objective import Judge
-from gtmar.plain_data import PlainData, percent
+from gtmar.plain_data import PlainData, percent, some
 from gtmar.runs.holdout import read_both, searched_note, without_holdout
 from gtmar.runs.inputs import ReadOptions, load, refuse_unknown_options
 from gtmar.runs.results import copies_finding, leaks_of, limit_findings, order_findings
 from gtmar.runs.score import scored, write_rows_aside
-from gtmar.runs.session import open_run
+from gtmar.runs.session import knows_outcomes, open_run
 from gtmar.spec.encoders import DaysBeforeEncoder, TableEncoder
+from gtmar.spec.ids import fitted_features
 from gtmar.validation.gates import smallest_gain
 from gtmar.validation.intervals import Uncertainty, panel_of, uncertainty, upside_down
 from gtmar.validation.psi import Shift, ShiftReading, shift_of_categories, shift_of_numbers
@@ -166,6 +167,7 @@ def check(
             *aside[1:],
             *look_alikes(accounts.table, checked.id_column),
             *_made_on_note(accounts, spec, Path(journal)),
+            *_in_sample_note(accounts, spec, Path(journal)),
         ),
         outcomes_fingerprint=accounts.outcomes_fingerprint,
         features_fingerprint=accounts.features_fingerprint,
@@ -236,6 +238,17 @@ def _made_on_note(accounts: Accounts, spec: ScoringSpec, journal: Path) -> list[
     return [
         f"The spec was made on another table or split, {start['source']}, in run "
         f"{start['run_id']}; gtmar drift says what moved since."
+    ]
+
+
+def _in_sample_note(accounts: Accounts, spec: ScoringSpec, journal: Path) -> list[str]:
+    """Word that the start's values may be in-sample, as encoders were fitted to outcomes."""
+    count = len(fitted_features(spec))
+    if not count or not knows_outcomes(spec, journal, accounts.outcomes_fingerprint):
+        return []
+    return [
+        f"gtmar init fitted the encoders of {some(count, 'feature')} to outcomes: if it saw these "
+        "accounts, the start's values above are in-sample. A run shows the start on those held out."
     ]
 
 

@@ -162,7 +162,7 @@ def test_few_accounts_of_a_class_tell_nothing() -> None:
     [
         ("churn_reason_code", 50, ("error", "afterwards")),
         ("months_active", 1.0, ("error", "running")),
-        ("months_active", 2.0, ("warning", "running")),
+        ("months_active", 1.6, ("warning", "running")),
         ("months_active", 50, None),
         ("churn_score", 50, ("warning", "mentions")),
         ("churn_score", 1.0, ("warning", "mentions")),
