@@ -65,7 +65,7 @@ def folds_and_start(
     lost = matrix.rows(Movement.LOST_NONPAYING, Movement.LOST_PAYING)
     rarer = min(kept.stop - kept.start, lost.stop - lost.start)
     free = sum(not term.fixed for term in spec.terms)
-    usual = start is None and bool(spec.fitted) and judge.name == DEFAULT_OBJECTIVE
+    usual = start is None and bool(fitted_features(spec)) and judge.name == DEFAULT_OBJECTIVE
     usual = usual and engine.kind == "local" and 0 < rarer < _ENOUGH * free
     if folds is None and usual:
         folds = 0 if _weights_know(accounts, spec, journal) else _FOLDS
@@ -103,12 +103,14 @@ def asked_in_folds(
     folds: int,
     *,
     journal: str | Path,
+    memory: int | None,
     table_options: HoldoutOptions,
 ) -> SearchPays:
     """Ask in folds whether a planned search pays.
 
     Encoders that may know the outcomes of these accounts are refitted in each fold; for that the
-    table is read once more. `journal` may have the run that the spec comes from.
+    table is read once more. `journal` may have the run that the spec comes from; `memory` is as for
+    `load`.
     """
     matrix, refit = accounts.search, None
     names = fitted_features(spec)
@@ -116,7 +118,8 @@ def asked_in_folds(
         options = table_options.copy()
         # These rows were written already.
         options.pop("set_aside_to", None)
-        coded, _ = load(accounts.table, spec, coded=columns_of(spec, names), **options)
+        codes = columns_of(spec, names)
+        coded, _ = load(accounts.table, spec, memory=memory, coded=codes, **options)
         matrix, refit = coded.search, EncoderRefit.of(accounts.table, spec, names)
     fitted = plan.start != DEFAULT_START
     search = RepeatedSearch(

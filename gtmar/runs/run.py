@@ -141,7 +141,10 @@ def run(
         for sentence in (*aside, *reading, *shared_account_notes(accounts)):
             announce(sentence)
         asked: dict[str, Any] = {"folds": folds, "start": start, "engine": engine}
+        wanted = folds
         folds, start = folds_and_start(accounts, spec, judge, **asked, journal=journal)
+        if wanted and not folds:
+            announce("The start breaks a guardrail, so it is searched, and no folds are asked.")
         plan = Plan(
             seed=seed,
             limits=limits,
@@ -156,7 +159,8 @@ def run(
         )
         if folds:
             announce(f"Asking in {folds} folds whether a search pays ...")
-            how: dict[str, Any] = {"journal": journal, "table_options": table_options}
+            how: dict[str, Any] = {"journal": journal, "memory": engine.memory}
+            how["table_options"] = table_options
             answer = asked_in_folds(accounts, spec, judge, plan, folds, **how)
             plan = replace(plan, search_pays=answer)
         memory = None

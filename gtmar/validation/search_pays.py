@@ -81,7 +81,7 @@ class SearchPays(PlainData):
             return f"Whether a search pays can't be told: no fold has a value of {self.objective}."
         first, found = (f"{fmean(values):.4f}" for values in zip(*self._pairs, strict=True))
         tried = "the spec's weights and fitted ones" if self.fitted else "the spec's own weights"
-        close = self.error is None or abs(self.gain) <= self.error
+        close = self.error is None or abs(self.gain) < self.error
         call = "Whether a search pays is a close call"
         if self.pays:
             how = f"{call}, so it is done" if close else "A search pays here"
@@ -89,8 +89,10 @@ class SearchPays(PlainData):
         else:
             how = call if close else "A search doesn't pay here"
             how, without = f"{how}, so only {tried} were tried", "without"
+        asked, told = len(self.first), len(self._pairs)
+        folds = f"{asked}" if told == asked else f"{told} of {asked}"
         return (
-            f"{how}: in {len(self.first)} folds, on accounts that a search didn't see, "
+            f"{how}: in {folds} folds, on accounts that a search didn't see, "
             f"{self.objective} is {found} after it, and {first} {without}."
         )
 

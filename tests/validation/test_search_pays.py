@@ -138,11 +138,11 @@ def test_the_mean_decides_and_its_sentence_says_so() -> None:
     assert pays.gain == pytest.approx(0.005)
     assert pays.error == pytest.approx(sem([0.002, 0.008]))
     assert pays.pays
-    assert pays.sentence.startswith("A search pays here: in 3 folds")
+    assert pays.sentence.startswith("A search pays here: in 2 of 3 folds, on")
     close = replace(pays, searched=(0.72, 0.59, 0.9))
     assert close.gain == pytest.approx(0.005)
     assert close.pays
-    assert "is a close call, so it is done: in 3 folds" in close.sentence
+    assert "is a close call, so it is done: in 2 of 3 folds" in close.sentence
     closely = replace(close, higher_is_better=False)
     assert not closely.pays
     assert "is a close call, so only the spec's weights and fitted ones were" in closely.sentence
@@ -155,6 +155,7 @@ def test_the_mean_decides_and_its_sentence_says_so() -> None:
     equal = replace(pays, searched=pays.first)
     assert equal.gain == 0
     assert not equal.pays
+    assert equal.sentence.startswith("A search doesn't pay here")
     one = replace(pays, first=(0.7, None, None))
     assert one.error is None
     none = replace(pays, first=(None, None, None))
@@ -259,12 +260,18 @@ def test_it_is_not_asked_of_a_spec_of_ones_own() -> None:
     assert own == (0, "spec")
 
 
-def test_a_start_that_breaks_a_guardrail_is_searched_in_any_case() -> None:
+def test_a_start_that_breaks_a_guardrail_is_searched_in_any_case(tmp_path: Path) -> None:
     def guarded(spec: ScoringSpec) -> ScoringSpec:
         never = Guardrail(metric="share_by_tier.A", max=0.01)
         return spec.model_copy(update={"guardrails": (never,)})
 
     assert planned(400, guarded, folds=5) == (0, "spec")
+    said: list[str] = []
+    table = noisy(200, seed=3, columns=3)
+    spec = guarded(first_spec(scan(table)).spec)
+    limits, journal = runs.Limits(3), tmp_path / "j"
+    runs.run(table, spec, limits=limits, journal=journal, folds=5, announce=said.append)
+    assert "The start breaks a guardrail, so it is searched, and no folds are asked." in said
 
 
 def test_weights_that_these_accounts_gave_cant_be_asked_about(
