@@ -137,9 +137,10 @@ class Run:
         return front(self, by=by, whole_table=whole_table, blocked=blocked)
 
     def _sentences(self) -> list[str]:
-        """Return on how many dates a gain holds, sentences for a lead, the objective's gain."""
+        """Return dates on which a gain holds, sentences for a lead, the gain, whether it paid."""
         moved = [numbers(self.result.row)] if self.result.improved else []
-        return [*self.result.dates_held, *self.result.sentences, *moved]
+        asked = [] if self.result.search_pays is None else [self.result.search_pays.sentence]
+        return [*self.result.dates_held, *self.result.sentences, *moved, *asked]
 
     def __repr__(self) -> str:
         return f"<Run {self.id}: {' '.join(self._sentences())}>"

@@ -792,7 +792,10 @@ def _ordered(text: pl.Series, listed: Sequence[str], y: Doubles) -> tuple[str, .
 
 
 def _cuts(known: Doubles, parts: int) -> list[float]:
-    """Return plain numbers that cut known values, N in any order, into parts of about one size."""
+    """Return plain numbers that cut known values, N in any order, into parts of about one size.
+
+    Where nearly all have one value, no part is cut off by size; then there is one cut beside it.
+    """
     values, counts = np.unique(known, return_counts=True)
     # How many accounts lie below each value but the first: where a cut may be.
     below = np.cumsum(counts)[:-1]
@@ -800,6 +803,8 @@ def _cuts(known: Doubles, parts: int) -> list[float]:
     share = np.arange(1, len(values)) if few else below / len(known) * parts
     nearest = np.floor(share + 0.5)
     cuts = []
+    if not few and not ((nearest > 0) & (nearest < parts)).any():
+        nearest = np.where(np.arange(len(share)) == np.abs(share - parts / 2).argmin(), 1, 0)
     for tenth in np.unique(nearest):
         if few or 0 < tenth < parts:
             at = np.flatnonzero(nearest == tenth)

@@ -421,6 +421,18 @@ def test_a_cut_is_a_number_that_a_person_would_say(
     assert spoken(low, high, near) == number
 
 
+@pytest.mark.slow
+def test_a_number_that_nearly_all_share_is_cut_beside_it() -> None:
+    """No tenth of the accounts lies apart: 96 of 100 have no ticket, the others many counts."""
+    rng = np.random.default_rng(4)
+    tickets = np.where(rng.random(6_000) < 0.96, 0, rng.integers(1, 40, 6_000))
+    logins = rng.integers(0, 30, 6_000)
+    stays = rng.random(6_000) < np.where((tickets > 0) & (logins < 15), 0.1, 0.8)
+    found = {"account_id": np.arange(6_000), "tickets": tickets, "logins": logins}
+    table = pl.DataFrame(found).with_columns(retained_6mo=pl.Series(stays).cast(pl.Int8))
+    assert rules_of(first(table, rules=1, holdout=0)) == ["tickets >= 1 and logins < 15"]
+
+
 def test_no_rule_takes_a_name_that_is_there() -> None:
     rules = [Rule.parse("a < 1 and b < 2"), Rule.parse("a >= 1 and b < 2"), Rule.parse('"c d" < 1')]
     assert rule_names(rules, ["a_and_b"]) == ["a_and_b_2", "a_and_b_3", "c d"]
