@@ -13,10 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gtmar import spec as specs
 from gtmar.autospec.refit_encoders import EncoderRefit, columns_of
 from gtmar.data.outcomes import Movement
 from gtmar.engine.local import LocalEvaluator
 from gtmar.errors import UsageError
+from gtmar.journal.columns import experiment_id
+from gtmar.journal.files import RunFiles
 from gtmar.objective.objective import DEFAULT_OBJECTIVE
 from gtmar.runs.inputs import load
 from gtmar.runs.plan import DEFAULT_START, given_at_start
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from gtmar.objective.objective import Judge
     from gtmar.runs.inputs import HoldoutOptions
     from gtmar.runs.plan import Engine, Plan
+    from gtmar.spec import Lineage
     from gtmar.spec.model import ScoringSpec
     from gtmar.validation.search_pays import SearchPays
 
@@ -83,9 +87,23 @@ def folds_and_start(
 def _weights_know(accounts: Accounts, spec: ScoringSpec, journal: str | Path) -> bool:
     """Return whether a spec's weights, and not its encoders alone, may know the outcomes."""
     bins = any(isinstance(feature.encode, Bins) for feature in spec.features.values())
-    if spec.lineage is None and not bins:
+    if _found_in(spec, Path(journal)) is None and not bins:
         return False
     return knows_outcomes(spec, Path(journal), accounts.outcomes_fingerprint)
+
+
+def _found_in(spec: ScoringSpec, journal: Path) -> Lineage | None:
+    """Return where a spec's weights were found; None if no run found them.
+
+    A run's start has the weights that the run was given, so it is where these were found.
+    """
+    lineage = spec.lineage
+    while lineage is not None and lineage.experiment == experiment_id(0):
+        files = RunFiles(journal, lineage.run)
+        if not files.start.is_file():
+            break
+        lineage = specs.parse(files.record("start")["spec"]).lineage
+    return lineage
 
 
 def _breaks_guardrail(accounts: Accounts, spec: ScoringSpec, judge: Judge) -> bool:

@@ -24,7 +24,9 @@ from gtmar.data.scan import scan
 from gtmar.data.split import held_out
 from gtmar.engine.local import LocalEvaluator
 from gtmar.errors import UsageError
+from gtmar.journal.catalog import Journal
 from gtmar.journal.files import RunFiles
+from gtmar.journal.lookup import checkout
 from gtmar.objective.objective import Judge
 from gtmar.optimize.search_loop import Limits
 from gtmar.runs.folds import folds_and_start
@@ -260,6 +262,7 @@ def test_it_is_not_asked_of_a_spec_of_ones_own() -> None:
     assert own == (0, "spec")
 
 
+@pytest.mark.slow
 def test_a_start_that_breaks_a_guardrail_is_searched_in_any_case(tmp_path: Path) -> None:
     def guarded(spec: ScoringSpec) -> ScoringSpec:
         never = Guardrail(metric="share_by_tier.A", max=0.01)
@@ -274,6 +277,7 @@ def test_a_start_that_breaks_a_guardrail_is_searched_in_any_case(tmp_path: Path)
     assert "The start breaks a guardrail, so it is searched, and no folds are asked." in said
 
 
+@pytest.mark.slow
 def test_weights_that_these_accounts_gave_cant_be_asked_about(
     overfitted: runs.RunResult, tmp_path: Path
 ) -> None:
@@ -286,11 +290,20 @@ def test_weights_that_these_accounts_gave_cant_be_asked_about(
     card = first_spec(scan(table), bins=True).spec
     with pytest.raises(UsageError, match="so no fold of them is unseen"):
         runs.run(table, card, **how, folds=5)
+    # A run's start has the weights that it was given, which no run found.
+    with Journal(overfitted.journal) as journal:
+        start = checkout(journal, f"{overfitted.run_id}/start")
+    assert start.lineage is not None
+    assert (
+        runs.run(table, start, **how, folds=5).search_pays
+        == runs.run(table, **how, folds=5).search_pays
+    )
     # Of other accounts it can be asked.
     noisy(300, seed=4).write_parquet(tmp_path / "later.parquet")
     assert runs.run(tmp_path / "later.parquet", overfitted.spec, **how).search_pays is not None
 
 
+@pytest.mark.slow
 def test_a_search_that_doesnt_pay_from_the_specs_own_weights_tries_nothing(tmp_path: Path) -> None:
     noisy(200, seed=5).write_parquet(tmp_path / "t.parquet")
     spec = first_spec(scan(tmp_path / "t.parquet")).spec
@@ -326,6 +339,7 @@ def test_other_accounts_values_change_no_fold() -> None:
         assert np.array_equal(mine, theirs)
 
 
+@pytest.mark.slow
 def test_run_review_and_page_say_why_so_little_was_tried(
     overfitted: runs.RunResult, tmp_path: Path
 ) -> None:
