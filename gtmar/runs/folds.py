@@ -57,12 +57,13 @@ def folds_and_start(
     start: str | None,
     engine: Engine,
     journal: str | Path,
-) -> tuple[int, str]:
-    """Return in how many folds to ask, 0 for none, and where to begin.
+) -> tuple[int, str, str | None]:
+    """Return in how many folds to ask, 0 for none, where to begin, and why no fold is asked.
 
     `folds` and `start` are what was asked for, None for the default; `journal` may have the run
-    that the spec comes from. Raises `UsageError` if folds were asked for, and the spec's weights
-    come from the accounts searched.
+    that the spec comes from. The reason is a sentence where folds were asked for, or would be by
+    default; else None. Raises `UsageError` if folds were asked for, and the spec's weights come
+    from the accounts searched.
     """
     matrix = accounts.search
     kept = matrix.rows(Movement.KEPT_REVENUE_LOST, Movement.KEPT_NONPAYING)
@@ -70,7 +71,7 @@ def folds_and_start(
     rarer = min(kept.stop - kept.start, lost.stop - lost.start)
     free = sum(not term.fixed for term in spec.terms)
     usual = start is None and bool(fitted_features(spec)) and judge.name == DEFAULT_OBJECTIVE
-    usual = usual and engine.kind == "local" and 0 < rarer < _ENOUGH * free
+    usual = usual and 0 < rarer < _ENOUGH * free
     if folds is None and usual:
         folds = 0 if _weights_know(accounts, spec, journal) else _FOLDS
     elif folds and _weights_know(accounts, spec, journal):
@@ -79,9 +80,17 @@ def folds_and_start(
             "fold of them is unseen, and whether a search pays can't be asked",
             hint="--folds 0, or the spec that it started from: gtmar checkout RUN/start",
         )
-    if not folds or _breaks_guardrail(accounts, spec, judge):
-        return 0, start or DEFAULT_START
-    return folds, start or ("logistic" if rarer else DEFAULT_START)
+    unasked = None
+    if folds and engine.own_rows:
+        unasked = (
+            "Whether the search pays isn't asked: shards hold the features. Without --own-rows it "
+            "would be, so the run may be another one."
+        )
+    elif folds and _breaks_guardrail(accounts, spec, judge):
+        unasked = "The start breaks a guardrail, so it is searched, and no folds are asked."
+    if not folds or unasked is not None:
+        return 0, start or DEFAULT_START, unasked
+    return folds, start or ("logistic" if rarer else DEFAULT_START), None
 
 
 def _weights_know(accounts: Accounts, spec: ScoringSpec, journal: str | Path) -> bool:

@@ -250,7 +250,10 @@ def search_space_of(spec: ScoringSpec) -> SearchSpace:
 
 @dataclass(frozen=True)
 class Engine:
-    """Where a run computes. None of it changes the journal: digests are the same."""
+    """Where a run computes. None of it changes the journal: digests are the same.
+
+    But for `own_rows` where a run would ask in folds whether its search pays: see `runs.folds`.
+    """
 
     #: `local`, this process; or `ray`, shards of the table in processes of a Ray cluster.
     kind: str = "local"

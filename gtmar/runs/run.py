@@ -116,8 +116,11 @@ def run(
     refuse_unknown("proposer", proposer, PROPOSERS)
     if start is not None:
         refuse_unknown("start", start, STARTS)
-    if folds and engine.kind != "local":
-        raise UsageError("folds are searched in this process", hint="--engine local with --folds")
+    if folds and engine.own_rows:
+        raise UsageError(
+            "folds are searched in this process, which doesn't have the features that shards read",
+            hint="--folds 0, or without --own-rows",
+        )
     table = scan(data)
     spec_file = spec if isinstance(spec, str | Path) else None
     if spec is None:
@@ -141,10 +144,9 @@ def run(
         for sentence in (*aside, *reading, *shared_account_notes(accounts)):
             announce(sentence)
         asked: dict[str, Any] = {"folds": folds, "start": start, "engine": engine}
-        wanted = folds
-        folds, start = folds_and_start(accounts, spec, judge, **asked, journal=journal)
-        if wanted and not folds:
-            announce("The start breaks a guardrail, so it is searched, and no folds are asked.")
+        folds, start, unasked = folds_and_start(accounts, spec, judge, **asked, journal=journal)
+        if unasked is not None:
+            announce(unasked)
         plan = Plan(
             seed=seed,
             limits=limits,

@@ -19,6 +19,7 @@ import tables
 from typer.testing import CliRunner
 
 from gtmar import spec as specs
+from gtmar.autospec.first_spec import first_spec
 from gtmar.cli.app import app
 from gtmar.data.matrix import Accounts, load_accounts
 from gtmar.data.scan import scan
@@ -129,6 +130,20 @@ def test_a_run_in_shards_is_the_same(
     engine = Engine("ray", shards=shards)
     found = run(TABLE, SPEC, limits=LIMITS, seed=SEED, journal=tmp_path, engine=engine)
     same(found, plain)
+
+
+@pytest.mark.slow
+def test_a_run_in_shards_asks_in_folds_as_any_other(warm_ray: ModuleType, tmp_path: Path) -> None:
+    table = TABLE.head(400)
+    spec = first_spec(scan(table)).spec
+    limits = Limits(30)
+    here, there = (
+        run(table, spec, limits=limits, seed=SEED, journal=tmp_path / engine.kind, engine=engine)
+        for engine in (Engine(), Engine("ray", shards=2))
+    )
+    assert here.search_pays is not None
+    assert there.search_pays == here.search_pays
+    assert there.digest == here.digest
 
 
 #: Limits that are held against the start, whose accounts, segments and metrics shards have in part.

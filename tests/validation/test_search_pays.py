@@ -220,8 +220,9 @@ def test_all_that_is_wrong_is_said_before_anything_is_read(tmp_path: Path) -> No
     wrong = r"seed must be in .* folds must be 0 for none, or 2 or more, got 1"
     with pytest.raises(UsageError, match=wrong):
         runs.run("absent.parquet", make_spec(), folds=1, seed=-1, journal=tmp_path)
+    rows = runs.Engine("ray", own_rows=True)
     with pytest.raises(UsageError, match="folds are searched in this process"):
-        runs.run("absent.parquet", make_spec(), folds=5, engine=runs.Engine("ray"))
+        runs.run("absent.parquet", make_spec(), folds=5, engine=rows)
 
 
 # ---- when it is asked ----------------------------------------------------------------------------
@@ -246,7 +247,8 @@ def planned(accounts: int, spec_of: Callable[[ScoringSpec], ScoringSpec], **how:
         (400, {"start": "spec", "folds": 3}, (3, "spec")),
         (400, {"metric": "tier_separation"}, (0, "spec")),
         (400, {"metric": "tier_separation", "folds": 4}, (4, "logistic")),
-        (400, {"engine": runs.Engine("ray")}, (0, "spec")),
+        (400, {"engine": runs.Engine("ray")}, (5, "logistic")),
+        (400, {"engine": runs.Engine("ray", own_rows=True)}, (0, "spec")),
         (2_000, {}, (0, "spec")),
         (2_000, {"folds": 4}, (4, "logistic")),
     ],
@@ -254,12 +256,14 @@ def planned(accounts: int, spec_of: Callable[[ScoringSpec], ScoringSpec], **how:
 def test_it_is_asked_where_few_leave_for_each_weight_of_a_first_spec(
     accounts: int, how: dict[str, Any], expected: tuple[int, str]
 ) -> None:
-    assert planned(accounts, lambda spec: spec, **how) == expected
+    *found, unasked = planned(accounts, lambda spec: spec, **how)
+    assert tuple(found) == expected
+    assert (unasked is not None) == getattr(how.get("engine"), "own_rows", False)
 
 
 def test_it_is_not_asked_of_a_spec_of_ones_own() -> None:
     own = planned(400, lambda spec: spec.model_copy(update={"fitted": {}}))
-    assert own == (0, "spec")
+    assert own == (0, "spec", None)
 
 
 @pytest.mark.slow
@@ -268,7 +272,7 @@ def test_a_start_that_breaks_a_guardrail_is_searched_in_any_case(tmp_path: Path)
         never = Guardrail(metric="share_by_tier.A", max=0.01)
         return spec.model_copy(update={"guardrails": (never,)})
 
-    assert planned(400, guarded, folds=5) == (0, "spec")
+    assert planned(400, guarded, folds=5)[:2] == (0, "spec")
     said: list[str] = []
     table = noisy(200, seed=3, columns=3)
     spec = guarded(first_spec(scan(table)).spec)
