@@ -44,7 +44,7 @@ from gtmar.outputs import sync_folder
 from gtmar.plain_data import PlainData
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 __all__ = ["Imported", "Undone", "import_jsonl", "undo_import"]
 
@@ -141,8 +141,10 @@ class _ForeignRun:
 class _ForeignFile:
     """One pass over a file, which yields each valid experiment assigned to its run."""
 
-    def __init__(self, path: Path, problems: Problems) -> None:
+    def __init__(self, path: Path, problems: Problems, earlier: Collection[str] = ()) -> None:
         self.path, self.problems = path, problems
+        #: SHA-256 of files imported before, and lines so far after which the file was one of them.
+        self._earlier, self.begins_with = earlier, dict[str, int]()
         #: Runs found so far.
         self.runs: list[_ForeignRun] = []
         self._hash = hashlib.sha256()
@@ -193,7 +195,7 @@ class _ForeignFile:
 
     def _lines(self, file: IO[bytes]) -> Iterator[tuple[int, str]]:
         for number, raw in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):
-            self._hash.update(raw)
+            self._note_earlier(number, raw)
             if len(raw) == _LONGEST_LINE:
                 self.problems.add(number, f"a line of more than {_LONGEST_LINE:,} bytes")
                 return
@@ -203,6 +205,14 @@ class _ForeignFile:
                 self.problems.add(number, "not UTF-8 text")
                 continue
             yield number, text
+
+    def _note_earlier(self, number: int, raw: bytes) -> None:
+        """Hash a line, and note whether the file was imported when it ended here."""
+        end = len(raw.rstrip(b"\r\n"))
+        for part in (raw[:end], raw[end:]):
+            self._hash.update(part)
+            if self._earlier and (digest := self._hash.hexdigest()) in self._earlier:
+                self.begins_with[digest] = number
 
     def _run_of(self, entry: Entry) -> _ForeignRun | None:
         """Return the run that a line belongs to, starting one if needed; None if it is faulty."""
@@ -337,11 +347,12 @@ def import_jsonl(
     ------
     JournalError
         If the file can't be read or has faults, which the message lists (nothing is written then);
-        if the journal contains this file already, or can't be written.
+        if the journal contains this file already, or its beginning, or can't be written.
     """
     path, folder = Path(path), Path(journal)
     problems = Problems()
-    file = _ForeignFile(path, problems)
+    earlier = {str(each.get("file_sha256")) for each in _imports(folder).values()}
+    file = _ForeignFile(path, problems, earlier)
     ignored: Counter[str] = Counter()
     for placed in file:
         ignored.update(placed.entry.ignored)
@@ -351,6 +362,7 @@ def import_jsonl(
         raise problems.error(str(path))
     digest = file.hexdigest()
     _refuse_twice(folder, path, digest)
+    _refuse_grown(folder, path, file.begins_with)
     try:
         with work_folder(folder) as room:
             _tidy(folder, room)
@@ -420,7 +432,7 @@ def _place(
 def _tidy(folder: Path, room: Path) -> None:
     """Delete the partial files of killed imports, and the marks of completed ones."""
     _clear(room)
-    on_record = {details["file_sha256"] for details in _imports(folder)}
+    on_record = {details["file_sha256"] for details in _imports(folder).values()}
     for half in room.glob(f"{_MARK}*.partial"):
         half.unlink()
     for mark in room.glob(f"{_MARK}*"):
@@ -441,8 +453,8 @@ def _event(path: Path) -> dict[str, Any]:
     return read_event(path) if untouched(path) else {}
 
 
-def _imports(folder: Path) -> list[dict[str, Any]]:
-    """Return the details of all recorded imports that were not undone."""
+def _imports(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the details of all recorded imports that were not undone, by event."""
     by_event: dict[str, dict[str, Any]] = {}
     undone: set[str] = set()
     for path in event_files(folder):
@@ -454,18 +466,36 @@ def _imports(folder: Path) -> list[dict[str, Any]]:
             by_event[event["event_id"]] = json.loads(event["details"])
         elif event.get("kind") == EventKind.UNDO:
             undone.add(json.loads(event["details"])["event"])
-    return [details for event, details in by_event.items() if event not in undone]
+    return {event: details for event, details in by_event.items() if event not in undone}
 
 
 def _refuse_twice(folder: Path, path: Path, digest: str) -> None:
     """Raise `JournalError` if the journal records an import of a file with this hash."""
-    for details in _imports(folder):
+    for details in _imports(folder).values():
         if details.get("file_sha256") == digest:
             runs = details["runs"]
             raise JournalError(
                 f'"{path}" is in the journal "{folder}" already, as '
                 f"run{'s' if len(runs) > 1 else ''} {culprits(runs)}",
                 hint=f"gtmar review {runs[0]}",
+                runs=runs,
+            )
+
+
+def _refuse_grown(folder: Path, path: Path, begins_with: Mapping[str, int]) -> None:
+    """Raise `JournalError` if a file has grown since it was imported: its lines would count twice.
+
+    `begins_with` has the numbers of its lines so far by hash of an earlier import.
+    """
+    for event, details in _imports(folder).items():
+        lines = begins_with.get(str(details.get("file_sha256")))
+        if lines is not None:
+            runs = details["runs"]
+            raise JournalError(
+                f'"{path}" has grown since it was imported: its first {lines:,} lines are in the '
+                f'journal "{folder}" as run{"s" if len(runs) > 1 else ""} {culprits(runs)}, and '
+                "would count twice",
+                hint=f"gtmar journal import --undo {event}, then import the whole file",
                 runs=runs,
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,23 @@ def test_the_same_file_again_is_refused() -> None:
         f'error: "old.jsonl" is in the journal "journal" already, as run "{run}"\n'
         f"hint: gtmar review {run}\n"
     )
+
+
+@pytest.mark.parametrize("ending", ["\n", ""])
+def test_a_file_that_has_grown_is_refused_until_its_import_is_undone(ending: str) -> None:
+    old = Path("old.jsonl").read_text().rstrip("\n")
+    Path("old.jsonl").write_text(old + ending)
+    run = brought_in()
+    more = json.dumps(entry("exp_00003", 0.7, 0.8, "win", 6, 8, metrics={}))
+    Path("old.jsonl").write_text(f"{old}\n{more}\n")
+    said = failed(5, "journal", "import", "old.jsonl")
+    lines = len(old.splitlines())
+    assert f"its first {lines} lines are in the journal" in " ".join(said.split())
+    assert run in said
+    event = re.search(r"--undo (\S+),", said)
+    assert event is not None
+    succeeded("journal", "import", "--undo", event[1])
+    assert brought_in() != run
 
 
 @pytest.mark.slow

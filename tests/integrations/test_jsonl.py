@@ -276,7 +276,7 @@ def test_the_same_file_twice_is_refused_naming_the_run(tmp_path: Path) -> None:
     assert caught.value.facts == {"runs": list(found.runs)}
     assert sorted((tmp_path / "journal").rglob("*")) == before
     import_jsonl(again, tmp_path / "elsewhere")
-    import_jsonl(file_of(tmp_path, line(), line(2), name="more.jsonl"), tmp_path / "journal")
+    import_jsonl(file_of(tmp_path, line(2), name="other.jsonl"), tmp_path / "journal")
 
 
 # Forms of a line
