@@ -43,9 +43,9 @@ class SearchPays(PlainData):
     experiments: int
     #: Whether weights of a regression are among those tried first.
     fitted: bool
-    #: The objective on each fold, K of them, at the best of the weights tried first and at those
-    #: that the search ends with; None where it is null.
+    #: The objective on each of the K folds at the best of the weights tried first; None if null.
     first: tuple[float | None, ...]
+    #: The same at the weights that the search ends with.
     searched: tuple[float | None, ...]
 
     @property
