@@ -404,6 +404,7 @@ select
     weights,
     lag(tiers) over next_of_model as tiers_before,
     tiers,
+    lag(score_id) over next_of_model as score_id_before,
     position
 from (
     select

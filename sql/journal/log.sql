@@ -28,6 +28,12 @@
 -- grain: one row per run or spec that went live; a change made elsewhere is one, measured or not
 -- order: at, newest first
 
+with scores as (
+    select
+        event_id,
+        score_id <> score_id_before as another
+    from live_specs
+)
 select
     history.happened_at as "at",
     history.kind as kind,
@@ -42,7 +48,12 @@ select
                 changed_weights(tiers_before, tiers_after)
             )
         when weights_before = weights_after
-            then if(history.event_id is null, 'nothing kept', 'the same weights')
+            then case
+                when history.event_id is null then 'nothing kept'
+                when scores.another
+                    then 'the same weights, but another spec'
+                else 'the same weights'
+            end
         else worded_changes(changed_weights(weights_before, weights_after))
             || case
                 when tiers_before is distinct from tiers_after
@@ -80,4 +91,5 @@ left join latest_decisions
     on latest_decisions.run_id = history.run_id
     and latest_decisions.experiment_id = history.experiment_id
 left join promises on promises.promised_by = history.event_id
+left join scores on scores.event_id = history.event_id
 order by happened_at desc, position desc nulls last, reference desc;

@@ -171,3 +171,12 @@ def test_a_table_that_cant_be_read_leaves_nothing_on_record(tmp_path: Path) -> N
             journal=tmp_path,
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_the_log_says_that_another_spec_of_the_same_weights_went_live(tmp_path: Path) -> None:
+    promote(SPEC, note="first", journal=tmp_path)
+    raised = SPEC.model_copy(update={"base": SPEC.base + 5})
+    promote(raised, note="base", journal=tmp_path)
+    with Journal(tmp_path) as journal:
+        changes = {row["note"]: row["change"] for row in journal.sql_rows("log")}
+    assert changes == {"first": "first on record", "base": "the same weights, but another spec"}
