@@ -159,7 +159,8 @@ def run(
             as_of=table_options.get("as_of"),
             holdout_as_of=table_options.get("holdout_as_of"),
         )
-        if folds:
+        # A search of no experiment tries nothing, so there is nothing to ask.
+        if folds and limits.experiments:
             announce(f"Asking in {folds} folds whether a search pays ...")
             how: dict[str, Any] = {"journal": journal, "memory": engine.memory}
             how["table_options"] = table_options

@@ -307,6 +307,12 @@ def test_weights_that_these_accounts_gave_cant_be_asked_about(
     assert runs.run(tmp_path / "later.parquet", overfitted.spec, **how).search_pays is not None
 
 
+def test_nothing_is_asked_of_a_search_of_no_experiment(tmp_path: Path) -> None:
+    none = runs.run(noisy(200, seed=5), limits=runs.Limits(0), journal=tmp_path)
+    assert none.search_pays is None
+    assert none.experiments == 0
+
+
 @pytest.mark.slow
 def test_a_search_that_doesnt_pay_from_the_specs_own_weights_tries_nothing(tmp_path: Path) -> None:
     noisy(200, seed=5).write_parquet(tmp_path / "t.parquet")
